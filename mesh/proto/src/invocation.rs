@@ -1,0 +1,136 @@
+//! One logical call, its answer, and the seam through which every call goes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::{Failure, FunctionRef, InvocationId, NodeId, VersionId};
+
+/// The seam every call passes: the router, the local runtime, the client and each test double implement it, and
+/// admission, tracing and metering wrap it.
+#[async_trait]
+pub trait Invoke: Send + Sync {
+    /// Runs one invocation to its end.
+    ///
+    /// Cancel-safe: dropping the future takes the call back; a guest that runs is stopped.
+    ///
+    /// # Errors
+    /// A [`Failure`] whose `progress` says whether the function may have run.
+    async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure>;
+}
+
+/// One logical call, as it travels inside a process.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// Its id, the same for every attempt.
+    pub id: InvocationId,
+    /// What to call.
+    pub target: InvocationTarget,
+    /// The input; on stdin for a command.
+    pub payload: Bytes,
+    /// Names and values the caller sent along; environment variables for a command.
+    pub headers: Vec<(String, String)>,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// The W3C `traceparent` to go on with.
+    pub traceparent: Option<String>,
+    /// How many functions called one another to get here; 0 from outside.
+    pub depth: u8,
+    /// The oldest catalogue index that may answer; 0 for any.
+    pub index_min: u64,
+    /// True if running twice does no harm, so that a lost attempt may be repeated.
+    pub is_idempotent: bool,
+}
+
+/// What an invocation is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InvocationTarget {
+    /// A name, for the router to resolve.
+    Reference(FunctionRef),
+    /// A version that a router has already resolved; what a runtime takes.
+    Version(VersionId),
+}
+
+impl Invocation {
+    /// Longest chain of calls of functions by functions: what is deeper is a loop.
+    pub const DEPTH_MAX: u8 = 16;
+
+    /// A call from outside, with a new id.
+    pub fn new(target: FunctionRef, payload: Bytes, deadline: Instant) -> Self {
+        Self {
+            id: InvocationId::random(),
+            target: InvocationTarget::Reference(target),
+            payload,
+            headers: Vec::new(),
+            deadline,
+            traceparent: None,
+            depth: 0,
+            index_min: 0,
+            is_idempotent: false,
+        }
+    }
+
+    /// The time left to the caller; zero when it is over.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What a call returned, and how it was run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The result; what a command wrote to stdout.
+    pub payload: Bytes,
+    /// The version that ran.
+    pub version: VersionId,
+    /// Where it ran.
+    pub node: NodeId,
+    /// What it found there.
+    pub start: Start,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What a call found when it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// No activation: this call waited for one to start.
+    Cold,
+    /// An activation; the call had a fresh instance in it.
+    Warm,
+    /// An instance that had served before.
+    Reused,
+}
+
+impl Start {
+    /// The value of the `skein-start` header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+/// What one call used, in microseconds and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Waiting for a permit and a thread.
+    pub queue_us: u64,
+    /// Waiting for the activation to start; 0 when it was there.
+    pub start_us: u64,
+    /// Creating the instance.
+    pub instantiate_us: u64,
+    /// In the guest.
+    pub run_us: u64,
+    /// The most linear memory the instance had.
+    pub memory_bytes: u64,
+    /// What the guest wrote to its log, including what was dropped.
+    pub log_bytes: u64,
+}

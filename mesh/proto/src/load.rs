@@ -1,0 +1,31 @@
+//! How busy a node is, as it tells its peers.
+
+use serde::{Deserialize, Serialize};
+
+/// A node's own figures, gossiped about once a second. Hints for ranking, never authority.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Load {
+    /// Calls running now.
+    pub in_flight: u32,
+    /// Calls waiting for a permit.
+    pub queued: u32,
+    /// CPU in use, in thousandths of the whole machine.
+    pub cpu_permille: u16,
+    /// Resident memory of the process, in MiB.
+    pub memory_mib: u32,
+    /// Live activations.
+    pub activations: u32,
+    /// The catalogue index applied here.
+    pub applied_index: u64,
+    /// True while the node takes no new calls.
+    pub is_draining: bool,
+    /// Versions that are warm here, the busiest first, as `(function, version)`; at most [`Load::WARM_MAX`], so that a
+    /// digest fits one datagram.
+    pub warm: Vec<(u64, u64)>,
+}
+
+impl Load {
+    /// Most warm versions named in one digest: 40 take about 300 bytes of a datagram of 1,200.
+    pub const WARM_MAX: usize = 40;
+}
