@@ -1,0 +1,72 @@
+//! The seam to the assembly: what the admin API asks of the node beyond the catalogue.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use skein_catalog::{MemberRole, RequestId};
+use skein_proto::{Digest, Failure, NodeName};
+
+use crate::api::{Done, MeshStatus, NodeStatus, PublishReport, PublishRequest, TokenCreated};
+
+/// What the node as a whole can do. The gateway has authorized the caller before it asks.
+#[async_trait]
+pub trait Operations: Send + Sync {
+    /// Stores an artifact durably on this node. Its size is within
+    /// [`Limits::ARTIFACT_BYTES_MAX`](skein_proto::Limits::ARTIFACT_BYTES_MAX) and its digest has been checked.
+    ///
+    /// # Errors
+    /// `disk-full` and the like; nothing half-done is left.
+    async fn put_artifact(&self, bytes: Bytes) -> Result<Digest, Failure>;
+
+    /// Makes a version of an artifact that was put before: inspects it, replicates it, has it committed and, if asked
+    /// to, waits until the live nodes serve it. `author` is the key's id.
+    ///
+    /// # Errors
+    /// `artifact-unavailable`, `bad-module`, `bad-manifest`, `conflict`, `no-quorum`.
+    async fn publish(
+        &self,
+        publish: PublishRequest,
+        author: String,
+        request: RequestId,
+    ) -> Result<PublishReport, Failure>;
+
+    /// The members, by id.
+    async fn nodes(&self) -> Vec<NodeStatus>;
+
+    /// The mesh on one page.
+    async fn status(&self) -> MeshStatus;
+
+    /// Has a node take no new calls and hand over what it leads.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown node, `no-quorum`.
+    async fn drain(&self, node: &NodeName) -> Result<Done, Failure>;
+
+    /// Has a drained node take calls again.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown node, `no-quorum`.
+    async fn resume(&self, node: &NodeName) -> Result<Done, Failure>;
+
+    /// Takes a node off the mesh for good.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown node, `conflict` if the mesh would not survive it, `no-quorum`.
+    async fn remove(&self, node: &NodeName) -> Result<Done, Failure>;
+
+    /// Makes a join token.
+    ///
+    /// # Errors
+    /// `no-quorum`.
+    async fn create_token(&self, ttl: Duration, role: Option<MemberRole>) -> Result<TokenCreated, Failure>;
+
+    /// The effective configuration with its sources, without secrets.
+    fn config(&self) -> serde_json::Value;
+
+    /// Whether this node should be sent calls: founded, not draining, quorum known.
+    ///
+    /// # Errors
+    /// What is missing: `unavailable`, `draining` or `no-quorum`.
+    fn readiness(&self) -> Result<(), Failure>;
+}
