@@ -1,0 +1,76 @@
+//! What may be chosen about a Raft group.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use skein_proto::NodeId;
+
+/// Where a group keeps its state on this node, and how it behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory of the group's own; made as needed. Only one process may use it at a time, which the caller
+    /// sees to.
+    pub dir: PathBuf,
+    /// This node. The directory remembers it and refuses to be another's.
+    pub node: NodeId,
+    /// How patient the group is.
+    pub timings: Timings,
+    /// A snapshot is taken each time this many entries were applied since the last one. Default 5,000: replaying
+    /// them at a start takes well under a second. More of them lengthen a start and the log.
+    pub snapshot_entries: u64,
+    /// How many entries already in a snapshot stay in the log, so that a node that was away shortly catches up
+    /// without a snapshot. Default 1,000.
+    pub kept_entries: u64,
+    /// A segment of the log is closed when it holds this many bytes, and is deleted as a whole. Default 8 MiB.
+    pub segment_bytes: u64,
+    /// New entries are refused with `disk-full` while the disk has less room than this. Default 16 MiB: what remains
+    /// is for votes, snapshots and the entries already on their way.
+    pub disk_reserve_bytes: u64,
+}
+
+impl Config {
+    /// The defaults, for this directory and node.
+    pub fn new(dir: impl Into<PathBuf>, node: NodeId) -> Self {
+        Self {
+            dir: dir.into(),
+            node,
+            timings: Timings::default(),
+            snapshot_entries: 5_000,
+            kept_entries: 1_000,
+            segment_bytes: 8 << 20,
+            disk_reserve_bytes: 16 << 20,
+        }
+    }
+}
+
+/// How long a group waits for what.
+///
+/// A leader that died is missed after `election_max` and then replaced within `election_max`: between 0.9 and 1.2 s
+/// with the defaults, in which six to nine heartbeats in a row must fail to arrive, so that a machine that is busy for
+/// half a second loses no leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timings {
+    /// Time between two heartbeats of a leader, in milliseconds. Default 100.
+    pub heartbeat_ms: u64,
+    /// Shortest time a voter waits before it stands for election, in milliseconds. Default 300.
+    pub election_min_ms: u64,
+    /// Longest such time, and the time for which a leader is trusted without a sign of life. Default 600.
+    pub election_max_ms: u64,
+    /// How long a voter must be dead before another member votes in its place, in milliseconds. Default 5,000: a
+    /// node that is restarted is back sooner.
+    pub replace_ms: u64,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self { heartbeat_ms: 100, election_min_ms: 300, election_max_ms: 600, replace_ms: 5_000 }
+    }
+}
+
+impl Timings {
+    /// The grace for a dead voter.
+    pub(crate) fn replace(&self) -> Duration {
+        Duration::from_millis(self.replace_ms)
+    }
+}

@@ -1,0 +1,70 @@
+//! How a group looks from this node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use skein_proto::{Failure, NodeId};
+
+/// How a group looks from one node, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftStatus {
+    /// The node that looks.
+    pub node: NodeId,
+    /// What it is in the group now.
+    pub role: RaftRole,
+    /// Its term.
+    pub term: u64,
+    /// The leader it follows; itself when it leads. It may be dead already: see `is_quorum_alive`.
+    pub leader: Option<NodeId>,
+    /// The index of the last entry in its log.
+    pub last_log_index: u64,
+    /// The index up to which it knows entries to be committed.
+    pub committed_index: u64,
+    /// The index up to which it applied them.
+    pub applied_index: u64,
+    /// The index of the last entry in its newest snapshot.
+    pub snapshot_index: u64,
+    /// The members that vote.
+    pub voters: BTreeSet<NodeId>,
+    /// The members that follow without a vote.
+    pub learners: BTreeSet<NodeId>,
+    /// Only on the leader: up to which index each other member has the log.
+    pub matched: BTreeMap<NodeId, u64>,
+    /// Whether proposals can be committed as far as this node can tell: it leads and a majority answered lately, or
+    /// it hears from a leader.
+    pub is_quorum_alive: bool,
+    /// Whether the disk has less room than the reserve, so that proposals are refused.
+    pub is_disk_full: bool,
+    /// Why the group stopped on this node for good; a restart may help, or names what is corrupt.
+    pub fault: Option<Failure>,
+}
+
+impl RaftStatus {
+    /// Whether this node leads, to its own knowledge.
+    pub fn is_leader(&self) -> bool {
+        self.role == RaftRole::Leader
+    }
+
+    /// Whether the node belongs to a group: it was founded, or its leader has spoken to it.
+    pub fn is_initialized(&self) -> bool {
+        !self.voters.is_empty()
+    }
+}
+
+/// What a node is in its group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RaftRole {
+    /// It orders the proposals.
+    Leader,
+    /// It votes and follows.
+    Follower,
+    /// It votes and looks for a leader.
+    Candidate,
+    /// It follows without a vote; also a node that belongs to no group yet.
+    #[default]
+    Learner,
+    /// It stopped, on purpose or by a fault.
+    Stopped,
+}
