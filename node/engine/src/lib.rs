@@ -1,1 +1,44 @@
-//! placeholder
+//! Runs WebAssembly: one fresh, limited instance for every call.
+//!
+//! **Owns** wasmer and everything near it: inspecting a module, compiling it, the artefact cache on disk, linear
+//! memory, the safepoints that stop a runaway guest, and the WASI preview 1 host. It is the only crate with unsafe
+//! code, and only in the modules that say so.
+//!
+//! **Refuses** async: everything blocks, so callers bring threads of their own. It knows no peers, no catalogue and
+//! no files of the guest's: a guest sees its arguments, its environment, three streams, clocks and random bytes.
+//!
+//! **Threads**: guests run on stacks of their own ([`EngineConfig::guest_stack_bytes`]); host code they call runs on
+//! the caller's stack, for which the 2 MiB of a default Rust thread are plenty and 256 KiB are enough.
+//!
+//! **Start reading at** [`Engine`], then [`Program::run`].
+//!
+//! ```
+//! use skein_engine::{Call, Engine, EngineConfig, StopHandle};
+//! use skein_proto::{Digest, Limits};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let engine = Engine::open(EngineConfig::new(dir.path()))?;
+//! let code = wat::parse_str(r#"(module (func (export "_start")))"#)?;
+//! let program = engine.load(Digest::of(&code), || Ok(code.into()))?;
+//! let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+//! let output = program.run(Call::new(Limits::default(), deadline, StopHandle::new()))?;
+//! assert!(output.stdout.is_empty());
+//! engine.shutdown();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod call;
+mod config;
+mod engine;
+mod error;
+mod program;
+mod report;
+mod stop;
+
+pub use call::{Call, Output};
+pub use config::EngineConfig;
+pub use engine::{Engine, Prepared};
+pub use error::{EngineError, RunError, TrapKind};
+pub use program::Program;
+pub use report::ModuleReport;
+pub use stop::StopHandle;

@@ -1,0 +1,61 @@
+//! One call of a program: what goes in, what comes out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use skein_proto::Limits;
+use tokio::time::Instant;
+
+use crate::StopHandle;
+
+/// What one call of a [`Program`](crate::Program) is given.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// The arguments, the program's name first.
+    pub args: &'a [String],
+    /// The environment, as names and values.
+    pub env: &'a [(String, String)],
+    /// What the guest reads on stdin.
+    pub stdin: Bytes,
+    /// What the call may use. `deadline_ms` counts from the start of the run.
+    pub limits: Limits,
+    /// When the caller stops waiting; the guest is stopped then, or after `limits.deadline_ms`, whichever comes first.
+    pub deadline: Instant,
+    /// Stops the guest from another thread.
+    pub stop: StopHandle,
+}
+
+impl Call<'_> {
+    /// A call with no arguments, environment or input.
+    pub fn new(limits: Limits, deadline: Instant, stop: StopHandle) -> Self {
+        Self { args: &[], env: &[], stdin: Bytes::new(), limits, deadline, stop }
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Output {
+    /// The result: what the guest wrote to stdout.
+    pub stdout: Bytes,
+    /// What it wrote to stderr, cut at `limits.log_bytes`.
+    pub log: Bytes,
+    /// What it wrote to stderr in all.
+    pub log_bytes_total: u64,
+    /// Creating the instance.
+    pub instantiate: Duration,
+    /// In the guest, including its start section.
+    pub run: Duration,
+    /// The most linear memory it had.
+    pub memory_bytes: u64,
+}
+
+impl Output {
+    /// The end of the log as text: at most `bytes_max` bytes of it, from the start of a character.
+    pub fn log_tail(&self, bytes_max: usize) -> String {
+        let tail = &self.log[self.log.len().saturating_sub(bytes_max)..];
+        // A cut character leaves at most three continuation bytes at the front.
+        let skip = tail.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+        String::from_utf8_lossy(&tail[skip..]).into_owned()
+    }
+}
