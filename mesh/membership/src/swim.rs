@@ -1,0 +1,336 @@
+//! The detector: foca, its timers, the heartbeat and the loads, as one value that is told what happens.
+//!
+//! It opens no socket, waits for nothing and reads no clock: time comes in with each event, datagrams go out through
+//! [`Swim::take_datagrams`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use foca::{AccumulatingRuntime, Foca, Member, NoCustomBroadcast, State, Timer};
+use rand::{SeedableRng, rngs::SmallRng};
+use skein_proto::{Load, NodeId};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Config, Peer, PeerState, View,
+    digest::{self, Datagram, Digest},
+    heartbeat::Heartbeat,
+    identity::{INCARNATION_MAX, Identity},
+    metrics,
+    roster::{Codec, Roster},
+};
+
+/// How often silence is judged and the view brought up to date.
+const TICK: Duration = Duration::from_millis(100);
+
+pub(crate) struct Swim {
+    foca: Foca<Identity, Codec, SmallRng, NoCustomBroadcast>,
+    effects: AccumulatingRuntime<Identity>,
+    /// Told to the codec before foca decodes; see there.
+    sender: Arc<AtomicU64>,
+    roster: watch::Receiver<Roster>,
+    heartbeat: Heartbeat,
+    loads: BTreeMap<NodeId, Digest>,
+    own: Digest,
+    schedule: Schedule,
+    datagrams: Vec<(NodeId, Bytes)>,
+    is_changed: bool,
+    has_left: bool,
+}
+
+/// When what is due, and who is next where not all are served at once.
+struct Schedule {
+    /// foca's, by time and order of making. Bounded by its design: a few, and one per suspect.
+    timers: BTreeMap<(Instant, u64), Timer<Identity>>,
+    timers_made: u64,
+    tick: Instant,
+    digest: Instant,
+    digest_period: Duration,
+    search: Instant,
+    search_period: Duration,
+    peers_max: usize,
+    digest_turn: usize,
+    search_turn: usize,
+}
+
+impl Swim {
+    pub(crate) fn new(config: &Config, me: Identity, roster: watch::Receiver<Roster>, now: Instant) -> Self {
+        let sender = Arc::new(AtomicU64::new(0));
+        let codec = Codec::new(roster.clone(), sender.clone());
+        // Which peer is probed next needs no secrecy, only that nodes differ.
+        let rng = SmallRng::seed_from_u64(me.incarnation ^ (me.node.0 << 48));
+        Self {
+            foca: Foca::new(me, config.swim(), rng, codec),
+            effects: AccumulatingRuntime::new(),
+            sender,
+            roster,
+            heartbeat: Heartbeat::new(config.suspect_after(), config.down_after(), now),
+            loads: BTreeMap::new(),
+            own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, load: Load::default() },
+            schedule: Schedule {
+                timers: BTreeMap::new(),
+                timers_made: 0,
+                tick: now,
+                digest: now,
+                digest_period: config.digest_period(),
+                search: now,
+                search_period: config.search_period(),
+                peers_max: config.digest_peers_max.max(1),
+                digest_turn: 0,
+                search_turn: 0,
+            },
+            datagrams: Vec::new(),
+            is_changed: false,
+            has_left: false,
+        }
+    }
+
+    /// A datagram came from `from`, by TLS's word.
+    pub(crate) fn receive(&mut self, from: NodeId, body: &[u8], now: Instant) {
+        if self.has_left {
+            return;
+        }
+        if !self.roster.borrow().contains_key(&from) {
+            return metrics::dropped("stranger");
+        }
+        match digest::read(body) {
+            Some(Datagram::Swim(message)) => {
+                self.sender.store(from.0, Ordering::Relaxed);
+                match self.foca.handle_data(message, &mut self.effects) {
+                    Ok(()) => self.heartbeat.heard(from, now),
+                    Err(error) => {
+                        tracing::debug!(peer = %from, %error, "gossip refused");
+                        metrics::dropped("malformed");
+                    }
+                }
+            }
+            Some(Datagram::Digest(digest)) if digest.incarnation <= INCARNATION_MAX => {
+                self.heartbeat.heard(from, now);
+                self.learn(from, *digest);
+            }
+            _ => metrics::dropped("malformed"),
+        }
+        self.settle(now);
+    }
+
+    fn learn(&mut self, from: NodeId, digest: Digest) {
+        let me = *self.foca.identity();
+        // A peer knows a later life of this node than this one: the clock went back. Live on after that one.
+        if (me.incarnation + 1..INCARNATION_MAX).contains(&digest.known) {
+            let renewed = Identity { incarnation: digest.known + 1, ..me };
+            self.report(|foca, effects| foca.change_identity(renewed, effects));
+        }
+        // An earlier life's digest may come late.
+        let is_current =
+            |member: &&Member<Identity>| member.id().node == from && member.id().incarnation <= digest.incarnation;
+        if self.foca.iter_members().find(is_current).is_none() {
+            return;
+        }
+        let newest = self.loads.get(&from).map(|known| (known.incarnation, known.sequence));
+        if newest < Some((digest.incarnation, digest.sequence)) {
+            self.loads.insert(from, digest);
+        }
+    }
+
+    /// The catalogue names others than before.
+    pub(crate) fn roster_changed(&mut self, now: Instant) {
+        if self.has_left {
+            return;
+        }
+        let roster = self.roster.borrow().clone();
+        let removed: Vec<_> = (self.foca.iter_members())
+            .filter(|member| !roster.contains_key(&member.id().node))
+            .map(|member| Member::new(*member.id(), member.incarnation(), State::Down))
+            .collect();
+        // Each node hears of a removal from the catalogue: it is no news to gossip about.
+        self.report(|foca, effects| foca.apply_many(removed.into_iter(), false, effects));
+        self.is_changed = true;
+        self.search(&roster);
+        self.send_digests(&roster);
+        self.settle(now);
+    }
+
+    /// This node's own figures are these now.
+    pub(crate) fn publish(&mut self, load: Load, now: Instant) {
+        let is_urgent = load.is_draining != self.own.load.is_draining;
+        self.own.load = load;
+        self.is_changed = true;
+        if is_urgent && !self.has_left {
+            let roster = self.roster.borrow().clone();
+            self.send_digests(&roster);
+        }
+        self.settle(now);
+    }
+
+    /// Says goodbye; deaf and silent from here on.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        if self.has_left {
+            return;
+        }
+        self.report(|foca, effects| foca.leave_cluster(effects));
+        // Datagrams get lost, and each round goes to a few peers only.
+        for _ in 0..2 {
+            self.report(|foca, effects| foca.gossip(effects));
+        }
+        self.settle(now);
+        self.has_left = true;
+        self.schedule.timers.clear();
+    }
+
+    /// When [`Swim::wake`] wants to be called.
+    pub(crate) fn wake_at(&self) -> Instant {
+        let tick = self.schedule.tick;
+        self.schedule.timers.first_key_value().map_or(tick, |((at, _), _)| tick.min(*at))
+    }
+
+    /// Does what is due.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if self.has_left {
+            self.schedule.tick = now + self.schedule.digest_period;
+            return;
+        }
+        while let Some(timer) = self.schedule.due(now) {
+            self.report(|foca, effects| foca.handle_timer(timer, effects));
+            self.settle(now);
+        }
+        if self.schedule.tick <= now {
+            self.schedule.tick = now + TICK;
+            self.tick(now);
+        }
+        self.settle(now);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let roster = self.roster.borrow().clone();
+        let verdicts = self.heartbeat.judge(self.foca.iter_members(), now);
+        // With more peers than get a digest each period, silence says nothing.
+        if roster.len() <= self.schedule.peers_max + 1 {
+            self.report(|foca, effects| foca.apply_many(verdicts.into_iter(), true, effects));
+        }
+        if self.schedule.search <= now {
+            self.schedule.search = now + self.schedule.search_period;
+            self.search(&roster);
+        }
+        if self.schedule.digest <= now {
+            self.schedule.digest = now + self.schedule.digest_period;
+            self.send_digests(&roster);
+        }
+        self.is_changed = true;
+    }
+
+    /// Announces this node to members it does not see: to join, to be found again, and to find.
+    fn search(&mut self, roster: &Roster) {
+        let me = self.foca.identity().node;
+        let lives: BTreeMap<_, _> =
+            self.foca.iter_membership_state().map(|member| (member.id().node, member.clone())).collect();
+        let missing: Vec<_> = (roster.iter())
+            .filter(|(node, _)| **node != me && lives.get(node).is_none_or(|life| life.state() == State::Down))
+            .collect();
+        for (node, addr) in turn(&missing, &mut self.schedule.search_turn, self.schedule.peers_max) {
+            let unknown = Identity { node: **node, addr: **addr, incarnation: 0 };
+            let life = lives.get(node).map_or(unknown, |life| *life.id());
+            self.report(|foca, effects| foca.announce(life, effects));
+        }
+    }
+
+    fn send_digests(&mut self, roster: &Roster) {
+        let me = *self.foca.identity();
+        self.own.incarnation = me.incarnation;
+        self.own.sequence += 1;
+        let lives: BTreeMap<_, _> =
+            self.foca.iter_membership_state().map(|member| (member.id().node, member.id().incarnation)).collect();
+        let peers: Vec<_> = roster.keys().filter(|node| **node != me.node).copied().collect();
+        for node in turn(&peers, &mut self.schedule.digest_turn, self.schedule.peers_max) {
+            self.own.known = lives.get(node).copied().unwrap_or(0);
+            if let Some(datagram) = self.own.to_datagram() {
+                self.datagrams.push((*node, datagram));
+            }
+        }
+    }
+
+    fn report(
+        &mut self,
+        step: impl FnOnce(
+            &mut Foca<Identity, Codec, SmallRng, NoCustomBroadcast>,
+            &mut AccumulatingRuntime<Identity>,
+        ) -> Result<(), foca::Error>,
+    ) {
+        if let Err(error) = step(&mut self.foca, &mut self.effects) {
+            tracing::debug!(%error, "a step of the failure detector was skipped");
+        }
+    }
+
+    /// Takes what foca wants done out of it. After each event.
+    fn settle(&mut self, now: Instant) {
+        while let Some((to, body)) = self.effects.to_send() {
+            if self.roster.borrow().contains_key(&to.node) {
+                self.datagrams.push((to.node, digest::swim(&body)));
+            }
+        }
+        while let Some((after, timer)) = self.effects.to_schedule() {
+            self.schedule.timers_made += 1;
+            self.schedule.timers.insert((now + after, self.schedule.timers_made), timer);
+        }
+        while self.effects.to_notify().is_some() {
+            self.is_changed = true;
+        }
+    }
+
+    /// What is to be sent, once.
+    pub(crate) fn take_datagrams(&mut self) -> Vec<(NodeId, Bytes)> {
+        std::mem::take(&mut self.datagrams)
+    }
+
+    /// Whether the view may have changed since last asked.
+    pub(crate) fn take_is_changed(&mut self) -> bool {
+        let is_changed = std::mem::take(&mut self.is_changed);
+        if is_changed {
+            let alive: std::collections::BTreeSet<_> =
+                self.foca.iter_members().map(|member| member.id().node).collect();
+            self.loads.retain(|node, _| alive.contains(node));
+        }
+        is_changed
+    }
+
+    /// The members as seen now.
+    pub(crate) fn view(&self) -> View {
+        let me = self.foca.identity().node;
+        let active: BTreeMap<_, _> = self.foca.iter_members().map(|member| (member.id().node, member)).collect();
+        let roster = self.roster.borrow();
+        let peers = roster.iter().map(|(node, addr)| {
+            let member = active.get(node);
+            let state = match member.map(|member| member.state()) {
+                _ if *node == me => PeerState::Alive,
+                Some(State::Alive) => PeerState::Alive,
+                Some(State::Suspect) => PeerState::Suspect,
+                Some(State::Down) | None => PeerState::Down,
+            };
+            let addr = member.map_or(*addr, |member| member.id().addr);
+            let known = if *node == me { Some(&self.own) } else { self.loads.get(node) };
+            let load = known.filter(|_| state != PeerState::Down).map(|digest| digest.load.clone());
+            (*node, Peer { node: *node, addr, state, load: load.unwrap_or_default() })
+        });
+        View { peers: peers.collect() }
+    }
+}
+
+impl Schedule {
+    fn due(&mut self, now: Instant) -> Option<Timer<Identity>> {
+        let first = self.timers.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(first.remove())
+    }
+}
+
+/// The next `most` of `all`, going round from `start`, which it moves on.
+fn turn<'a, T>(all: &'a [T], start: &mut usize, most: usize) -> impl Iterator<Item = &'a T> + use<'a, T> {
+    let begin = if all.len() <= most { 0 } else { *start % all.len() };
+    *start = begin + most;
+    all.iter().cycle().skip(begin).take(most.min(all.len()))
+}
