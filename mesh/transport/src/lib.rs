@@ -4,10 +4,27 @@
 //! datagrams.
 //!
 //! **Refuses** to know what the bytes mean: a [`Service`] handler does. It keeps no list of members either; who is
-//! trusted beyond the CA's signature is asked of the `Trust` it is given.
+//! trusted beyond the CA's signature is asked of the [`Trust`] it is given.
 //!
-//! **Start reading at** [`Transport`], then [`Serve`].
+//! **Start reading at** [`Transport`], then [`Serve`], then [`Network`].
 
+mod authority;
+mod certificate;
+mod config;
+mod identity;
+mod network;
+mod pem;
 mod seam;
+mod secret_file;
+mod stranger;
+mod token;
+mod trust;
 
+pub use authority::{Authority, AuthorityError, NODE_LIFETIME, Validity};
+pub use config::NetworkConfig;
+pub use identity::{Identity, IdentityError, NodeKey};
+pub use network::{BindError, Network};
 pub use seam::{Caller, DATAGRAM_BYTES_MAX, Duplex, Serve, Service, Transport};
+pub use stranger::{CaPin, Stranger};
+pub use token::{JoinToken, TokenError};
+pub use trust::Trust;

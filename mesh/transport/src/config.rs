@@ -1,0 +1,62 @@
+//! What a network may be told: its address, its patience and its bounds.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// How one node's network behaves. Made by [`NetworkConfig::new`]; every field may be changed before `bind`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NetworkConfig {
+    /// Where to listen (UDP). Port 0 picks a free one.
+    pub addr: SocketAddr,
+    /// How long a dial may take, handshake and hello included. 1.5 s: several round trips around the world; longer
+    /// only delays the failure of calls to a node that is down.
+    pub dial_timeout: Duration,
+    /// How long an accepted connection may take until it has shown who it is. 3 s.
+    pub handshake_timeout: Duration,
+    /// How often a dialed connection shows that it lives. 1 s; each costs a packet per connection.
+    pub keep_alive: Duration,
+    /// After how long without a sign a peer's connection is given up. 5 s: four lost signs; shorter would give up
+    /// peers that are merely starved of processor time.
+    pub idle_timeout: Duration,
+    /// After how long a stranger's connection is given up. 20 s.
+    pub stranger_idle_timeout: Duration,
+    /// For how long a failed dial answers further calls, the first time; doubles up to `redial_delay_max`. 250 ms.
+    pub redial_delay: Duration,
+    /// The longest such time. 1 s, so that a peer that returns is reached soon even if it does not call first.
+    pub redial_delay_max: Duration,
+    /// The largest request or reply body. 128 MiB: the largest artifact, with room.
+    pub body_bytes_max: usize,
+    /// Calls under way on one lane, in each direction; over it the caller is told `overloaded`. 1024; each costs
+    /// up to 32 KiB of memory at worst.
+    pub calls_per_lane_max: usize,
+    /// Requests under way on streams of their own, on one connection of a peer. 96.
+    pub streams_per_peer_max: u32,
+    /// The same for a stranger. 16, since each allowed one costs memory to whoever asks.
+    pub streams_per_stranger_max: u32,
+    /// Connections accepted at once, of peers. 1024: three for each of some 340 peers.
+    pub peer_connections_max: usize,
+    /// Connections accepted at once, of strangers and of those who have not shown yet who they are. 1024.
+    pub stranger_connections_max: usize,
+}
+
+impl NetworkConfig {
+    /// The defaults, listening at `addr`.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            dial_timeout: Duration::from_millis(1_500),
+            handshake_timeout: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(5),
+            stranger_idle_timeout: Duration::from_secs(20),
+            redial_delay: Duration::from_millis(250),
+            redial_delay_max: Duration::from_secs(1),
+            body_bytes_max: 128 << 20,
+            calls_per_lane_max: 1024,
+            streams_per_peer_max: 96,
+            streams_per_stranger_max: 16,
+            peer_connections_max: 1024,
+            stranger_connections_max: 1024,
+        }
+    }
+}
