@@ -1,0 +1,357 @@
+//! A version made live on this node, as its calls see it.
+//!
+//! Calls take permits and find the program here, without a message to anybody. The version's actor moves it through
+//! its life; the supervisor decides when that life ends.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use skein_catalog::VersionRecord;
+use skein_engine::Program;
+use skein_proto::{ErrorCode, Failure, VersionId};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+
+use crate::{ActivationState, ActivationStatus, Config, metrics::Meters};
+
+/// The shared state of one activation.
+pub(crate) struct Activation {
+    version: VersionId,
+    record: Arc<VersionRecord>,
+    generation: u64,
+    permits: Arc<Semaphore>,
+    line: Line,
+    /// One token for each call that is in line or holds a permit.
+    calls: TaskTracker,
+    phase: watch::Sender<Phase>,
+    program: OnceLock<Arc<Program>>,
+    born: Instant,
+    last_used_ms: AtomicU64,
+    calls_admitted: AtomicU64,
+    run_us_mean: AtomicU64,
+    pub(crate) meters: Meters,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    Loading,
+    Ready,
+    Draining,
+    Stopped,
+    Failed(Failure),
+}
+
+/// The bounded waiting line in front of the permits.
+struct Line {
+    waiting: AtomicU32,
+    waiting_max: u32,
+    patience: Duration,
+}
+
+/// Leave to run one call. Dropping it brings the permit home.
+pub(crate) struct Permit {
+    activation: Arc<Activation>,
+    // Dropped before the token, so that nobody is told of the last call's end while its permit is out.
+    _permit: OwnedSemaphorePermit,
+    _token: TaskTrackerToken,
+}
+
+/// No permit was given.
+#[derive(Debug)]
+pub(crate) enum NoPermit {
+    /// The activation takes no more calls; another one of the version may.
+    Closed,
+    /// The call is refused.
+    Refused(Failure),
+}
+
+impl Activation {
+    pub(crate) fn new(version: VersionId, record: Arc<VersionRecord>, generation: u64, config: &Config) -> Arc<Self> {
+        let limits = &record.manifest.limits;
+        let permits = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
+        let line =
+            Line { waiting: AtomicU32::new(0), waiting_max: config.waiting_max(limits), patience: config.waiting() };
+        Arc::new(Self {
+            version,
+            generation,
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            line,
+            calls: TaskTracker::new(),
+            phase: watch::Sender::new(Phase::Loading),
+            program: OnceLock::new(),
+            born: Instant::now(),
+            last_used_ms: AtomicU64::new(0),
+            calls_admitted: AtomicU64::new(0),
+            run_us_mean: AtomicU64::new(0),
+            meters: Meters::new(&record.manifest),
+            record,
+        })
+    }
+
+    pub(crate) fn version(&self) -> VersionId {
+        self.version
+    }
+
+    pub(crate) fn record(&self) -> &Arc<VersionRecord> {
+        &self.record
+    }
+
+    /// Leave to run a call: at once, or after a wait in line until `deadline` at the latest.
+    pub(crate) async fn permit(self: &Arc<Self>, deadline: Instant) -> Result<Permit, NoPermit> {
+        // The token comes first: whoever waits for the calls to go home also waits for those in line.
+        let token = self.calls.token();
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(self.closed()),
+            Err(TryAcquireError::NoPermits) => self.stand_in_line(deadline).await?,
+        };
+        self.calls_admitted.fetch_add(1, Relaxed);
+        self.meters.in_flight.increment(1);
+        Ok(Permit { activation: self.clone(), _permit: permit, _token: token })
+    }
+
+    async fn stand_in_line(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, NoPermit> {
+        let Some(_place) = Place::take(self) else { return Err(NoPermit::Refused(self.overloaded())) };
+        let patience = Instant::now() + self.line.patience;
+        match timeout_at(deadline.min(patience), self.permits.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_closed)) => Err(self.closed()),
+            Err(_) if patience <= deadline => Err(NoPermit::Refused(self.overloaded())),
+            Err(_) => Err(NoPermit::Refused(deadline_in_line(&self.record))),
+        }
+    }
+
+    fn closed(&self) -> NoPermit {
+        match &*self.phase.borrow() {
+            Phase::Failed(failure) => NoPermit::Refused(failure.clone()),
+            _ => NoPermit::Closed,
+        }
+    }
+
+    fn overloaded(&self) -> Failure {
+        let manifest = &self.record.manifest;
+        let message = format!(
+            "{}/{}@{} runs {} calls here, its `limits.concurrency`, and {} more wait",
+            manifest.app,
+            manifest.name,
+            self.version.number,
+            manifest.limits.concurrency,
+            self.queued()
+        );
+        let mean = Duration::from_micros(self.run_us_mean.load(Relaxed));
+        let delay = retry_after(mean, self.queued(), manifest.limits.concurrency);
+        Failure::not_executed(ErrorCode::Overloaded, message).retry_after(delay)
+    }
+
+    /// The program, if it is there already.
+    pub(crate) fn program(&self) -> Option<Arc<Program>> {
+        self.program.get().cloned()
+    }
+
+    /// Waits until the start has ended, well or not.
+    pub(crate) async fn started(&self, deadline: Instant) -> Result<Arc<Program>, Failure> {
+        let mut phase = self.phase.subscribe();
+        let ended = timeout_at(deadline, phase.wait_for(|phase| !matches!(phase, Phase::Loading))).await.is_ok();
+        match self.failure() {
+            Some(failure) => return Err(failure),
+            None if ended => {}
+            None => {
+                let message = format!("{} was still starting when the deadline passed", self.name());
+                return Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message));
+            }
+        }
+        let gone = || Failure::not_executed(ErrorCode::Moved, format!("{} stopped before it started", self.name()));
+        self.program().ok_or_else(gone)
+    }
+
+    /// Notes how long a call ran, for the delay that shed calls are told.
+    pub(crate) fn ran(&self, time: Duration) {
+        let (time, mean) = (crate::metrics::micros(time), self.run_us_mean.load(Relaxed));
+        // An exponential mean over about eight calls; a lost race between two of them does no harm.
+        self.run_us_mean.store(if mean == 0 { time } else { mean - mean / 8 + time / 8 }, Relaxed);
+    }
+
+    /// `Loading -> Ready`. For the actor only.
+    pub(crate) fn ready(&self, program: Arc<Program>) {
+        let _ = self.program.set(program);
+        self.phase.send_if_modified(|phase| {
+            let is_loading = matches!(phase, Phase::Loading);
+            if is_loading {
+                *phase = Phase::Ready;
+            }
+            is_loading
+        });
+        self.touch();
+    }
+
+    /// `Loading -> Failed`: tells the calls that wait, and takes no more. For the actor and the supervisor only.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.phase.send_replace(Phase::Failed(failure));
+        self.permits.close();
+        self.calls.close();
+    }
+
+    /// `-> Draining`: takes no new calls; those in line look for another place. For the actor only.
+    pub(crate) fn drain(&self) {
+        self.phase.send_if_modified(|phase| {
+            let is_live = matches!(phase, Phase::Loading | Phase::Ready);
+            if is_live {
+                *phase = Phase::Draining;
+            }
+            is_live
+        });
+        self.permits.close();
+        self.calls.close();
+    }
+
+    /// Waits until every call has gone; only after [`Activation::drain`] does that last.
+    pub(crate) async fn home(&self) {
+        self.calls.wait().await;
+    }
+
+    /// `Draining -> Stopped`. For the actor only.
+    pub(crate) fn stop(&self) {
+        self.phase.send_replace(Phase::Stopped);
+    }
+
+    /// Why the start failed, if it did.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match &*self.phase.borrow() {
+            Phase::Failed(failure) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// Calls in line for a permit.
+    pub(crate) fn queued(&self) -> u32 {
+        self.line.waiting.load(Relaxed)
+    }
+
+    /// Calls that hold a permit.
+    pub(crate) fn in_flight(&self) -> u32 {
+        let all = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
+        all.saturating_sub(self.queued())
+    }
+
+    /// How long no call has been here; zero while one is, or while it starts.
+    pub(crate) fn idle(&self) -> Duration {
+        if self.calls.is_empty() && !matches!(*self.phase.borrow(), Phase::Loading) {
+            self.born.elapsed().saturating_sub(Duration::from_millis(self.last_used_ms.load(Relaxed)))
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Since when it has been starting or live.
+    pub(crate) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    pub(crate) fn status(&self) -> ActivationStatus {
+        let manifest = &self.record.manifest;
+        ActivationStatus {
+            version: self.version,
+            app: manifest.app.clone(),
+            name: manifest.name.clone(),
+            state: match &*self.phase.borrow() {
+                Phase::Loading => ActivationState::Loading,
+                Phase::Ready => ActivationState::Ready,
+                Phase::Draining => ActivationState::Draining,
+                Phase::Stopped => ActivationState::Stopped,
+                Phase::Failed(_) => ActivationState::Failed,
+            },
+            generation: self.generation,
+            in_flight: self.in_flight(),
+            queued: self.queued(),
+            calls: self.calls_admitted.load(Relaxed),
+            idle_ms: u64::try_from(self.idle().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// `app/name@number`, for messages.
+    pub(crate) fn name(&self) -> String {
+        name(&self.record)
+    }
+
+    fn touch(&self) {
+        self.last_used_ms.store(u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+impl Permit {
+    /// What it is a permit for.
+    pub(crate) fn activation(&self) -> &Arc<Activation> {
+        &self.activation
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.activation.touch();
+        self.activation.meters.in_flight.decrement(1);
+    }
+}
+
+/// A place in the waiting line; leaving it is dropping it.
+struct Place<'a>(&'a Activation);
+
+impl<'a> Place<'a> {
+    fn take(activation: &'a Activation) -> Option<Self> {
+        let line = &activation.line;
+        let join = |waiting| (waiting < line.waiting_max).then_some(waiting + 1);
+        line.waiting.fetch_update(Relaxed, Relaxed, join).ok()?;
+        activation.meters.queued.increment(1);
+        Some(Self(activation))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.line.waiting.fetch_sub(1, Relaxed);
+        self.0.meters.queued.decrement(1);
+    }
+}
+
+/// `app/name@number`, for messages.
+pub(crate) fn name(record: &VersionRecord) -> String {
+    format!("{}/{}@{}", record.manifest.app, record.manifest.name, record.number)
+}
+
+/// The refusal of a call whose deadline passed before it had a permit and a thread.
+pub(crate) fn deadline_in_line(record: &VersionRecord) -> Failure {
+    let message = format!("the deadline passed while the call waited for {}", name(record));
+    Failure::not_executed(ErrorCode::DeadlineExceeded, message)
+}
+
+/// When a place in line is likely to be free: the time in which those before you get their turn.
+fn retry_after(run_mean: Duration, waiting: u32, concurrency: u32) -> Duration {
+    let turn = run_mean.max(Duration::from_millis(1)).saturating_mul(waiting + 1) / concurrency.max(1);
+    turn.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+}
+
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shed_call_is_told_to_return_after_the_line_has_had_its_turn() {
+        let check = |mean_ms, waiting, concurrency, expected_ms| {
+            let delay = retry_after(Duration::from_millis(mean_ms), waiting, concurrency);
+            assert_eq!(delay.as_millis(), expected_ms, "{mean_ms} ms, {waiting} of {concurrency}");
+        };
+        check(0, 0, 64, 10);
+        check(100, 7, 4, 200);
+        check(60_000, 128, 64, 5_000);
+    }
+}

@@ -1,0 +1,98 @@
+//! One version's actor: it moves an activation through its life, and never touches a call.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use skein_engine::Program;
+use skein_proto::Failure;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::{activation::Activation, prepare::Preparer};
+
+/// What a version's actor is told.
+pub(crate) enum Message {
+    /// The start has ended.
+    Loaded(Result<Arc<Program>, Failure>),
+    /// Take no new calls, let those that are here finish, then stop. From the supervisor.
+    Drain,
+    /// Every call has gone home.
+    Home,
+}
+
+/// What a version's actor starts with.
+pub(crate) struct Arguments {
+    pub(crate) activation: Arc<Activation>,
+    pub(crate) preparer: Preparer,
+    /// Where the actor's waits run, so that shutdown can wait for them.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The actor of one live version.
+pub(crate) struct FunctionActor;
+
+impl Actor for FunctionActor {
+    type Msg = Message;
+    type State = Arguments;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        arguments: Arguments,
+    ) -> Result<Arguments, ActorProcessingErr> {
+        let (preparer, record) = (arguments.preparer.clone(), arguments.activation.record().clone());
+        arguments.tasks.spawn(async move {
+            let loaded = preparer.load(record).await;
+            // The actor may have gone meanwhile; then nobody waits for the program.
+            let _ = myself.cast(Message::Loaded(loaded));
+        });
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut Arguments,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Loaded(Ok(program)) => state.loaded(program),
+            Message::Loaded(Err(failure)) => state.failed(&myself, failure),
+            Message::Drain => state.drain(myself),
+            Message::Home => state.home(&myself),
+        }
+        Ok(())
+    }
+}
+
+impl Arguments {
+    fn loaded(&self, program: Arc<Program>) {
+        let (activation, age) = (&self.activation, self.activation.age());
+        activation.ready(program);
+        activation.meters.start.record(age);
+        info!(function = %activation.name(), start_ms = age.as_millis(), "activation is ready");
+    }
+
+    fn failed(&self, myself: &ActorRef<Message>, failure: Failure) {
+        warn!(function = %self.activation.name(), code = %failure.code, error = %failure, "activation could not start");
+        self.activation.fail(failure);
+        myself.stop(None);
+    }
+
+    fn drain(&self, myself: ActorRef<Message>) {
+        debug!(function = %self.activation.name(), calls = self.activation.in_flight(), "activation drains");
+        self.activation.drain();
+        let activation = self.activation.clone();
+        self.tasks.spawn(async move {
+            activation.home().await;
+            let _ = myself.cast(Message::Home);
+        });
+    }
+
+    fn home(&self, myself: &ActorRef<Message>) {
+        self.activation.stop();
+        info!(function = %self.activation.name(), "activation stopped");
+        myself.stop(None);
+    }
+}

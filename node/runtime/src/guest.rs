@@ -1,0 +1,111 @@
+//! Runs one call on a thread of the executor, and stops it when its caller is gone.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::AcqRel},
+    },
+    time::Duration,
+};
+
+use skein_engine::{Call, Output, Program, RunError, StopHandle};
+use skein_proto::{ErrorCode, Failure, Invocation};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    activation::{Permit, deadline_in_line},
+    executor::{Executor, Job},
+};
+
+/// One call that has its permit and its program.
+pub(crate) struct Guest {
+    pub(crate) permit: Permit,
+    pub(crate) program: Arc<Program>,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// A call that was run, and how long it waited for a thread.
+pub(crate) struct Ran {
+    pub(crate) outcome: Result<Output, RunError>,
+    pub(crate) waited: Duration,
+}
+
+impl Guest {
+    /// Runs the guest to its end, its deadline, or until the future is dropped.
+    pub(crate) async fn run(self, executor: &Executor, invocation: &Invocation) -> Result<Ran, Failure> {
+        let record = self.permit.activation().record().clone();
+        let stop = StopHandle::new();
+        let _guard = StopOnDrop(stop.clone());
+        let claim = Arc::new(AtomicBool::new(false));
+        let (done, mut ran) = oneshot::channel();
+        let (payload, deadline, queued, claimed) =
+            (invocation.payload.clone(), invocation.deadline, Instant::now(), claim.clone());
+        let handle = stop.clone();
+        let work = move || {
+            if done.is_closed() || claimed.swap(true, AcqRel) {
+                return;
+            }
+            let waited = queued.elapsed();
+            let manifest = &self.permit.activation().record().manifest;
+            let args: Vec<_> =
+                std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect();
+            let call = Call {
+                args: &args,
+                env: &self.environment,
+                stdin: payload,
+                limits: manifest.limits,
+                deadline,
+                stop: handle,
+            };
+            let outcome = self.program.run(call);
+            // The caller who hears of the end finds the permit at home.
+            drop(self.permit);
+            let _ = done.send(Ran { outcome, waited });
+        };
+        executor.submit(Job { stop: Some(stop), work: Box::new(work) }).map_err(|_| {
+            let message = "all threads of this node are busy, and their queue is full";
+            Failure::not_executed(ErrorCode::Overloaded, message).retry_after(BUSY_RETRY_AFTER)
+        })?;
+        let is_mine = || !claim.swap(true, AcqRel);
+        match timeout_at(deadline, &mut ran).await {
+            Ok(Ok(ran)) => Ok(ran),
+            Ok(Err(_dropped)) => Err(broken(is_mine())),
+            // Still in the queue: now it never runs.
+            Err(_) if is_mine() => Err(deadline_in_line(&record)),
+            Err(_) => match timeout_at(deadline + STOP_MAX, ran).await {
+                Ok(Ok(ran)) => Ok(ran),
+                Ok(Err(_dropped)) => Err(broken(false)),
+                Err(_) => {
+                    let message = "the function did not stop at its deadline; the node goes on stopping it";
+                    Err(Failure::executed(ErrorCode::DeadlineExceeded, message))
+                }
+            },
+        }
+    }
+}
+
+/// The job went away without an answer: dropped at shutdown, or it panicked.
+fn broken(never_ran: bool) -> Failure {
+    if never_ran {
+        Failure::not_executed(ErrorCode::Draining, "this node is stopping")
+    } else {
+        Failure::maybe_executed(ErrorCode::Internal, "the engine broke while the function ran")
+    }
+}
+
+/// Stops the guest when its caller is gone.
+struct StopOnDrop(StopHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// How long the engine may take to stop a guest before its caller is answered without it.
+const STOP_MAX: Duration = Duration::from_millis(500);
+
+const BUSY_RETRY_AFTER: Duration = Duration::from_millis(100);

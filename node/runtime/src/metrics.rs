@@ -1,0 +1,114 @@
+//! The figures this crate reports: their names, and the handles that calls use.
+//!
+//! Labels are `app`, `function` and `code`; never an id.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use skein_proto::{ErrorCode, Manifest};
+
+/// Calls that hold a permit, by app and function.
+pub const IN_FLIGHT: &str = "skein_runtime_calls_in_flight";
+/// Calls in line for a permit, by app and function.
+pub const QUEUED: &str = "skein_runtime_calls_queued";
+/// Calls that ended, by app, function and code (`ok` for those that succeeded).
+pub const CALLS: &str = "skein_runtime_calls_total";
+/// Time in line for a permit and a thread, by app and function.
+pub const WAIT_SECONDS: &str = "skein_runtime_wait_seconds";
+/// Time in the guest, by app and function.
+pub const RUN_SECONDS: &str = "skein_runtime_run_seconds";
+/// Activations started because a call found none, by app and function.
+pub const COLD_STARTS: &str = "skein_runtime_cold_starts_total";
+/// Time from the first call to a ready activation, by app and function.
+pub const START_SECONDS: &str = "skein_runtime_start_seconds";
+/// Live activations.
+pub const ACTIVATIONS: &str = "skein_runtime_activations_live";
+/// Threads that run guests.
+pub const THREADS: &str = "skein_runtime_threads_live";
+/// Versions prepared here, by outcome (`ok` or the failure's code).
+pub const PREPARED: &str = "skein_runtime_prepared_total";
+/// Attempts to prepare a version in the background that failed.
+pub const PREFETCH_FAILED: &str = "skein_runtime_prefetch_failures_total";
+
+/// Tells the recorder what each name means.
+pub(crate) fn describe() {
+    describe_gauge!(IN_FLIGHT, Unit::Count, "calls that hold a permit");
+    describe_gauge!(QUEUED, Unit::Count, "calls in line for a permit");
+    describe_counter!(CALLS, Unit::Count, "calls that ended, by outcome");
+    describe_histogram!(WAIT_SECONDS, Unit::Seconds, "time in line for a permit and a thread");
+    describe_histogram!(RUN_SECONDS, Unit::Seconds, "time in the guest");
+    describe_counter!(COLD_STARTS, Unit::Count, "activations started because a call found none");
+    describe_histogram!(START_SECONDS, Unit::Seconds, "time from the first call to a ready activation");
+    describe_gauge!(ACTIVATIONS, Unit::Count, "live activations");
+    describe_gauge!(THREADS, Unit::Count, "threads that run guests");
+    describe_counter!(PREFETCH_FAILED, Unit::Count, "background preparations that failed");
+    describe_counter!(PREPARED, Unit::Count, "versions fetched and compiled, by outcome");
+}
+
+/// One function's handles, made once so that a call only touches atomics.
+pub(crate) struct Meters {
+    app: String,
+    function: String,
+    pub(crate) in_flight: Gauge,
+    pub(crate) queued: Gauge,
+    pub(crate) wait: Histogram,
+    pub(crate) run: Histogram,
+    pub(crate) cold_starts: Counter,
+    pub(crate) start: Histogram,
+    ok: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new(manifest: &Manifest) -> Self {
+        let (app, function) = (manifest.app.to_string(), manifest.name.to_string());
+        let labels = [("app", app.clone()), ("function", function.clone())];
+        Self {
+            in_flight: metrics::gauge!(IN_FLIGHT, &labels),
+            queued: metrics::gauge!(QUEUED, &labels),
+            wait: metrics::histogram!(WAIT_SECONDS, &labels),
+            run: metrics::histogram!(RUN_SECONDS, &labels),
+            cold_starts: counter!(COLD_STARTS, &labels),
+            start: metrics::histogram!(START_SECONDS, &labels),
+            ok: counter!(CALLS, "app" => app.clone(), "function" => function.clone(), "code" => "ok"),
+            app,
+            function,
+        }
+    }
+
+    /// Counts a call that ended.
+    pub(crate) fn ended(&self, failure: Option<ErrorCode>) {
+        match failure {
+            None => self.ok.increment(1),
+            Some(code) => {
+                let (app, function) = (self.app.clone(), self.function.clone());
+                counter!(CALLS, "app" => app, "function" => function, "code" => code.as_str()).increment(1);
+            }
+        }
+    }
+}
+
+/// Counts a version that was prepared, or could not be.
+pub(crate) fn prepared(failure: Option<ErrorCode>) {
+    counter!(PREPARED, "outcome" => failure.map_or("ok", ErrorCode::as_str)).increment(1);
+}
+
+pub(crate) fn prefetch_failed() {
+    counter!(PREFETCH_FAILED).increment(1);
+}
+
+pub(crate) fn activations(count: usize) {
+    metrics::gauge!(ACTIVATIONS).set(as_f64(count));
+}
+
+pub(crate) fn threads(count: usize) {
+    metrics::gauge!(THREADS).set(as_f64(count));
+}
+
+/// Microseconds, as replies carry them.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn as_f64(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}

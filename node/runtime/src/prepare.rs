@@ -1,0 +1,164 @@
+//! Makes a version ready to be called: its bytes fetched, its code compiled, its program loaded.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use skein_catalog::VersionRecord;
+use skein_engine::{Engine, Program};
+use skein_proto::{Digest, ErrorCode, Failure};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::{
+    CodeSource,
+    activation::name,
+    executor::{Executor, Job},
+    metrics,
+};
+
+/// Prepares and loads versions. A handle: clones share the work at hand.
+#[derive(Clone)]
+pub(crate) struct Preparer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    source: Arc<dyn CodeSource>,
+    executor: Executor,
+    tasks: TaskTracker,
+    /// A permit for each preparation at a time.
+    turns: Semaphore,
+    /// The preparations under way, so that everybody who wants one digest waits for the same one.
+    flights: Mutex<HashMap<Digest, Flight>>,
+}
+
+/// One preparation, as those who wait for it see it; none until it has ended.
+type Flight = watch::Receiver<Option<Result<(), Failure>>>;
+
+impl Preparer {
+    pub(crate) fn new(
+        engine: Engine,
+        source: Arc<dyn CodeSource>,
+        executor: Executor,
+        tasks: TaskTracker,
+        parallel: usize,
+    ) -> Self {
+        let turns = Semaphore::new(parallel.clamp(1, Semaphore::MAX_PERMITS));
+        Self { shared: Arc::new(Shared { engine, source, executor, tasks, turns, flights: Mutex::default() }) }
+    }
+
+    /// True if the compiled code of `digest` is on this node.
+    pub(crate) fn is_prepared(&self, digest: Digest) -> bool {
+        self.shared.engine.is_cached(digest)
+    }
+
+    /// Has the compiled code on this node. Callers for the same digest share one preparation, which goes on when they
+    /// give up.
+    pub(crate) async fn prepare(&self, record: &Arc<VersionRecord>, deadline: Instant) -> Result<(), Failure> {
+        if self.is_prepared(record.digest) {
+            return Ok(());
+        }
+        let mut flight = self.join(record);
+        let ended = timeout_at(deadline, flight.wait_for(Option::is_some)).await;
+        match ended.map(|outcome| outcome.ok().and_then(|outcome| outcome.clone())) {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => {
+                Err(Failure::not_executed(ErrorCode::Internal, format!("preparing {} broke off", name(record))))
+            }
+            Err(_) => {
+                let message = format!("{} was not prepared by the deadline", name(record));
+                Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message))
+            }
+        }
+    }
+
+    /// The program of a version, prepared first if it is not.
+    pub(crate) async fn load(&self, record: Arc<VersionRecord>) -> Result<Arc<Program>, Failure> {
+        let deadline = Instant::now() + START_MAX;
+        self.prepare(&record, deadline).await?;
+        let (shared, runtime) = (self.shared.clone(), Handle::current());
+        on_thread(&self.shared.executor, move || {
+            // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
+            let code = || runtime.block_on(shared.code(&record, deadline));
+            Ok(shared.engine.load(record.digest, code)?)
+        })
+        .await
+    }
+
+    fn join(&self, record: &Arc<VersionRecord>) -> Flight {
+        let mut flights = self.shared.flights();
+        if let Some(flight) = flights.get(&record.digest) {
+            return flight.clone();
+        }
+        let (outcome, flight) = watch::channel(None);
+        flights.insert(record.digest, flight.clone());
+        let (shared, record) = (self.shared.clone(), record.clone());
+        self.shared.tasks.spawn(async move {
+            let ended = shared.fly(&record).await;
+            metrics::prepared(ended.as_ref().err().map(|failure| failure.code));
+            shared.flights().remove(&record.digest);
+            outcome.send_replace(Some(ended));
+        });
+        flight
+    }
+}
+
+impl Shared {
+    async fn fly(self: &Arc<Self>, record: &Arc<VersionRecord>) -> Result<(), Failure> {
+        let closed = |_| Failure::not_executed(ErrorCode::Draining, "this node is stopping");
+        let _turn = self.turns.acquire().await.map_err(closed)?;
+        let code = self.code(record, Instant::now() + FETCH_MAX).await?;
+        let (shared, digest) = (self.clone(), record.digest);
+        let prepared = on_thread(&self.executor, move || Ok(shared.engine.prepare(digest, &code)?)).await?;
+        let (was_cached, compile_ms) = (prepared.was_cached, prepared.compile.as_millis());
+        debug!(function = %name(record), %digest, was_cached, compile_ms, "version is prepared");
+        Ok(())
+    }
+
+    async fn code(&self, record: &VersionRecord, deadline: Instant) -> Result<Bytes, Failure> {
+        let fetched = timeout_at(deadline, self.source.code(record, deadline)).await;
+        fetched.unwrap_or_else(|_| {
+            let message = format!("the code of {} did not arrive in time", name(record));
+            Err(Failure::not_executed(ErrorCode::ArtifactUnavailable, message))
+        })
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Digest, Flight>> {
+        // A map insertion or removal is all that ever happens under the lock.
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs blocking work on a thread of the executor.
+async fn on_thread<T: Send + 'static>(
+    executor: &Executor,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, outcome) = oneshot::channel();
+    let work = move || {
+        // Whoever waited may have gone.
+        let _ = done.send(work());
+    };
+    let job = Job { stop: None, work: Box::new(work) };
+    executor
+        .submit(job)
+        .map_err(|_| Failure::not_executed(ErrorCode::Overloaded, "all threads of this node are busy"))?;
+    let broken = |_| Failure::not_executed(ErrorCode::Internal, "the engine broke while it prepared the code");
+    outcome.await.map_err(broken)?
+}
+
+/// Longest fetch of one artifact: 64 MiB over a slow link.
+const FETCH_MAX: Duration = Duration::from_secs(30);
+
+/// Longest start of an activation: a fetch and a large compilation, with others before them.
+const START_MAX: Duration = Duration::from_secs(120);

@@ -1,0 +1,379 @@
+//! The handle to a node's runtime.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ractor::{Actor, ActorRef, rpc::CallResult};
+use skein_catalog::{VersionRecord, Watch};
+use skein_engine::{Engine, Output, Program};
+use skein_proto::{
+    ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Reply, Start, Usage, VersionId,
+};
+use tokio::{
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::{
+    ActivationState, ActivationStatus, CodeSource, Config,
+    activation::{Activation, NoPermit, Permit, name},
+    environment::environment,
+    executor::Executor,
+    guest::{Guest, Ran},
+    metrics::{self, micros},
+    prefetch::Prefetch,
+    prepare::Preparer,
+    supervisor::{self, Supervisor, draining},
+    table::Table,
+};
+
+/// One node's live versions. A handle: clones share them.
+///
+/// It takes calls whose target is a version ([`InvocationTarget::Version`]); resolving names is the router's.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: NodeId,
+    catalog: Watch,
+    table: Arc<Table>,
+    executor: Executor,
+    preparer: Preparer,
+    supervisor: ActorRef<supervisor::Message>,
+    supervisor_task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Bounds the calls that wait in the supervisor's mailbox, which has no bound of its own.
+    activating: Semaphore,
+    is_draining: AtomicBool,
+    is_stopping: AtomicBool,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A call that may run now.
+struct Admitted {
+    permit: Permit,
+    program: Arc<Program>,
+    start: Start,
+    queued: Duration,
+    starting: Duration,
+}
+
+impl Runtime {
+    /// Starts the runtime of one node: its supervisor, and the prefetch of what the catalogue holds.
+    ///
+    /// # Errors
+    /// `internal` if the supervisor cannot be spawned.
+    pub async fn start(
+        config: Config,
+        engine: Engine,
+        code: Arc<dyn CodeSource>,
+        catalog: Watch,
+    ) -> Result<Self, Failure> {
+        metrics::describe();
+        let (tasks, stop, table) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Table::new()));
+        let executor = Executor::new(config.threads_max, config.thread_idle());
+        let preparer = Preparer::new(engine, code, executor.clone(), tasks.clone(), config.prepare_parallel);
+        let arguments = supervisor::Arguments {
+            config: config.clone(),
+            table: table.clone(),
+            preparer: preparer.clone(),
+            tasks: tasks.clone(),
+        };
+        // Unnamed, since ractor's names are the process's, and a test runs many nodes in one.
+        let spawned = Actor::spawn(None, Supervisor, arguments).await;
+        let (supervisor, task) =
+            spawned.map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("supervisor: {error}")))?;
+        let prefetch = Prefetch {
+            catalog: catalog.clone(),
+            preparer: preparer.clone(),
+            supervisor: supervisor.clone(),
+            parallel: config.prefetch_parallel,
+            stop: stop.clone(),
+        };
+        tasks.spawn(prefetch.run());
+        tasks.spawn(tick(supervisor.clone(), config.idle_tick(), stop.clone()));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                node: config.node,
+                catalog,
+                table,
+                executor,
+                preparer,
+                supervisor,
+                supervisor_task: tokio::sync::Mutex::new(Some(task)),
+                activating: Semaphore::new(ACTIVATING_MAX),
+                is_draining: AtomicBool::new(false),
+                is_stopping: AtomicBool::new(false),
+                stop,
+                tasks,
+            }),
+        })
+    }
+
+    /// Fetches and compiles a version, so that its first call finds it ready to load.
+    ///
+    /// # Errors
+    /// `version-not-found`; `artifact-unavailable`; `bad-module`; `deadline-exceeded`, after which the preparation goes
+    /// on. All not executed.
+    pub async fn prepare(&self, version: VersionId, deadline: Instant) -> Result<(), Failure> {
+        let record = self.shared.record(version, 0)?;
+        self.shared.preparer.prepare(&record, deadline).await
+    }
+
+    /// True if the version is in the catalogue and its compiled code is on this node.
+    pub fn is_prepared(&self, version: VersionId) -> bool {
+        let record = self.shared.catalog.borrow().version(version).cloned();
+        record.is_some_and(|record| self.shared.preparer.is_prepared(record.digest))
+    }
+
+    /// How busy this node's runtime is. CPU and memory are the assembly's to add.
+    pub fn load(&self) -> Load {
+        let mut activations = self.activations();
+        activations.sort_by_key(|status| (std::cmp::Reverse(status.in_flight), status.idle_ms));
+        let warm = activations.iter().filter(|status| status.state == ActivationState::Ready);
+        Load {
+            in_flight: activations.iter().map(|status| status.in_flight).sum(),
+            queued: activations.iter().map(|status| status.queued).sum(),
+            activations: u32::try_from(activations.len()).unwrap_or(u32::MAX),
+            applied_index: self.shared.catalog.borrow().index(),
+            is_draining: self.shared.is_draining.load(SeqCst),
+            warm: warm.take(Load::WARM_MAX).map(|s| (s.version.function.0, s.version.number)).collect(),
+            ..Load::default()
+        }
+    }
+
+    /// The activations that are not over, those that drain among them, in no order.
+    pub fn activations(&self) -> Vec<ActivationStatus> {
+        self.shared.table.all().iter().map(|activation| activation.status()).collect()
+    }
+
+    /// Takes no new calls, and waits until those that are here have ended and every activation has stopped. Returns
+    /// false if some were left at `deadline`; they go on.
+    pub async fn drain(&self, deadline: Instant) -> bool {
+        self.shared.is_draining.store(true, SeqCst);
+        let drained = self.shared.supervisor.call(supervisor::Message::Drain, None);
+        match timeout_at(deadline, drained).await {
+            Ok(Ok(CallResult::Success(()))) => true,
+            // No supervisor: it was shut down before, with all its activations.
+            Ok(_) => self.shared.table.all().is_empty(),
+            Err(_) => false,
+        }
+    }
+
+    /// Takes calls again after [`Runtime::drain`].
+    pub fn resume(&self) {
+        if !self.shared.is_stopping.load(SeqCst) {
+            // In this order, so that no call passes the door before the supervisor starts activations again.
+            let _ = self.shared.supervisor.cast(supervisor::Message::Resume);
+            self.shared.is_draining.store(false, SeqCst);
+        }
+    }
+
+    /// Drains until `deadline`, then stops the guests that still run, and joins every thread and task. Calling it again
+    /// does nothing.
+    pub async fn shutdown(&self, deadline: Instant) {
+        let shared = &self.shared;
+        self.drain(deadline).await;
+        shared.is_stopping.store(true, SeqCst);
+        shared.stop.cancel();
+        let stopped_by = deadline.max(Instant::now()) + STOP_GRACE;
+        shared.executor.shutdown(stopped_by).await;
+        shared.supervisor.stop(None);
+        let task = shared.supervisor_task.lock().await.take();
+        if let Some(task) = task {
+            let _ = timeout_at(stopped_by, task).await;
+        }
+        shared.tasks.close();
+        let _ = timeout_at(stopped_by, shared.tasks.wait()).await;
+    }
+}
+
+#[async_trait]
+impl Invoke for Runtime {
+    async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
+        let InvocationTarget::Version(version) = invocation.target else {
+            let message = "a runtime takes versions; names are for the router to resolve";
+            return Err(Failure::not_executed(ErrorCode::BadRequest, message));
+        };
+        self.shared.invoke(version, &invocation).await
+    }
+}
+
+impl Shared {
+    async fn invoke(&self, version: VersionId, invocation: &Invocation) -> Result<Reply, Failure> {
+        let admitted = self.admit(version, invocation).await?;
+        let activation = admitted.permit.activation().clone();
+        let outcome = self.run(admitted, &activation, invocation).await;
+        activation.meters.ended(outcome.as_ref().err().map(|failure| failure.code));
+        outcome
+    }
+
+    /// Gets a call its permit and its program: at once if the version is live and has a permit left.
+    async fn admit(&self, version: VersionId, invocation: &Invocation) -> Result<Admitted, Failure> {
+        let arrived = Instant::now();
+        // An activation may stop between being found and giving a permit; then its successor is asked.
+        for _ in 0..ADMIT_ATTEMPTS {
+            let activation = self.activation(version, invocation).await?;
+            let asked = Instant::now();
+            let permit = match activation.permit(invocation.deadline).await {
+                Ok(permit) => permit,
+                Err(NoPermit::Closed) => continue,
+                Err(NoPermit::Refused(failure)) => {
+                    activation.meters.ended(Some(failure.code));
+                    return Err(failure);
+                }
+            };
+            let queued = asked.elapsed();
+            if let Some(program) = activation.program() {
+                let start = Start::Warm;
+                return Ok(Admitted { permit, program, start, queued, starting: Duration::ZERO });
+            }
+            let started = activation.started(invocation.deadline).await;
+            let program = started.inspect_err(|failure| activation.meters.ended(Some(failure.code)))?;
+            let starting = arrived.elapsed().saturating_sub(queued);
+            return Ok(Admitted { permit, program, start: Start::Cold, queued, starting });
+        }
+        let message = "the version stopped on this node again and again while the call arrived";
+        Err(Failure::not_executed(ErrorCode::Moved, message))
+    }
+
+    async fn activation(&self, version: VersionId, invocation: &Invocation) -> Result<Arc<Activation>, Failure> {
+        if self.is_draining.load(SeqCst) {
+            return Err(draining());
+        }
+        if let Some(activation) = self.table.find(version) {
+            check_payload(invocation, activation.record())?;
+            return Ok(activation);
+        }
+        let record = self.record(version, invocation.index_min)?;
+        check_payload(invocation, &record)?;
+        let Ok(_turn) = self.activating.try_acquire() else {
+            let message = "too many versions are being started on this node";
+            return Err(Failure::not_executed(ErrorCode::Overloaded, message).retry_after(ACTIVATING_RETRY_AFTER));
+        };
+        let asked = self.supervisor.call(|reply| supervisor::Message::Activate(version, record, reply), None);
+        match timeout_at(invocation.deadline, asked).await {
+            Ok(Ok(CallResult::Success(outcome))) => outcome,
+            Ok(_) => Err(draining()),
+            Err(_) => {
+                let message = "the deadline passed before the version began to start";
+                Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message))
+            }
+        }
+    }
+
+    fn record(&self, version: VersionId, index_min: u64) -> Result<Arc<VersionRecord>, Failure> {
+        let catalog = self.catalog.borrow();
+        catalog.version(version).cloned().ok_or_else(|| {
+            let index = catalog.index();
+            if index < index_min {
+                let message = format!("this node has applied the catalogue up to {index}, not yet {index_min}");
+                return Failure::not_executed(ErrorCode::Moved, message);
+            }
+            let message = format!("function {} has no version {} any more", version.function, version.number);
+            Failure::not_executed(ErrorCode::VersionNotFound, message)
+        })
+    }
+
+    async fn run(
+        &self,
+        admitted: Admitted,
+        activation: &Arc<Activation>,
+        invocation: &Invocation,
+    ) -> Result<Reply, Failure> {
+        let (start, queued, starting) = (admitted.start, admitted.queued, admitted.starting);
+        let manifest = &activation.record().manifest;
+        let remaining = invocation.remaining().min(Duration::from_millis(manifest.limits.deadline_ms));
+        let environment = environment(invocation, activation.version(), manifest, remaining)?;
+        let guest = Guest { permit: admitted.permit, program: admitted.program, environment };
+        let Ran { outcome, waited } = guest.run(&self.executor, invocation).await?;
+        activation.meters.wait.record(queued + waited);
+        let output = outcome.map_err(|error| {
+            if let Some(output) = error.output() {
+                note(activation, invocation, output);
+            }
+            self.explained(error.into())
+        })?;
+        note(activation, invocation, &output);
+        let usage = Usage {
+            queue_us: micros(queued + waited),
+            start_us: micros(starting),
+            instantiate_us: micros(output.instantiate),
+            run_us: micros(output.run),
+            memory_bytes: output.memory_bytes,
+            log_bytes: output.log_bytes_total,
+        };
+        Ok(Reply { payload: output.stdout, version: activation.version(), node: self.node, start, usage })
+    }
+
+    /// A guest that was stopped because the node stops was not taken back by its caller.
+    fn explained(&self, failure: Failure) -> Failure {
+        if failure.code != ErrorCode::Cancelled || !self.is_stopping.load(SeqCst) {
+            return failure;
+        }
+        let message = "the node stopped before the function had ended".to_owned();
+        Failure { code: ErrorCode::Unavailable, message, ..failure }
+    }
+}
+
+/// Keeps what a run says about itself: its time, and its log.
+fn note(activation: &Activation, invocation: &Invocation, output: &Output) {
+    activation.ran(output.instantiate + output.run);
+    activation.meters.run.record(output.run);
+    if !output.log.is_empty() {
+        let (invocation, function) = (invocation.id, activation.name());
+        debug!(%invocation, function, log = output.log_tail(LOG_BYTES_MAX), "guest log");
+    }
+}
+
+fn check_payload(invocation: &Invocation, record: &VersionRecord) -> Result<(), Failure> {
+    let (bytes, bytes_max) = (invocation.payload.len(), record.manifest.limits.payload_bytes);
+    if u64::try_from(bytes).is_ok_and(|bytes| bytes <= bytes_max) {
+        return Ok(());
+    }
+    let message = format!("the payload has {bytes} bytes; {} takes at most {bytes_max} (limits.payload)", name(record));
+    Err(Failure::not_executed(ErrorCode::TooLarge, message))
+}
+
+/// Reminds the supervisor to look for idle activations.
+async fn tick(supervisor: ActorRef<supervisor::Message>, period: Duration, stop: CancellationToken) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {
+                if supervisor.cast(supervisor::Message::Tick).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Three activations that stop under one call's hands are no coincidence.
+const ADMIT_ATTEMPTS: usize = 3;
+
+/// Most calls that ask the supervisor at a time; it answers each in microseconds.
+const ACTIVATING_MAX: usize = 1_024;
+const ACTIVATING_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What shutdown may take beyond its deadline, to stop guests and join threads.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Most of a guest's log in one event of our own.
+const LOG_BYTES_MAX: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests;

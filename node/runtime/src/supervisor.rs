@@ -1,0 +1,224 @@
+//! The supervisor: owner of the table of activations. It starts them, and decides when one stops.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use skein_catalog::{Catalog, VersionRecord};
+use skein_proto::{ErrorCode, Failure, VersionId};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use crate::{
+    Config,
+    activation::Activation,
+    actor::{self, FunctionActor},
+    backoff::Backoff,
+    metrics,
+    prepare::Preparer,
+    table::Table,
+};
+
+/// What the supervisor is told.
+pub(crate) enum Message {
+    /// A call found no activation of this version: start one, or find the one that another call had started.
+    Activate(VersionId, Arc<VersionRecord>, RpcReplyPort<Result<Arc<Activation>, Failure>>),
+    /// The catalogue changed: stop what is not in it any more.
+    Changed(Arc<Catalog>),
+    /// Stop what has been idle for long enough.
+    Tick,
+    /// Start nothing more, and answer when every activation has stopped.
+    Drain(RpcReplyPort<()>),
+    /// Start activations again.
+    Resume,
+}
+
+/// What the supervisor starts with.
+pub(crate) struct Arguments {
+    pub(crate) config: Config,
+    pub(crate) table: Arc<Table>,
+    pub(crate) preparer: Preparer,
+    pub(crate) tasks: TaskTracker,
+}
+
+pub(crate) struct State {
+    arguments: Arguments,
+    /// Every activation that has not stopped, by its actor; those that drain are not in the table any more.
+    actors: HashMap<ActorId, (ActorRef<actor::Message>, Arc<Activation>)>,
+    backoff: Backoff<VersionId>,
+    generations: u64,
+    is_draining: bool,
+    waiting: Vec<RpcReplyPort<()>>,
+}
+
+/// The supervisor actor.
+pub(crate) struct Supervisor;
+
+impl Actor for Supervisor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(&self, _: ActorRef<Message>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
+        Ok(State {
+            arguments,
+            actors: HashMap::new(),
+            backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MOST),
+            generations: 0,
+            is_draining: false,
+            waiting: Vec::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Activate(version, record, reply) => {
+                // The caller may have given up; the activation then waits for the next one.
+                let _ = reply.send(state.activate(myself, version, record).await);
+            }
+            Message::Changed(catalog) => state.stop_deleted(&catalog),
+            Message::Tick => state.stop_idle(),
+            Message::Drain(reply) => state.drain(reply),
+            Message::Resume => state.is_draining = false,
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Message>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(actor, _, _) => state.ended(actor.get_id(), None),
+            SupervisionEvent::ActorFailed(actor, error) => state.ended(actor.get_id(), Some(error.to_string())),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    async fn activate(
+        &mut self,
+        myself: ActorRef<Message>,
+        version: VersionId,
+        record: Arc<VersionRecord>,
+    ) -> Result<Arc<Activation>, Failure> {
+        if self.is_draining {
+            return Err(draining());
+        }
+        if let Some(activation) = self.arguments.table.find(version) {
+            return Ok(activation);
+        }
+        if let Some(failure) = self.backoff.refusal(&version, Instant::now()) {
+            return Err(failure);
+        }
+        self.generations += 1;
+        let activation = Activation::new(version, record, self.generations, &self.arguments.config);
+        let arguments = actor::Arguments {
+            activation: activation.clone(),
+            preparer: self.arguments.preparer.clone(),
+            tasks: self.arguments.tasks.clone(),
+        };
+        let spawned = Actor::spawn_linked(None, FunctionActor, arguments, myself.get_cell()).await;
+        let (actor, _) = spawned.map_err(|error| Failure::not_executed(ErrorCode::Internal, error.to_string()))?;
+        activation.meters.cold_starts.increment(1);
+        self.actors.insert(actor.get_id(), (actor, activation.clone()));
+        self.arguments.table.insert(activation.clone());
+        metrics::activations(self.actors.len());
+        Ok(activation)
+    }
+
+    fn stop_idle(&mut self) {
+        self.stop_where(|activation| {
+            let idle_max = Duration::from_millis(activation.record().manifest.scale.idle_ms);
+            is_idle(activation.idle(), idle_max)
+        });
+    }
+
+    fn stop_deleted(&mut self, catalog: &Catalog) {
+        self.backoff.retain(|version| catalog.version(*version).is_some());
+        self.stop_where(|activation| catalog.version(activation.version()).is_none());
+    }
+
+    fn drain(&mut self, reply: RpcReplyPort<()>) {
+        self.is_draining = true;
+        self.waiting.push(reply);
+        self.stop_where(|_| true);
+        self.answer_if_empty();
+    }
+
+    /// Takes activations off the table, so that new calls look elsewhere, then has their actors drain them.
+    fn stop_where(&mut self, condition: impl Fn(&Activation) -> bool) {
+        for (actor, activation) in self.actors.values() {
+            if condition(activation) && self.arguments.table.retire(activation) {
+                let _ = actor.cast(actor::Message::Drain);
+            }
+        }
+    }
+
+    /// An actor is gone: stopped, failed to start, or broken.
+    fn ended(&mut self, actor: ActorId, broken: Option<String>) {
+        let Some((_, activation)) = self.actors.remove(&actor) else { return };
+        if let Some(reason) = broken {
+            error!(function = %activation.name(), error = reason, "an activation's actor broke");
+            activation.fail(Failure::not_executed(ErrorCode::Internal, "the activation's actor broke"));
+        }
+        self.arguments.table.forget(&activation);
+        match activation.failure() {
+            Some(failure) => {
+                let until = self.backoff.failed(activation.version(), failure, Instant::now());
+                let pause = until.saturating_duration_since(Instant::now());
+                info!(function = %activation.name(), pause_ms = pause.as_millis(), "not started again for a while");
+            }
+            None => self.backoff.forget(&activation.version()),
+        }
+        metrics::activations(self.actors.len());
+        self.answer_if_empty();
+    }
+
+    fn answer_if_empty(&mut self) {
+        if self.actors.is_empty() {
+            for reply in self.waiting.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+    }
+}
+
+/// The refusal of a node that leaves.
+pub(crate) fn draining() -> Failure {
+    Failure::not_executed(ErrorCode::Draining, "this node is leaving and takes no new calls")
+}
+
+/// Whether an activation without a call for `idle` is to stop.
+fn is_idle(idle: Duration, idle_max: Duration) -> bool {
+    // Never zero: an activation that was started for a call must live until the call has found it.
+    idle >= idle_max.max(IDLE_MIN)
+}
+
+const IDLE_MIN: Duration = Duration::from_millis(1);
+
+/// A start that failed is told to the calls that waited; the next one tries again after this.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_MOST: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_activation_is_idle_after_its_own_time_and_never_at_once() {
+        let ms = Duration::from_millis;
+        assert!(!is_idle(ms(0), ms(0)));
+        assert!(!is_idle(ms(59_999), ms(60_000)));
+        assert!(is_idle(ms(60_000), ms(60_000)));
+    }
+}
