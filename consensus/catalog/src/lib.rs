@@ -11,7 +11,9 @@
 mod catalog;
 mod command;
 mod propose;
+mod recent;
 mod record;
+mod refusal;
 mod resolve;
 
 pub use catalog::{Catalog, SnapshotError};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use skein_proto::{Failure, FunctionRef, VersionId};
+use skein_proto::{ErrorCode, Failure, FunctionRef, Target, VersionId};
 
-use crate::{Catalog, VersionRecord};
+use crate::{Catalog, VersionRecord, refusal::Refusal};
 
 /// What a reference means in one catalogue.
 #[derive(Debug, Clone)]
@@ -21,7 +21,21 @@ impl Catalog {
     /// # Errors
     /// `function-not-found`, `version-not-found` or `alias-not-found`, all `not-executed`, with the known ones named.
     pub fn resolve(&self, reference: &FunctionRef) -> Result<Resolved, Failure> {
-        let _ = reference;
-        Err(Failure::not_executed(skein_proto::ErrorCode::FunctionNotFound, ""))
+        let FunctionRef { app, name, target } = reference;
+        let function = self
+            .function(app, name)
+            .ok_or_else(|| Failure::not_executed(ErrorCode::FunctionNotFound, self.unknown_function(app, name)))?;
+        let number = match target {
+            Target::Version(number) => *number,
+            Target::Alias(alias) => function.existing_alias(alias)?.last().copied().unwrap_or(0),
+        };
+        let version = function.existing_version(number)?.clone();
+        Ok(Resolved { id: VersionId { function: function.id, number }, version })
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::not_executed(refusal.code, refusal.message)
     }
 }
