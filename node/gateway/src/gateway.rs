@@ -4,9 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use skein_catalog::Propose;
 use skein_proto::Invoke;
-use tokio::time::Instant;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tracing::info;
 
-use crate::{GatewayConfig, Operations};
+use crate::{GatewayConfig, Operations, admin, call, listener::Listener, metrics};
 
 /// What the gateway is put in front of.
 #[derive(Clone)]
@@ -41,10 +42,12 @@ pub enum GatewayError {
     },
 }
 
-/// The running gateway.
+/// The running gateway. Dropping it ends it at once, without waiting.
 pub struct Gateway {
     http: SocketAddr,
     admin: SocketAddr,
+    stop: watch::Sender<Option<Instant>>,
+    listeners: JoinSet<()>,
 }
 
 impl Gateway {
@@ -53,8 +56,16 @@ impl Gateway {
     /// # Errors
     /// If an address cannot be listened at.
     pub async fn serve(config: GatewayConfig, parts: Parts) -> Result<Gateway, GatewayError> {
-        let _ = parts;
-        Ok(Self { http: config.http, admin: config.admin })
+        metrics::describe();
+        let (http, http_addr) = Listener::bind("http", config.http, call::router(&parts, &config), &config).await?;
+        let (admin, admin_addr) =
+            Listener::bind("admin", config.admin, admin::router(&parts, &config), &config).await?;
+        let (stop, stopped) = watch::channel(None);
+        let mut listeners = JoinSet::new();
+        listeners.spawn(http.run(stopped.clone()));
+        listeners.spawn(admin.run(stopped));
+        info!(http = %http_addr, admin = %admin_addr, "gateway is listening");
+        Ok(Self { http: http_addr, admin: admin_addr, stop, listeners })
     }
 
     /// Where calls are taken.
@@ -69,7 +80,8 @@ impl Gateway {
 
     /// Takes no more connections, lets running requests end until `deadline`, then cuts the rest off; returns when
     /// all is over.
-    pub async fn shutdown(self, deadline: Instant) {
-        let _ = deadline;
+    pub async fn shutdown(mut self, deadline: Instant) {
+        self.stop.send_replace(Some(deadline));
+        while self.listeners.join_next().await.is_some() {}
     }
 }

@@ -8,11 +8,20 @@
 //!
 //! **Start reading at** [`Gateway::serve`], then [`authorize`].
 
+mod admin;
 pub mod api;
 mod auth;
+mod body;
+mod call;
 mod config;
+mod console;
+mod entrance;
 mod gateway;
+mod listener;
+mod metrics;
+mod openapi;
 mod operations;
+mod problem;
 
 pub use auth::{KeyIdentity, MintedKey, authorize, identify, mint, role_text};
 pub use config::GatewayConfig;

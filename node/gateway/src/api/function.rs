@@ -160,6 +160,18 @@ pub struct VersionList {
     pub index: u64,
 }
 
+/// The query of `GET /v1/functions/{app}/{name}/versions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VersionQuery {
+    /// Most versions in the answer; 100 unless given, at most 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Only versions below this one, as the answer before said in `next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+}
+
 /// `PUT /v1/functions/{app}/{name}/aliases/{alias}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,154 @@
+//! `ANY /fn/{app}/{name}…`: one HTTP request becomes one invocation, its reply the response.
+//!
+//! Everything that can be refused without the body is refused before the body is read. The future is dropped when the
+//! client goes away, and the invocation with it.
+
+mod headers;
+mod path;
+mod trace;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+    routing::any,
+};
+use http::{HeaderName, HeaderValue, header, request::Parts as Head};
+use skein_catalog::{Catalog, Role};
+use skein_proto::{ErrorCode, Failure, FunctionRef, Invocation, InvocationId, Invoke, Limits, Reply};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    GatewayConfig, Parts,
+    body::Inbound,
+    entrance::{Entrance, index_min},
+    problem::{Refusal, no_method, no_route},
+};
+
+/// What a call without a deadline of its own may take beyond its function's: waiting for a permit, and for a first
+/// activation.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(2);
+/// How much later than the deadline the gateway gives up on a part that should have answered by then.
+const DEADLINE_GRACE: Duration = Duration::from_millis(250);
+
+/// What calls need.
+struct Calls {
+    entrance: Entrance,
+    invoke: Arc<dyn Invoke>,
+}
+
+/// The routes of the data plane.
+pub(crate) fn router(parts: &Parts, config: &GatewayConfig) -> Router {
+    let entrance = Entrance::new(parts.consensus.clone(), config);
+    Router::new()
+        .route("/fn/{*rest}", any(call))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(Arc::new(Calls { entrance, invoke: parts.invoke.clone() }))
+}
+
+async fn call(State(calls): State<Arc<Calls>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let id = InvocationId::random();
+    let traceparent = trace::traceparent(&head.headers, id, rand::random());
+    let mut response = match calls.run(id, &traceparent, &head, body).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.of_invocation(id).into_response(),
+    };
+    let headers = response.headers_mut();
+    set(headers, INVOCATION, id.to_string());
+    set(headers, HeaderName::from_static(trace::TRACEPARENT), traceparent);
+    response
+}
+
+const INVOCATION: HeaderName = HeaderName::from_static("skein-invocation");
+const VERSION: HeaderName = HeaderName::from_static("skein-version");
+const NODE: HeaderName = HeaderName::from_static("skein-node");
+const START: HeaderName = HeaderName::from_static("skein-start");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// A request that may go on, before its body is read.
+struct Admitted {
+    reference: FunctionRef,
+    rest: String,
+    catalog: Arc<Catalog>,
+    /// By when the caller wants the answer, if it said so.
+    deadline: Option<Instant>,
+    /// The function's own deadline, for a caller that did not.
+    limits: Limits,
+    index_min: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Calls {
+    async fn run(&self, id: InvocationId, traceparent: &str, head: &Head, body: Body) -> Result<Response, Refusal> {
+        let inbound = Inbound::new(head, body);
+        let admitted = match self.admit(head).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                inbound.discard().await;
+                return Err(refusal);
+            }
+        };
+        let most = admitted.limits.payload_bytes;
+        let held = inbound.read(&self.entrance.bodies, most, admitted.deadline, &mut |_| {}).await?;
+        let default = || Instant::now() + Duration::from_millis(admitted.limits.deadline_ms) + DEADLINE_MARGIN;
+        let deadline = admitted.deadline.unwrap_or_else(default);
+        let mut invocation = Invocation::new(admitted.reference, held.bytes.clone(), deadline);
+        invocation.id = id;
+        invocation.headers = headers::forwarded(head, admitted.rest)?;
+        invocation.traceparent = Some(traceparent.to_owned());
+        invocation.index_min = admitted.index_min;
+        invocation.is_idempotent = head.headers.contains_key("idempotency-key");
+        let reply = match timeout_at(deadline + DEADLINE_GRACE, self.invoke.invoke(invocation)).await {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                let message = "the call did not end by its deadline";
+                return Err(Failure::maybe_executed(ErrorCode::DeadlineExceeded, message).into());
+            }
+        };
+        Ok(answer(&admitted.catalog, reply))
+    }
+
+    /// Everything that can be decided by the head alone. The key comes before anything that tells what exists.
+    async fn admit(&self, head: &Head) -> Result<Admitted, Refusal> {
+        let begun = Instant::now();
+        let permit = self.entrance.permit()?;
+        let path::CallPath { reference, rest } = path::parse(head.uri.path())?;
+        let deadline = headers::deadline(&head.headers)?.map(|deadline| begun + deadline);
+        headers::refuse_async(&head.headers)?;
+        self.entrance.identify(&head.headers)?.allow(Role::Invoke, Some(&reference.app))?;
+        let catalog = self.entrance.catalog(&head.headers, deadline).await?;
+        let limits = catalog.resolve(&reference)?.version.manifest.limits;
+        let index_min = index_min(&head.headers)?;
+        Ok(Admitted { reference, rest, catalog, deadline, limits, index_min, _permit: permit })
+    }
+}
+
+/// The response that stands for a reply.
+fn answer(catalog: &Catalog, reply: Reply) -> Response {
+    let content_type = headers::content_type(&reply.payload);
+    let mut response = Response::new(Body::from(reply.payload));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(VERSION, HeaderValue::from(reply.version.number));
+    headers.insert(START, HeaderValue::from_static(reply.start.as_str()));
+    let node = catalog.member(reply.node).map_or_else(|| reply.node.to_string(), |member| member.name.to_string());
+    set(headers, NODE, node);
+    set(headers, SERVER_TIMING, headers::server_timing(&reply.usage));
+    response
+}
+
+/// Sets a header whose value is ours, and so always valid.
+fn set(headers: &mut http::HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
