@@ -1,0 +1,86 @@
+//! Joining, leaving, draining.
+
+use super::*;
+
+/// A mesh of node 1, `goose`, with a good token `t`.
+fn founded() -> Bench {
+    let mut bench = Bench { at_ms: 100, ..Bench::default() };
+    assert_eq!(bench.tell(join("goose", "k1", None)), Outcome::Member(NodeId(1)));
+    bench.done(token("t", 200));
+    bench
+}
+
+#[test]
+fn a_repeated_join_gets_the_same_id_whatever_became_of_its_token() {
+    let mut bench = founded();
+    assert_eq!(bench.tell(join("gander", "k2", Some("t"))), Outcome::Member(NodeId(2)));
+    let before = essence(&bench.catalog);
+    bench.at_ms = 500;
+    assert_eq!(bench.tell(join("other", "k2", Some("t"))), Outcome::Member(NodeId(2)));
+    assert_eq!(bench.tell(join("goose", "k1", None)), Outcome::Member(NodeId(1)));
+    assert_eq!(essence(&bench.catalog), before);
+}
+
+#[test]
+fn only_the_founder_joins_without_a_token_and_others_need_one_that_is_known_and_in_time() {
+    let mut bench = founded();
+    bench.refused(join("gander", "k2", None), ErrorCode::BadToken, "needs a token");
+    bench.refused(join("gander", "k2", Some("u")), ErrorCode::BadToken, "not known");
+    bench.at_ms = 200;
+    bench.refused(join("gander", "k2", Some("t")), ErrorCode::BadToken, "expired 0 s ago");
+    bench.at_ms = 199;
+    assert_eq!(bench.tell(join("gander", "k2", Some("t"))), Outcome::Member(NodeId(2)));
+}
+
+#[test]
+fn a_name_is_borne_by_one_member_and_free_again_when_it_left() {
+    let mut bench = founded();
+    bench.tell(join("gander", "k2", Some("t")));
+    bench.refused(join("gander", "k3", Some("t")), ErrorCode::Conflict, "taken: goose, gander");
+    bench.done(Command::RemoveMember { node: NodeId(2) });
+    assert_eq!(bench.tell(join("gander", "k3", Some("t"))), Outcome::Member(NodeId(3)));
+}
+
+#[test]
+fn a_removed_member_is_never_accepted_again() {
+    let mut bench = founded();
+    bench.tell(join("gander", "k2", Some("t")));
+    assert!(bench.catalog.trusts(NodeId(2), &Digest::of(b"k2")));
+    bench.done(Command::RemoveMember { node: NodeId(2) });
+    assert!(bench.catalog.was_removed(NodeId(2)) && bench.catalog.member(NodeId(2)).is_none());
+    assert!(!bench.catalog.trusts(NodeId(2), &Digest::of(b"k2")));
+    bench.refused(join("gander", "k2", Some("t")), ErrorCode::Untrusted, "removed for good");
+    bench.done(Command::RemoveMember { node: NodeId(2) });
+    bench.refused(Command::SetDraining { node: NodeId(2), is_draining: true }, ErrorCode::NotFound, "removed for good");
+}
+
+#[test]
+fn the_last_member_stays() {
+    let mut bench = founded();
+    bench.refused(Command::RemoveMember { node: NodeId(1) }, ErrorCode::Conflict, "last member");
+    bench.refused(Command::RemoveMember { node: NodeId(9) }, ErrorCode::NotFound, "members: 1 (goose)");
+}
+
+#[test]
+fn a_token_with_a_role_decides_the_role() {
+    let mut bench = founded();
+    let record = TokenRecord { hash: Digest::of(b"w"), role: Some(MemberRole::Worker), expires_ms: 1_000 };
+    bench.done(Command::CreateToken { id: "w".into(), token: record });
+    bench.tell(join("gander", "k2", Some("w")));
+    assert_eq!(bench.catalog.member(NodeId(2)).unwrap().role, MemberRole::Worker);
+    assert_eq!(bench.catalog.member_named("goose").unwrap().role, MemberRole::Auto);
+}
+
+#[test]
+fn a_member_tells_its_addresses_and_whether_it_drains() {
+    let mut bench = founded();
+    let addresses = Addresses { mesh: "10.0.0.1:7".into(), http: "h".into(), admin: "a".into() };
+    bench.done(Command::UpdateMember { node: NodeId(1), addresses: addresses.clone() });
+    bench.done(Command::SetDraining { node: NodeId(1), is_draining: true });
+    let member = bench.catalog.member(NodeId(1)).unwrap();
+    assert!(member.is_draining && member.addresses == addresses);
+    let long = Addresses { mesh: "a".repeat(300), ..addresses };
+    bench.refused(Command::UpdateMember { node: NodeId(1), addresses: long }, ErrorCode::TooLarge, "mesh address");
+    bench.done(Command::SetDraining { node: NodeId(1), is_draining: false });
+    assert!(!bench.catalog.member(NodeId(1)).unwrap().is_draining);
+}
