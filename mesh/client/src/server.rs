@@ -1,0 +1,90 @@
+//! The node's half: takes requests of clients, checks their keys, and hands the calls on.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use skein_proto::{
+    ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, Limits, NodeId, NodeName, codec,
+};
+use skein_transport::{Caller, Serve};
+use tokio::time::Instant;
+
+use crate::wire::{ClientReply, ClientRequest};
+
+/// Says whether a key may call a function, and how nodes are called. The assembly answers from its catalogue.
+pub trait Authorize: Send + Sync {
+    /// Leave for the holder of `key` to call `function` now.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a key that is unknown, revoked or expired; `forbidden` for one that does not allow this.
+    fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure>;
+
+    /// The name of a node, for the client to show.
+    fn node_name(&self, node: NodeId) -> Option<NodeName>;
+}
+
+/// Serves [`Service::Client`](skein_transport::Service::Client): one request is one call.
+#[derive(Clone)]
+pub struct ClientService {
+    invoke: Arc<dyn Invoke>,
+    authorize: Arc<dyn Authorize>,
+}
+
+impl ClientService {
+    /// A service that asks `authorize` about each request and has `invoke`, the node's router, run it.
+    pub fn new(invoke: Arc<dyn Invoke>, authorize: Arc<dyn Authorize>) -> Self {
+        Self { invoke, authorize }
+    }
+}
+
+#[async_trait]
+impl Serve for ClientService {
+    async fn call(&self, _: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        let request: ClientRequest = codec::decode(&body)?;
+        drop(body);
+        self.authorize.authorize(&request.key, &request.reference)?;
+        let reply = self.invoke.invoke(invocation(request, Instant::now(), deadline)?).await?;
+        let node_name = self.authorize.node_name(reply.node).map_or_else(String::new, |name| name.to_string());
+        // The function has run: a reply that cannot be written must not look like a call that never began.
+        codec::encode(&ClientReply { reply, node_name })
+            .map_err(|error| Failure::executed(ErrorCode::Internal, error.to_string()))
+    }
+}
+
+/// The invocation that a request asks for. Pure.
+fn invocation(request: ClientRequest, now: Instant, deadline: Instant) -> Result<Invocation, Failure> {
+    let refuse = |message: String| Err(Failure::not_executed(ErrorCode::TooLarge, message));
+    let bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if request.headers.len() > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
+        let count = request.headers.len();
+        return refuse(format!(
+            "{count} headers of {bytes} bytes; at most {HEADERS_MAX} of {HEADERS_BYTES_MAX} are taken"
+        ));
+    }
+    if request.traceparent.as_ref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
+        return refuse(format!("the traceparent has more than {TRACEPARENT_BYTES_MAX} bytes"));
+    }
+    let wanted = now + Duration::from_millis(request.deadline_ms.min(Limits::DEADLINE_MS_MAX));
+    Ok(Invocation {
+        id: request.invocation,
+        target: InvocationTarget::Reference(request.reference),
+        payload: request.payload,
+        headers: request.headers,
+        deadline: wanted.min(deadline),
+        traceparent: request.traceparent,
+        depth: 0,
+        index_min: request.index_min,
+        is_idempotent: request.is_idempotent,
+    })
+}
+
+/// What HTTP servers take commonly.
+const HEADERS_MAX: usize = 128;
+const HEADERS_BYTES_MAX: usize = 64 << 10;
+
+/// A version 00 traceparent has 55 bytes; later ones may be longer (W3C Trace Context, section 3.2).
+const TRACEPARENT_BYTES_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests;
