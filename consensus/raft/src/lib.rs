@@ -22,6 +22,8 @@
 
 mod config;
 mod group;
+mod log;
+mod metrics;
 mod plan;
 mod start_error;
 mod state_machine;

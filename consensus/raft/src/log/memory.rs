@@ -1,0 +1,140 @@
+//! What a log knows without reading: where each entry lies, and the newest entries themselves.
+
+use std::{collections::VecDeque, fs::File, io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+
+use super::hard_state::HardState;
+
+/// Bytes of the newest entries kept in memory, so that replication and apply seldom read the disk. Entries that are
+/// not on the disk yet are kept beyond it.
+pub(super) const CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// A frame of entries on the disk. Those of its entries that were truncated since are not counted.
+#[derive(Debug, Clone)]
+pub(super) struct FrameRef {
+    pub(super) file: Arc<File>,
+    pub(super) offset: u64,
+    pub(super) payload_bytes: usize,
+    pub(super) first: u64,
+    pub(super) next: u64,
+}
+
+/// A segment on the disk. The last one is being written.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentRef {
+    pub(super) number: u64,
+    pub(super) file: Arc<File>,
+    /// One more than the largest index it ever held.
+    pub(super) next: u64,
+}
+
+/// The log as its readers see it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) hard: HardState,
+    /// The index that the next entry gets.
+    pub(super) next: u64,
+    pub(super) segments: VecDeque<SegmentRef>,
+    pub(super) frames: VecDeque<FrameRef>,
+    pub(super) committed: Option<Bytes>,
+    /// Entries below this index are on the disk.
+    pub(super) synced: u64,
+    cache: VecDeque<Bytes>,
+    cache_bytes: usize,
+    /// Why nothing more is written, once that is so.
+    pub(super) fault: Option<(io::ErrorKind, String)>,
+}
+
+/// Where the entries of a range are found: first these frames, then these entries.
+#[derive(Debug, Default)]
+pub(super) struct Located {
+    pub(super) range: Range<u64>,
+    pub(super) frames: Vec<FrameRef>,
+    pub(super) cached: Vec<Bytes>,
+}
+
+impl Memory {
+    fn cache_first(&self) -> u64 {
+        self.next - self.cache.len() as u64
+    }
+
+    /// Adds an entry at the end; it is not on the disk yet.
+    pub(super) fn push(&mut self, entry: Bytes) {
+        self.cache_bytes += entry.len();
+        self.cache.push_back(entry);
+        self.next += 1;
+    }
+
+    /// Notes that a frame is on the disk and forgets old entries that need not be in memory.
+    pub(super) fn add_frame(&mut self, frame: FrameRef) {
+        self.synced = self.synced.max(frame.next);
+        if let Some(segment) = self.segments.back_mut() {
+            segment.next = segment.next.max(frame.next);
+        }
+        self.frames.push_back(frame);
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        while self.cache_bytes > CACHE_BYTES_MAX && self.cache_first() < self.synced {
+            let Some(entry) = self.cache.pop_front() else { return };
+            self.cache_bytes -= entry.len();
+        }
+    }
+
+    /// Forgets the entries from `next` on.
+    pub(super) fn truncate(&mut self, next: u64) {
+        while self.next > next {
+            if let Some(entry) = self.cache.pop_back() {
+                self.cache_bytes -= entry.len();
+            }
+            self.next -= 1;
+        }
+        self.synced = self.synced.min(next);
+        while let Some(frame) = self.frames.back_mut() {
+            frame.next = frame.next.min(next);
+            if frame.first < frame.next {
+                return;
+            }
+            self.frames.pop_back();
+        }
+    }
+
+    /// Forgets the entries before `first`; when that is beyond the end, the log goes on there.
+    pub(super) fn purge(&mut self, first: u64) {
+        while self.cache_first() < first {
+            match self.cache.pop_front() {
+                Some(entry) => self.cache_bytes -= entry.len(),
+                None => self.next = first,
+            }
+        }
+        self.synced = self.synced.max(first);
+        while self.frames.front().is_some_and(|frame| frame.next <= first) {
+            self.frames.pop_front();
+        }
+    }
+
+    /// The numbers of the segments that hold nothing but purged entries, oldest first.
+    pub(super) fn purged_segments(&self) -> Vec<u64> {
+        let closed = self.segments.len().saturating_sub(1);
+        let purged = self.segments.iter().take(closed).take_while(|segment| segment.next <= self.hard.first);
+        purged.map(|segment| segment.number).collect()
+    }
+
+    /// Where the entries of `range` are that the log has.
+    pub(super) fn locate(&self, range: &Range<u64>) -> Located {
+        let range = range.start.max(self.hard.first)..range.end.min(self.next);
+        if range.is_empty() {
+            return Located::default();
+        }
+        let on_disk = range.start..range.end.min(self.cache_first());
+        let from = self.frames.partition_point(|frame| frame.next <= on_disk.start);
+        let frames = self.frames.iter().skip(from).take_while(|frame| frame.first < on_disk.end);
+        let frames = if on_disk.is_empty() { Vec::new() } else { frames.cloned().collect() };
+        let cached = range.start.max(self.cache_first())..range.end;
+        let skipped = (cached.start - self.cache_first()) as usize;
+        let cached = self.cache.iter().skip(skipped).take((cached.end - cached.start) as usize);
+        Located { cached: cached.cloned().collect(), range, frames }
+    }
+}

@@ -1,0 +1,297 @@
+//! The log against a plain vector, over restarts, cuts and flipped bits.
+
+use std::fs;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn open(dir: &TempDir) -> Log {
+    Log::open(dir.path(), NodeId(1), 400).unwrap()
+}
+
+fn entry(index: u64, salt: u8) -> Bytes {
+    let len = 20 + (index as usize * 7) % 60;
+    let mut bytes = vec![salt; len];
+    bytes[..8].copy_from_slice(&index.to_le_bytes());
+    Bytes::from(bytes)
+}
+
+async fn append(log: &Log, first: u64, entries: Vec<Bytes>) {
+    let (tx, rx) = oneshot::channel();
+    log.append(first, entries, |result| tx.send(result).unwrap()).await.unwrap();
+    rx.await.unwrap().unwrap();
+}
+
+async fn all(log: &Log) -> (u64, Vec<Bytes>) {
+    log.read(0..u64::MAX).await.unwrap()
+}
+
+/// What may happen to a log.
+#[derive(Debug, Clone)]
+enum Event {
+    Append { count: u64, salt: u8 },
+    Truncate { back: u64 },
+    Purge { ahead: u64 },
+    PurgeBeyond { gap: u64 },
+    Vote(u8),
+    Commit(u8),
+    Reopen,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (1_u64..12, any::<u8>()).prop_map(|(count, salt)| Event::Append { count, salt }),
+        2 => (0_u64..15).prop_map(|back| Event::Truncate { back }),
+        2 => (0_u64..15).prop_map(|ahead| Event::Purge { ahead }),
+        1 => (0_u64..9).prop_map(|gap| Event::PurgeBeyond { gap }),
+        1 => any::<u8>().prop_map(Event::Vote),
+        1 => any::<u8>().prop_map(Event::Commit),
+        3 => Just(Event::Reopen),
+    ]
+}
+
+/// What the log should hold.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Model {
+    first: u64,
+    entries: Vec<Bytes>,
+    vote: Option<Bytes>,
+    purged: Option<Bytes>,
+}
+
+impl Model {
+    fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    async fn of(log: &Log) -> Self {
+        let (_, entries) = all(log).await;
+        Self { first: log.range().start, entries, vote: log.vote(), purged: log.purged() }
+    }
+
+    async fn happen(&mut self, event: &Event, log: &mut Log, dir: &TempDir) {
+        match *event {
+            Event::Append { count, salt } => {
+                let entries: Vec<_> = (self.next()..self.next() + count).map(|index| entry(index, salt)).collect();
+                append(log, self.next(), entries.clone()).await;
+                self.entries.extend(entries);
+            }
+            Event::Truncate { back } => {
+                let next = self.next().saturating_sub(back).max(self.first);
+                log.truncate(next).await.unwrap();
+                self.entries.truncate((next - self.first) as usize);
+            }
+            Event::Purge { ahead } => self.purge((self.first + ahead).min(self.next()), log).await,
+            Event::PurgeBeyond { gap } => self.purge(self.next() + gap, log).await,
+            Event::Vote(vote) => {
+                self.vote = Some(Bytes::from(vec![vote]));
+                log.save_vote(Bytes::from(vec![vote])).await.unwrap();
+            }
+            Event::Commit(id) => log.save_committed(Bytes::from(vec![id])).await.unwrap(),
+            Event::Reopen => {
+                log.close().await.unwrap();
+                *log = open(dir);
+            }
+        }
+    }
+
+    async fn purge(&mut self, first: u64, log: &Log) {
+        if first == self.first {
+            return;
+        }
+        let id = Bytes::from(first.to_le_bytes().to_vec());
+        log.purge(first, id.clone()).await.unwrap();
+        let gone = ((first - self.first) as usize).min(self.entries.len());
+        self.entries.drain(..gone);
+        (self.first, self.purged) = (first, Some(id));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_log_is_a_vector_that_survives_restarts(events in proptest::collection::vec(event(), 1..40)) {
+        runtime().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut log, mut model) = (open(&dir), Model::default());
+            for event in &events {
+                model.happen(event, &mut log, &dir).await;
+                assert_eq!(Model::of(&log).await, model, "after {event:?}");
+                assert_eq!(log.range(), model.first..model.next());
+            }
+            model.happen(&Event::Reopen, &mut log, &dir).await;
+            assert_eq!(Model::of(&log).await, model);
+        });
+    }
+
+    #[test]
+    fn a_write_torn_at_any_byte_loses_nothing_that_was_acknowledged(
+        batches in proptest::collection::vec((1_u64..6, any::<u8>()), 1..8),
+    ) {
+        runtime().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+            let (mut next, mut acknowledged, mut safe) = (0, 0, 0);
+            let file = dir.path().join("0000000001.log");
+            for (count, salt) in batches {
+                (acknowledged, safe) = (next, fs::metadata(&file).unwrap().len());
+                append(&log, next, (next..next + count).map(|index| entry(index, salt)).collect()).await;
+                next += count;
+            }
+            log.close().await.unwrap();
+            let whole = fs::read(&file).unwrap();
+            for cut in safe as usize..whole.len() {
+                fs::write(&file, &whole[..cut]).unwrap();
+                let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+                assert_eq!(log.range(), 0..acknowledged, "cut at {cut}");
+                assert_eq!(fs::metadata(&file).unwrap().len(), safe);
+                append(&log, acknowledged, vec![entry(acknowledged, 1)]).await;
+                log.close().await.unwrap();
+            }
+        });
+    }
+}
+
+/// A closed log of several segments, of which some were purged.
+fn segmented() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let log = open(&dir);
+        for index in 0..60 {
+            append(&log, index, vec![entry(index, 3)]).await;
+        }
+        log.save_committed(Bytes::from_static(b"59")).await.unwrap();
+        log.purge(20, Bytes::from_static(b"19")).await.unwrap();
+        log.save_vote(Bytes::from_static(b"vote")).await.unwrap();
+        log.close().await.unwrap();
+    });
+    dir
+}
+
+fn segments(dir: &TempDir) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+    files.sort();
+    files
+}
+
+fn refusal(dir: &TempDir) -> String {
+    match Log::open(dir.path(), NodeId(1), 400) {
+        Ok(_) => "opened".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_vote_and_the_entries_survive_and_purged_segments_are_gone() {
+    let dir = segmented();
+    assert!(!segments(&dir)[0].ends_with("0000000001.log"));
+    let log = open(&dir);
+    assert_eq!((log.range(), log.vote()), (20..60, Some(Bytes::from_static(b"vote"))));
+    assert_eq!(log.committed(), Some(Bytes::from_static(b"59")));
+}
+
+#[test]
+fn a_bit_flipped_in_any_segment_but_the_last_is_refused_by_name() {
+    let dir = segmented();
+    let files = segments(&dir);
+    for file in &files[..files.len() - 1] {
+        let sound = fs::read(file).unwrap();
+        for byte in (0..sound.len()).step_by(13) {
+            let mut bytes = sound.clone();
+            bytes[byte] ^= 1;
+            fs::write(file, bytes).unwrap();
+            let refusal = refusal(&dir);
+            let is_named = refusal.contains("corrupt at byte") || refusal.contains("format version");
+            assert!(is_named && refusal.contains(&file.display().to_string()), "{byte}: {refusal}");
+        }
+        fs::write(file, sound).unwrap();
+    }
+    assert_eq!(refusal(&dir), "opened");
+}
+
+#[test]
+fn a_missing_segment_is_refused_whichever_it_is() {
+    let count = segments(&segmented()).len();
+    for missing in 0..count {
+        let dir = segmented();
+        let file = &segments(&dir)[missing];
+        fs::remove_file(file).unwrap();
+        let refusal = refusal(&dir);
+        assert!(refusal.contains("missing") && refusal.contains(&file.display().to_string()), "{refusal}");
+    }
+}
+
+#[test]
+fn a_missing_hard_state_beside_a_log_is_refused() {
+    let dir = segmented();
+    fs::remove_file(dir.path().join("hard-state")).unwrap();
+    assert!(refusal(&dir).contains("hard-state is corrupt"), "{}", refusal(&dir));
+}
+
+#[test]
+fn the_log_of_another_node_is_refused() {
+    let dir = segmented();
+    let refused = Log::open(dir.path(), NodeId(2), 400);
+    assert!(matches!(refused, Err(StartError::OtherNode { found: NodeId(1), expected: NodeId(2), .. })));
+}
+
+#[test]
+fn a_segment_whose_making_never_finished_is_made_again() {
+    let dir = segmented();
+    let last = segments(&dir).pop().unwrap();
+    let number: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    fs::write(dir.path().join(format!("{:010}.log", number + 1)), b"skein").unwrap();
+    runtime().block_on(async {
+        let log = open(&dir);
+        for index in 60..90 {
+            append(&log, index, vec![entry(index, 4)]).await;
+        }
+        log.close().await.unwrap();
+        assert_eq!(open(&dir).range(), 20..90);
+    });
+}
+
+#[test]
+fn many_waiting_appends_share_one_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+        let mut waiting = Vec::new();
+        for index in 0..500 {
+            let (tx, rx) = oneshot::channel();
+            log.append(index, vec![entry(index, 0)], |result| tx.send(result).unwrap()).await.unwrap();
+            waiting.push(rx);
+        }
+        assert_eq!(all(&log).await.1.len(), 500, "readable before they are on the disk");
+        for done in waiting {
+            done.await.unwrap().unwrap();
+        }
+        log.close().await.unwrap();
+        assert_eq!(open(&dir).range(), 0..500);
+    });
+}
+
+#[test]
+fn entries_that_left_memory_are_read_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+        for index in 0..40 {
+            append(&log, index, vec![Bytes::from(vec![index as u8; 300_000])]).await;
+        }
+        assert!(!lock(&log.inner.memory).locate(&(0..40)).frames.is_empty());
+        let (first, entries) = log.read(3..38).await.unwrap();
+        assert_eq!((first, entries.len()), (3, 35));
+        for (index, entry) in (3..).zip(&entries) {
+            assert_eq!((entry[0], entry.len()), (index as u8, 300_000));
+        }
+    });
+}

@@ -1,0 +1,162 @@
+//! Snapshots on the disk: one file each, checked as a whole, replaced atomically.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use bytes::{Buf, Bytes};
+use serde::{Deserialize, Serialize};
+use skein_proto::codec;
+
+use crate::{
+    StartError,
+    log::{replace_file, sync_dir},
+    types::{Snapshot, SnapshotMeta},
+};
+
+/// Where a node keeps its snapshots: the newest, and for a moment the one before.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelf {
+    dir: PathBuf,
+}
+
+const MAGIC: [u8; 8] = *b"skeinsnp";
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 16;
+
+/// What a file holds behind its head: magic, version, checksum of the rest.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    meta: SnapshotMeta,
+    state: Bytes,
+}
+
+impl Shelf {
+    /// The shelf in `dir`, which is made as needed, and the newest snapshot on it. What a crash left behind is removed.
+    pub(crate) fn open(dir: PathBuf) -> Result<(Self, Option<Snapshot>), StartError> {
+        fs::create_dir_all(&dir).map_err(StartError::io("create", &dir))?;
+        let shelf = Self { dir };
+        let newest = shelf.newest().map_err(StartError::io("list", &shelf.dir))?;
+        let snapshot = match &newest {
+            Some(path) => Some(read(path)?),
+            None => None,
+        };
+        if let Some(path) = &newest {
+            shelf.remove_others(path).map_err(StartError::io("clear", &shelf.dir))?;
+        }
+        Ok((shelf, snapshot))
+    }
+
+    /// Puts a snapshot on the shelf and takes the others off. When it returns, it is on the disk.
+    pub(crate) fn put(&self, snapshot: &Snapshot) -> io::Result<u64> {
+        let content = Content { meta: snapshot.meta.clone(), state: snapshot.snapshot.clone() };
+        let payload = codec::encode(&content).map_err(io::Error::other)?;
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        bytes.extend_from_slice(&payload);
+        let next = snapshot.meta.last_log_id.map_or(0, |last| last.index + 1);
+        let path = self.dir.join(format!("{next:020}.snapshot"));
+        replace_file(&self.dir, &path, &bytes)?;
+        self.remove_others(&path)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// The newest snapshot, read and checked anew.
+    pub(crate) fn get(&self) -> io::Result<Option<Snapshot>> {
+        let newest = self.newest()?;
+        newest.map(|path| read(&path).map_err(io::Error::other)).transpose()
+    }
+
+    fn newest(&self) -> io::Result<Option<PathBuf>> {
+        let mut newest = None;
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "snapshot") {
+                newest = newest.max(Some(path));
+            }
+        }
+        Ok(newest)
+    }
+
+    fn remove_others(&self, kept: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path != kept {
+                fs::remove_file(path)?;
+            }
+        }
+        sync_dir(&self.dir)
+    }
+}
+
+fn read(path: &Path) -> Result<Snapshot, StartError> {
+    let mut bytes = Bytes::from(fs::read(path).map_err(StartError::io("read", path))?);
+    if bytes.len() < HEAD_BYTES {
+        return Err(StartError::corrupt(path, bytes.len() as u64, "the snapshot is cut"));
+    }
+    let head = bytes.split_to(HEAD_BYTES);
+    if head[..8] != MAGIC {
+        return Err(StartError::corrupt(path, 0, "not a snapshot"));
+    }
+    let (version, crc) = ((&head[8..]).get_u32_le(), (&head[12..]).get_u32_le());
+    if version > VERSION {
+        return Err(StartError::TooNew { file: path.to_owned(), version, known: VERSION });
+    }
+    if crc != crc32fast::hash(&bytes) {
+        return Err(StartError::corrupt(path, HEAD_BYTES as u64, "the snapshot does not match its checksum"));
+    }
+    let content: Content = codec::decode(&bytes).map_err(|error| StartError::corrupt(path, HEAD_BYTES as u64, error))?;
+    Ok(Snapshot { meta: content.meta, snapshot: content.state })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::LogId;
+
+    fn snapshot(index: u64) -> Snapshot {
+        let leader = openraft::impls::leader_id_adv::LeaderId { term: 1, node_id: 1 };
+        let meta = SnapshotMeta { last_log_id: Some(LogId::new(leader, index)), ..SnapshotMeta::default() };
+        Snapshot { meta, snapshot: Bytes::from(format!("state at {index}")) }
+    }
+
+    fn index(found: &Option<Snapshot>) -> Option<u64> {
+        found.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map(|last| last.index)
+    }
+
+    #[test]
+    fn only_the_newest_snapshot_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shelf, none) = Shelf::open(dir.path().to_owned()).unwrap();
+        assert!(none.is_none());
+        for at in [9, 10, 200] {
+            shelf.put(&snapshot(at)).unwrap();
+            assert_eq!(index(&shelf.get().unwrap()), Some(at));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        fs::write(dir.path().join("x.tmp"), b"left over").unwrap();
+        let (_, found) = Shelf::open(dir.path().to_owned()).unwrap();
+        assert_eq!(index(&found), Some(200));
+        assert_eq!(found.unwrap().snapshot, Bytes::from_static(b"state at 200"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shelf, _) = Shelf::open(dir.path().to_owned()).unwrap();
+        shelf.put(&snapshot(3)).unwrap();
+        let path = shelf.newest().unwrap().unwrap();
+        let sound = fs::read(&path).unwrap();
+        for byte in 0..sound.len() {
+            for bytes in [sound[..byte].to_vec(), [&sound[..byte], &[sound[byte] ^ 4], &sound[byte + 1..]].concat()] {
+                fs::write(&path, bytes).unwrap();
+                let refused = Shelf::open(dir.path().to_owned()).unwrap_err();
+                assert!(refused.to_string().contains(".snapshot"), "{refused}");
+            }
+        }
+    }
+}
