@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use skein_proto::{Digest, MeshId, NodeId};
@@ -109,6 +109,16 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(AuthorityError::Make)?;
         let certificate = params.signed_by(&request.public_key, &issuer).map_err(AuthorityError::Make)?;
         Ok(Bytes::copy_from_slice(certificate.der()))
+    }
+
+    /// SHA-256 of the public key that a signing request (DER) is for, if its sender proves to hold the key.
+    ///
+    /// # Errors
+    /// [`AuthorityError::BadRequest`].
+    pub fn key_of_request(request: &[u8]) -> Result<Digest, AuthorityError> {
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+            .map_err(|error| AuthorityError::BadRequest(error.to_string()))?;
+        Ok(Digest::of(&request.public_key.subject_public_key_info()))
     }
 
     /// The mesh it was founded for.

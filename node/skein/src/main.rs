@@ -1,2 +1,35 @@
-//! The `skein` binary.
-fn main() {}
+//! The `skein` binary: reads the command line, runs one command, turns its failure into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod admin_client;
+mod cli;
+mod commands;
+mod config;
+mod contexts;
+mod data_dir;
+mod function_toml;
+mod node;
+mod output;
+mod telemetry;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let json = cli.common.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the system gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(commands::run(cli));
+    // What is still blocked now (a read of a terminal, for one) is not worth waiting for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output::fail(&failure, json),
+    }
+}

@@ -1,1 +1,20 @@
-//! placeholder
+//! Real nodes for tests: starts the real binary, owns all it starts, and waits for conditions, never for time.
+//!
+//! **Owns** the processes, ports and directories of one test. **Refuses** mocks: what is not the shipped program is
+//! not here. **Start reading at** [`Mesh`].
+
+mod examples;
+mod http;
+mod load;
+mod mesh;
+mod modules;
+mod node;
+mod wait;
+
+pub use examples::{Example, examples};
+pub use http::{Answer, Http};
+pub use load::{Load, LoadReport, Running};
+pub use mesh::{Mesh, Ran};
+pub use modules::{ECHO, wasm};
+pub use node::{Node, NodeOptions};
+pub use wait::{PATIENCE, until};

@@ -1,0 +1,372 @@
+//! The command line: what can be asked, and its help. What happens then is in `commands`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use skein_catalog::MemberRole;
+use skein_proto::{AppName, FunctionRef, NodeName};
+
+use crate::function_toml::parse_duration;
+
+/// A peer-to-peer mesh for functions: publish once, call from anywhere by name.
+#[derive(Debug, Parser)]
+#[command(name = "skein", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Context file: how to reach a mesh, and a key for it
+    #[arg(long, global = true, env = "SKEIN_CONTEXT", value_name = "FILE")]
+    pub(crate) context: Option<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node in the foreground: found a mesh, join one, or resume
+    Up(Up),
+    /// Three nodes on this machine, with the example functions, in one command
+    Demo(Demo),
+    /// Join tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// List the nodes: who is in, alive, leading, how loaded
+    Nodes,
+    /// Drain, resume or remove a node
+    #[command(subcommand)]
+    Node(Node),
+    /// One page on the state of the mesh, with warnings and what to do
+    Status,
+    /// Publish a function from a .wasm or .wat file, or a directory with function.toml
+    Publish(Publish),
+    /// Call a function
+    Invoke(Invoke),
+    /// List or search the functions
+    Functions(Functions),
+    /// Show or delete a function
+    #[command(subcommand)]
+    Function(Function),
+    /// List a function's versions
+    Versions {
+        /// The function: [app/]name
+        reference: FunctionRef,
+    },
+    /// Move an alias
+    #[command(subcommand)]
+    Alias(Alias),
+    /// Return an alias to the version it pointed at before
+    Rollback {
+        /// The function and alias: [app/]name[:alias]
+        reference: FunctionRef,
+        /// Return to this version
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
+    },
+    /// Call a function once on this machine, with no mesh
+    Run(Run),
+    /// Keys for the entrances
+    #[command(subcommand)]
+    Key(Key),
+    /// Say what an error code means and what to do
+    Explain {
+        /// The code, as in `code` of an error; none lists all
+        code: Option<String>,
+    },
+    /// Show the effective configuration of the node behind the context, with its sources
+    Config,
+    /// Contexts: which mesh the commands talk to
+    #[command(subcommand)]
+    Context(Context),
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Up {
+    /// Data directory [default: the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Name of the node, unique in its mesh [default: node- and four random characters]
+    #[arg(long)]
+    pub(crate) name: Option<NodeName>,
+    /// Mesh address (QUIC, UDP); port 0 picks a free one [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mesh: Option<SocketAddr>,
+    /// Gateway address; port 0 picks a free one [default: 127.0.0.1:7080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Admin API and console address; port 0 picks a free one [default: 127.0.0.1:7090]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// IP address that others reach this node by, if it listens on all
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise: Option<std::net::IpAddr>,
+    /// Mesh address of a node to join; may be repeated [default: the ones in the token]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) join: Vec<SocketAddr>,
+    /// Join token, from `skein token create`
+    #[arg(long, env = "SKEIN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Label for placement; may be repeated
+    #[arg(long = "label", value_name = "K=V", value_parser = key_value)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Memory the node may use [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Whether the node may vote [default: auto]
+    #[arg(long, value_enum)]
+    pub(crate) role: Option<RoleArg>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    Voter,
+    Worker,
+    Auto,
+}
+
+impl From<RoleArg> for MemberRole {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Voter => Self::Voter,
+            RoleArg::Worker => Self::Worker,
+            RoleArg::Auto => Self::Auto,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Demo {
+    /// Directory of the examples
+    #[arg(long, default_value = "examples", value_name = "DIR")]
+    pub(crate) examples: PathBuf,
+    /// Build only what needs nothing to be installed
+    #[arg(long)]
+    pub(crate) no_install: bool,
+    /// Stop when everything was shown, instead of staying up
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a join token
+    Create {
+        /// How long it is good for
+        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        ttl: Duration,
+        /// Role of the nodes that come with it
+        #[arg(long, value_enum)]
+        role: Option<RoleArg>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Take no new calls, finish the running ones, hand over leadership
+    Drain {
+        /// The node
+        name: NodeName,
+    },
+    /// Take calls again
+    Resume {
+        /// The node
+        name: NodeName,
+    },
+    /// Take a node off the mesh for good
+    Remove {
+        /// The node
+        name: NodeName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// A .wasm or .wat file, or a directory with function.toml
+    pub(crate) path: PathBuf,
+    /// Publish under this name: [app/]name
+    #[arg(long = "as", value_name = "REF")]
+    pub(crate) reference: Option<FunctionRef>,
+    /// Alias to move to the new version
+    #[arg(long, default_value = "live")]
+    pub(crate) alias: skein_proto::AliasName,
+    /// Move no alias
+    #[arg(long, conflicts_with = "alias")]
+    pub(crate) no_alias: bool,
+    /// A remark to keep with the version
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) note: String,
+    /// Return when it is committed, before the nodes serve it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for the nodes
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub(crate) deadline: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invoke {
+    /// The function: [app/]name[@version|:alias]
+    pub(crate) reference: FunctionRef,
+    /// The payload
+    #[arg(short, long, value_name = "DATA")]
+    pub(crate) data: Option<String>,
+    /// A file with the payload; - for standard input
+    #[arg(short, long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) file: Option<PathBuf>,
+    /// - takes the payload from standard input
+    #[arg(value_parser = ["-"], conflicts_with_all = ["data", "file"])]
+    pub(crate) stdin: Option<String>,
+    /// A header for the function; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "K=V", value_parser = key_value)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// How long to wait
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Marks the call as safe to repeat
+    #[arg(long, value_name = "K")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Print where and how it ran, on stderr
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Functions {
+    /// Words that the name, app, category, tags or description must contain
+    pub(crate) query: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Function {
+    /// Versions, aliases, limits
+    Show {
+        /// The function: [app/]name
+        reference: FunctionRef,
+    },
+    /// Remove a function with all its versions
+    Delete {
+        /// The function: [app/]name
+        reference: FunctionRef,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Alias {
+    /// Point an alias at a version
+    Set {
+        /// The function and alias: [app/]name:alias
+        reference: FunctionRef,
+        /// The version
+        version: u64,
+        /// Refuse unless it points at this version now
+        #[arg(long, value_name = "N")]
+        expected: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A .wasm or .wat file, or a directory with function.toml
+    pub(crate) path: PathBuf,
+    /// The payload
+    #[arg(short, long, value_name = "DATA")]
+    pub(crate) data: Option<String>,
+    /// A file with the payload; - for standard input
+    #[arg(short, long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) file: Option<PathBuf>,
+    /// An environment variable for the function; may be repeated
+    #[arg(long = "env", value_name = "K=V", value_parser = key_value)]
+    pub(crate) env: Vec<(String, String)>,
+    /// How long it may run
+    #[arg(long, value_parser = parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Arguments for the function
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make a key; its secret is shown once
+    Create {
+        /// What it allows; each role includes the ones before
+        #[arg(long, value_enum, default_value = "invoke")]
+        role: KeyRole,
+        /// The app it is good for [default: all]
+        #[arg(long)]
+        app: Option<AppName>,
+        /// How long it is good for [default: until revoked]
+        #[arg(long, value_parser = parse_duration)]
+        ttl: Option<Duration>,
+        /// A remark to keep with it
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// List the keys
+    Ls,
+    /// Make a key worthless
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyRole {
+    Invoke,
+    Read,
+    Publish,
+    Admin,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Context {
+    /// List the contexts; the current one is marked
+    Ls,
+    /// Make a context the current one
+    Use {
+        /// Its name
+        name: String,
+    },
+    /// Copy a context file into the user's configuration
+    Add {
+        /// The name to give it
+        name: String,
+        /// The file, as `skein up` writes it
+        file: PathBuf,
+    },
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

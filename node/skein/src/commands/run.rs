@@ -1,0 +1,84 @@
+//! `skein run`: one call on this machine with no mesh, by the same engine under the same limits.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use skein_engine::{Call, Engine, EngineConfig, StopHandle};
+use skein_proto::{Digest, ErrorCode, Failure, Limits};
+use tokio::time::Instant;
+
+use super::payload;
+use crate::{cli::Run, function_toml::Source, output::write_stdout};
+
+pub(super) async fn run(command: Run) -> Result<(), Failure> {
+    let source = Source::read(&command.path)?;
+    let payload = payload(command.data, command.file.as_deref(), false)?;
+    let mut limits = source.manifest.limits;
+    if let Some(deadline) = command.deadline {
+        limits.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        limits.check().map_err(|message| Failure::not_executed(ErrorCode::BadRequest, message))?;
+    }
+    if payload.len() as u64 > limits.payload_bytes {
+        let message = format!("the payload has {} bytes; limits.payload is {}", payload.len(), limits.payload_bytes);
+        return Err(Failure::not_executed(ErrorCode::TooLarge, message));
+    }
+    let mut args = vec![source.manifest.name.to_string()];
+    args.extend(if command.args.is_empty() { source.manifest.args.clone() } else { command.args });
+    let mut env: Vec<(String, String)> = source.manifest.grants.env.clone().into_iter().collect();
+    env.extend(command.env);
+    let stop = StopHandle::new();
+    let guest = Guest { source, args, env, payload: payload.into(), limits, stop: stop.clone() };
+    let mut running = tokio::task::spawn_blocking(move || guest.run());
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        _ = tokio::signal::ctrl_c() => {
+            stop.stop();
+            running.await
+        }
+    };
+    ended.map_err(|error| Failure::maybe_executed(ErrorCode::Internal, error.to_string()))?
+}
+
+struct Guest {
+    source: Source,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    payload: Bytes,
+    limits: Limits,
+    stop: StopHandle,
+}
+
+impl Guest {
+    fn run(self) -> Result<(), Failure> {
+        let engine = Engine::open(EngineConfig::new(cache_dir()))?;
+        engine.inspect(&self.source.code, &self.source.manifest)?;
+        let program = engine.load(Digest::of(&self.source.code), || Ok(Bytes::from(self.source.code)))?;
+        let deadline = Instant::now() + std::time::Duration::from_millis(self.limits.deadline_ms);
+        let mut call = Call::new(self.limits, deadline, self.stop);
+        (call.args, call.env, call.stdin) = (&self.args, &self.env, self.payload);
+        let ran = program.run(call);
+        engine.shutdown();
+        let output = match &ran {
+            Ok(output) => Some(output),
+            Err(error) => error.output(),
+        };
+        if let Some(output) = output {
+            // The log is the guest's own talk, as on the mesh it would be its log.
+            eprint!("{}", String::from_utf8_lossy(&output.log));
+            write_stdout(&output.stdout)?;
+        }
+        let mut failure = match ran {
+            Ok(_) => return Ok(()),
+            Err(error) => Failure::from(error),
+        };
+        failure.log_tail.clear();
+        Err(failure)
+    }
+}
+
+/// Compiled code of local runs, under the user's cache directory (XDG base directory specification).
+fn cache_dir() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from).join(".cache");
+    cache.unwrap_or_else(home).join("skein/engine")
+}

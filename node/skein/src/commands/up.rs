@@ -1,0 +1,91 @@
+//! `skein up`: one node in the foreground.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use skein_catalog::MemberRole;
+use skein_proto::{ErrorCode, Failure, NodeName};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::Up,
+    config::{NodeConfig, Settings, default_data_dir},
+    contexts::Contexts,
+    data_dir::DataDir,
+    node::{Entry, Node},
+    output::write_stdout,
+    telemetry,
+};
+
+/// The exit code of a process that was interrupted: 128 and SIGINT's number, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+pub(super) async fn up(up: Up) -> Result<(), Failure> {
+    telemetry::start_logs();
+    let data = DataDir::open(&up.data.clone().unwrap_or_else(default_data_dir))?;
+    let (config, entry) = configure(up, &data)?;
+    let mut stop = Signals::listen()?;
+    let node = tokio::select! {
+        node = Node::start(config, data, entry) => node?,
+        () = stop.next() => return Ok(()),
+    };
+    write_stdout(format!("{}\n", node.ready_line()).as_bytes())?;
+    if let Err(failure) = Contexts::of_user().link(node.name(), &node.context_file()) {
+        tracing::warn!(%failure, "the context was not added to the user's configuration; use --context");
+    }
+    stop.next().await;
+    tokio::select! {
+        () = node.shutdown() => Ok(()),
+        () = stop.next() => std::process::exit(INTERRUPTED),
+    }
+}
+
+/// What the flags, the file and the last run say.
+fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
+    let token =
+        up.token.as_deref().map(str::parse).transpose().map_err(|error| {
+            Failure::not_executed(ErrorCode::BadToken, format!("the token cannot be used: {error}"))
+        })?;
+    let flags = Settings {
+        name: up.name,
+        mesh: up.mesh,
+        http: up.http,
+        admin: up.admin,
+        advertise: up.advertise,
+        labels: up.labels.into_iter().collect::<BTreeMap<_, _>>(),
+        memory: up.memory,
+        role: up.role.map(MemberRole::from),
+    };
+    let file = up.config.as_deref().map(|path| Settings::load(path, false)).transpose()?.unwrap_or_default();
+    let remembered = Settings::load(&data.settings(), true)?;
+    let config = NodeConfig::compose(&flags, &file, &remembered, random_name()?);
+    Ok((config, Entry { token, seeds: up.join }))
+}
+
+fn random_name() -> Result<NodeName, Failure> {
+    let name = format!("node-{:04x}", rand::rng().random::<u16>());
+    name.parse().map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("{error}")))
+}
+
+/// SIGTERM and SIGINT, whichever comes.
+pub(super) struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::not_executed(ErrorCode::Internal, format!("no signal handler: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

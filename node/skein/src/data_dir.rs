@@ -1,0 +1,173 @@
+//! A node's data directory: its layout, its format version and the lock that keeps a second process out.
+//!
+//! It never looks inside what others keep there; see `identity`, `raft`, `artifacts` and `cache` for that.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use skein_proto::{ErrorCode, Failure};
+
+/// The layout this release reads and writes. Raise it when an older release could misread the directory.
+const FORMAT: u32 = 1;
+
+/// An open data directory, locked while this value lives.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Held for its lock, which the system drops with the process, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens or creates `path` for this process alone.
+    ///
+    /// # Errors
+    /// `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for an unreadable format file, `disk-full`, or `internal`
+    /// with the system's message.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let failed = |what: &str, error: io::Error| io_failure(what, path, &error);
+        create_private(path).map_err(|error| failed("create the data directory", error))?;
+        let path = path.canonicalize().map_err(|error| failed("find the data directory", error))?;
+        let lock = lock(&path)?;
+        check_format(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.path.join("identity")
+    }
+
+    pub(crate) fn raft(&self) -> PathBuf {
+        self.path.join("raft")
+    }
+
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.path.join("node.toml")
+    }
+
+    pub(crate) fn context(&self) -> PathBuf {
+        self.path.join("context.toml")
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Failure> {
+    let lock_path = path.join("LOCK");
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|error| io_failure("open the lock", &lock_path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Failure::not_executed(
+            ErrorCode::DataDirInUse,
+            format!("the data directory {} is in use by another skein process", path.display()),
+        )),
+        Err(TryLockError::Error(error)) => Err(io_failure("lock", &lock_path, &error)),
+    }
+}
+
+fn check_format(path: &Path) -> Result<(), Failure> {
+    let file = path.join("FORMAT");
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let found: u32 = text.trim().parse().map_err(|_| {
+                let message = format!("{} does not hold a format number", file.display());
+                Failure::not_executed(ErrorCode::CorruptStore, message)
+            })?;
+            if found > FORMAT {
+                let message = format!(
+                    "the data directory {} has format {found}; this release reads up to {FORMAT}",
+                    path.display()
+                );
+                return Err(Failure::not_executed(ErrorCode::DataDirTooNew, message));
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_private(&file, format!("{FORMAT}\n").as_bytes()),
+        Err(error) => Err(io_failure("read", &file, &error)),
+    }
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file that only its owner may read, whole or not at all, and durably.
+///
+/// # Errors
+/// `disk-full` or `internal`; the old file, if any, is still there.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("tmp");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        io_failure("write", path, &error)
+    })
+}
+
+/// A file operation that failed, as a failure that names the file.
+pub(crate) fn io_failure(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
+        io::ErrorKind::NotFound => ErrorCode::NotFound,
+        _ => ErrorCode::Internal,
+    };
+    Failure::not_executed(code, format!("could not {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opening_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path()).unwrap();
+        assert_eq!(DataDir::open(dir.path()).unwrap_err().code, ErrorCode::DataDirInUse);
+        drop(first);
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_or_damaged_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, code) in [("2\n", ErrorCode::DataDirTooNew), ("one", ErrorCode::CorruptStore)] {
+            fs::write(dir.path().join("FORMAT"), text).unwrap();
+            assert_eq!(DataDir::open(dir.path()).unwrap_err().code, code);
+        }
+    }
+
+    #[test]
+    fn private_files_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        write_private(&file, b"x").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

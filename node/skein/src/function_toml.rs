@@ -1,0 +1,256 @@
+//! `function.toml`: the text form of a version's settings, and what a path to publish means.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use skein_proto::{Abi, AppName, ErrorCode, Failure, FunctionName, Grants, InstancePolicy, Limits, Manifest, Scale};
+
+use crate::data_dir::io_failure;
+
+/// Something to publish or run: its settings and its code.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) manifest: Manifest,
+    pub(crate) code: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    name: FunctionName,
+    #[serde(default)]
+    app: AppName,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    category: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    code: PathBuf,
+    #[serde(default)]
+    abi: Abi,
+    #[serde(default)]
+    instance: InstancePolicy,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default)]
+    grants: GrantsTable,
+    #[serde(default)]
+    scale: ScaleTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    deadline: Option<String>,
+    memory: Option<ByteSize>,
+    concurrency: Option<u32>,
+    payload: Option<ByteSize>,
+    log: Option<ByteSize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrantsTable {
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaleTable {
+    idle: Option<String>,
+}
+
+/// Keys that the interface has and this release does not act on: refused by name, never silently ignored.
+const LATER: &[&str] = &["main", "entry", "schema", "invoke", "http", "kv", "queue", "warm", "max"];
+const KNOWN: &[&str] = &[
+    "name",
+    "app",
+    "description",
+    "category",
+    "tags",
+    "code",
+    "abi",
+    "instance",
+    "args",
+    "limits",
+    "grants",
+    "scale",
+    "deadline",
+    "memory",
+    "concurrency",
+    "payload",
+    "log",
+    "env",
+    "idle",
+];
+
+impl Source {
+    /// Reads what `path` names: a `.wasm` or `.wat` file, or a directory with `function.toml`.
+    ///
+    /// # Errors
+    /// `not-found`, `bad-manifest` with the place in the file, `bad-module` for a `.wat` that does not assemble,
+    /// `bad-request` for anything else that a path may be.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let metadata = fs::metadata(path).map_err(|error| io_failure("find", path, &error))?;
+        if metadata.is_dir() { Self::read_dir(path) } else { Self::read_file(path) }
+    }
+
+    fn read_dir(path: &Path) -> Result<Self, Failure> {
+        let file = path.join("function.toml");
+        let text = fs::read_to_string(&file).map_err(|error| io_failure("read", &file, &error))?;
+        let (manifest, code) = parse(&text).map_err(|message| {
+            Failure::not_executed(ErrorCode::BadManifest, format!("{}: {message}", file.display()))
+        })?;
+        Ok(Self { manifest, code: read_code(&path.join(code))? })
+    }
+
+    fn read_file(path: &Path) -> Result<Self, Failure> {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let name = stem.to_ascii_lowercase().replace(['_', '.', ' '], "-");
+        let name = name.parse().unwrap_or_else(|_| FunctionName::clone(&fallback_name()));
+        Ok(Self { manifest: Manifest::named(AppName::default(), name), code: read_code(path)? })
+    }
+}
+
+/// For a file whose name is no function name; `--as REF` says a better one.
+fn fallback_name() -> FunctionName {
+    "function".parse().expect("a letter and letters are a name")
+}
+
+fn read_code(path: &Path) -> Result<Vec<u8>, Failure> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let size = fs::metadata(path).map_err(|error| io_failure("find", path, &error))?.len();
+    if size > Limits::ARTIFACT_BYTES_MAX {
+        let most = ByteSize::b(Limits::ARTIFACT_BYTES_MAX);
+        let message = format!("{} has {}; the largest artifact is {most}", path.display(), ByteSize::b(size));
+        return Err(Failure::not_executed(ErrorCode::TooLarge, message));
+    }
+    let bytes = fs::read(path).map_err(|error| io_failure("read", path, &error))?;
+    match extension {
+        "wat" => wat::parse_bytes(&bytes).map(|code| code.into_owned()).map_err(|error| {
+            Failure::not_executed(ErrorCode::BadModule, format!("{} does not assemble: {error}", path.display()))
+        }),
+        "js" | "mjs" | "ts" => Err(Failure::not_executed(
+            ErrorCode::BadModule,
+            format!("{} is a script; this release runs WebAssembly (WASI preview 1) only", path.display()),
+        )),
+        _ => Ok(bytes),
+    }
+}
+
+/// The settings in `text`, and the path of the code they name.
+fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
+    let document: Document = toml::from_str(text).map_err(|error| explain(&error))?;
+    let defaults = Limits::default();
+    let millis = |key: &str, text: Option<String>, default: u64| match text {
+        Some(text) => duration_ms(&text).map_err(|error| format!("{key}: {error}")),
+        None => Ok(default),
+    };
+    let bytes = |size: Option<ByteSize>, default: u64| size.map_or(default, |size| size.as_u64());
+    let limits = Limits {
+        deadline_ms: millis("limits.deadline", document.limits.deadline, defaults.deadline_ms)?,
+        memory_bytes: bytes(document.limits.memory, defaults.memory_bytes),
+        concurrency: document.limits.concurrency.unwrap_or(defaults.concurrency),
+        payload_bytes: bytes(document.limits.payload, defaults.payload_bytes),
+        log_bytes: bytes(document.limits.log, defaults.log_bytes),
+    };
+    limits.check()?;
+    let scale = Scale { idle_ms: millis("scale.idle", document.scale.idle, Scale::default().idle_ms)? };
+    let manifest = Manifest {
+        app: document.app,
+        name: document.name,
+        description: document.description,
+        category: document.category,
+        tags: document.tags,
+        abi: document.abi,
+        instance: document.instance,
+        args: document.args,
+        limits,
+        grants: Grants { env: document.grants.env },
+        scale,
+    };
+    Ok((manifest, document.code))
+}
+
+/// A duration as people write it: `3s`, `250ms`, `1m 30s`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("`{text}` is not a duration such as `3s` or `250ms`: {error}"))
+}
+
+fn duration_ms(text: &str) -> Result<u64, String> {
+    u64::try_from(parse_duration(text)?.as_millis()).map_err(|_| format!("`{text}` is too long"))
+}
+
+/// toml's message, with the nearest known key for one that is unknown.
+fn explain(error: &toml::de::Error) -> String {
+    let message = error.to_string();
+    let Some(key) = message.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next()) else {
+        return message.trim_end().to_owned();
+    };
+    let hint = if LATER.contains(&key) {
+        format!("`{key}` is not supported by this release; remove it")
+    } else {
+        let nearest = KNOWN.iter().min_by_key(|known| strsim::damerau_levenshtein(key, known));
+        format!("did you mean `{}`?", nearest.unwrap_or(&"name"))
+    };
+    format!("{}\n{hint}", message.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let shown = match parse(text) {
+            Ok((manifest, code)) => format!("{manifest:?} {}", code.display()),
+            Err(message) => message,
+        };
+        assert!(shown.contains(expected), "{text}: {shown}");
+    }
+
+    #[test]
+    fn durations_and_sizes_are_read_as_people_write_them() {
+        check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndeadline = '1m 30s'", "deadline_ms: 90000");
+        check("name = 'a'\ncode = 'a.wasm'\n[limits]\nmemory = '128MiB'", "memory_bytes: 134217728");
+        check("name = 'a'\ncode = 'a.wasm'\n[scale]\nidle = '5s'", "idle_ms: 5000");
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest_known_one() {
+        check("name = 'a'\ncode = 'a.wasm'\ndescripton = ''", "did you mean `description`?");
+        check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndedline = '1s'", "did you mean `deadline`?");
+        check("name = 'a'\ncode = 'a.wasm'\n[scale]\nwarm = 1", "`warm` is not supported by this release");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        check(
+            "name = 'a'\ncode = 'a.wasm'\n[limits]\ndeadline = '1h'",
+            "limits.deadline is 3600000; it must be from 1 to 900000",
+        );
+        check("name = 'a'\ncode = 'a.wasm'\n[limits]\nconcurrency = 0", "limits.concurrency is 0");
+        check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndeadline = 'soon'", "is not a duration");
+        check("name = 'A'\ncode = 'a.wasm'", "not a valid function name");
+        check("name = 'a'", "code");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+            let _ = parse(&text);
+        }
+    }
+}

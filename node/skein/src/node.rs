@@ -1,0 +1,215 @@
+//! One node, assembled: which part is given which, in what order they start, and in what order they stop.
+
+mod access;
+mod boot;
+mod control;
+mod duties;
+mod join;
+mod load;
+mod members;
+mod operations;
+mod publish;
+mod status;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use skein_artifacts::Artifacts;
+use skein_catalog::Propose;
+use skein_engine::{Engine, EngineConfig};
+use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
+use skein_membership::Membership;
+use skein_proto::{ErrorCode, Failure};
+use skein_raft::Consensus;
+use skein_router::{Router, invoke_service};
+use skein_runtime::Runtime;
+use skein_transport::{BindError, Network, NetworkConfig, Service, Transport};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use boot::Entry;
+
+use self::{
+    access::ClientAccess, boot::Boot, control::Control, join::Admission, members::Members, operations::NodeOperations,
+    publish::PeerCode,
+};
+use crate::{config::NodeConfig, data_dir::DataDir, telemetry};
+
+/// Longest a node takes to leave: calls may finish, within reason.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running node.
+pub(crate) struct Node {
+    config: NodeConfig,
+    data: DataDir,
+    network: Network,
+    consensus: Consensus,
+    membership: Membership,
+    engine: Engine,
+    runtime: Runtime,
+    gateway: Gateway,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// The parts that the node's own services and duties share.
+#[derive(Clone)]
+struct Shared {
+    config: Arc<NodeConfig>,
+    transport: Arc<dyn Transport>,
+    consensus: Consensus,
+    membership: Membership,
+    artifacts: Artifacts,
+    engine: Engine,
+    runtime: Runtime,
+}
+
+impl Node {
+    /// Starts a node: founds a mesh, joins one, or resumes what the data directory holds.
+    ///
+    /// # Errors
+    /// Whatever keeps it from serving; nothing is left running then, and what is on disk is resumed at the next start.
+    pub(crate) async fn start(mut config: NodeConfig, data: DataDir, entry: Entry) -> Result<Self, Failure> {
+        let metrics_text = telemetry::start_metrics()?;
+        boot::reserve(&mut config)?;
+        let boot = boot::establish(&config, &data, entry).await?;
+        config.remember(&data.settings())?;
+        let (me, mesh_addr) = (boot.identity.node(), config.mesh);
+
+        let members = Arc::new(Members::default());
+        let network = Network::bind(NetworkConfig::new(config.mesh), boot.identity.clone(), members.clone())
+            .await
+            .map_err(bind_failure)?;
+        let transport: Arc<dyn Transport> = Arc::new(network.clone());
+        let artifacts = Artifacts::open(data.artifacts(), transport.clone()).await?;
+        let engine = Engine::open(EngineConfig::new(data.cache()))?;
+        let consensus = Consensus::start(skein_raft::Config::new(data.raft(), me), transport.clone()).await?;
+        members.follow(consensus.watch());
+        let membership = Membership::spawn(
+            skein_membership::Config::default(),
+            transport.clone(),
+            (me, config.advertised(mesh_addr)?),
+        );
+        let code = Arc::new(PeerCode::new(artifacts.clone(), membership.clone(), me));
+        let runtime = Runtime::start(skein_runtime::Config::new(me), engine.clone(), code, consensus.watch()).await?;
+        let shared = Shared {
+            config: Arc::new(config.clone()),
+            transport: transport.clone(),
+            consensus: consensus.clone(),
+            membership: membership.clone(),
+            artifacts,
+            engine: engine.clone(),
+            runtime: runtime.clone(),
+        };
+        let router = Arc::new(Router::new(
+            me,
+            Arc::new(runtime.clone()),
+            consensus.watch(),
+            membership.watch(),
+            transport.clone(),
+        ));
+        register(&network, &shared, router.clone(), &boot);
+        network.start();
+
+        let parts = Parts {
+            invoke: router,
+            consensus: Arc::new(consensus.clone()),
+            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity)),
+            metrics_text,
+        };
+        let gateway =
+            Gateway::serve(GatewayConfig::new(config.http, config.admin), parts).await.map_err(gateway_failure)?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        duties::start(&shared, &network, &data, &tasks, &stop);
+        let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, tasks, stop };
+        node.begin(&shared, &boot).await?;
+        Ok(node)
+    }
+
+    /// Founds the mesh if this node is to, and waits until it has a key of its own and knows the mesh.
+    async fn begin(&self, shared: &Shared, boot: &Boot) -> Result<(), Failure> {
+        boot::found_if_due(shared, boot).await?;
+        access::prepare_context(shared, &boot.identity, &self.data, boot.is_resumed).await?;
+        self.tasks.spawn(access::keep_context(shared.clone(), self.data.context(), self.stop.clone()));
+        Ok(())
+    }
+
+    /// The line that says it serves.
+    pub(crate) fn ready_line(&self) -> String {
+        format!(
+            "ready name={} mesh={} http={} admin={} context={}",
+            self.config.name,
+            self.network.local_addr(),
+            self.gateway.http_addr(),
+            self.gateway.admin_addr(),
+            self.data.context().display()
+        )
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.config.name.as_str()
+    }
+
+    pub(crate) fn context_file(&self) -> std::path::PathBuf {
+        self.data.context()
+    }
+
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.gateway.admin_addr()
+    }
+
+    /// Leaves in order: no new calls, leadership handed over, running calls finished, peers told, files closed.
+    pub(crate) async fn shutdown(self) {
+        let deadline = Instant::now() + SHUTDOWN_DEADLINE;
+        tracing::info!(name = %self.config.name, "leaving");
+        let mut load = self.runtime.load();
+        load.is_draining = true;
+        self.membership.publish_load(load);
+        self.consensus.hand_over(deadline.min(Instant::now() + Duration::from_secs(5))).await;
+        // The entrances stay open until the calls that came through them have been answered.
+        let (is_drained, ()) = tokio::join!(self.runtime.drain(deadline), self.gateway.shutdown(deadline));
+        if !is_drained {
+            tracing::warn!("calls were still running at the deadline and are stopped");
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.membership.leave().await;
+        self.membership.shutdown().await;
+        self.runtime.shutdown(deadline).await;
+        self.engine.shutdown();
+        if let Err(failure) = self.consensus.shutdown().await {
+            tracing::error!(%failure, "consensus did not stop cleanly");
+        }
+        self.network.shutdown(deadline).await;
+        tracing::info!(name = %self.config.name, "left");
+    }
+}
+
+fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot) {
+    let (raft, propose) = shared.consensus.services();
+    let admission = Arc::new(Admission::new(shared.clone(), boot.authority.clone()));
+    network.handle(Service::Raft, raft);
+    network.handle(Service::Propose, propose);
+    network.handle(Service::Artifact, shared.artifacts.service());
+    network.handle(Service::Gossip, shared.membership.service());
+    network.handle(Service::Invoke, invoke_service(Arc::new(shared.runtime.clone()), shared.consensus.watch()));
+    network.handle(Service::Control, Arc::new(Control::new(shared.clone(), admission.clone())));
+    network.handle(Service::Join, admission);
+    network.handle(Service::Client, ClientAccess::service(shared, router));
+}
+
+fn bind_failure(error: BindError) -> Failure {
+    let code = match error {
+        BindError::AddressInUse { .. } => ErrorCode::AddressInUse,
+        _ => ErrorCode::Internal,
+    };
+    Failure::not_executed(code, error.to_string())
+}
+
+fn gateway_failure(error: GatewayError) -> Failure {
+    let code = match error {
+        GatewayError::AddressInUse { .. } => ErrorCode::AddressInUse,
+        _ => ErrorCode::Internal,
+    };
+    Failure::not_executed(code, error.to_string())
+}

@@ -1,0 +1,78 @@
+//! What the assembly asks of its peers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use skein_catalog::Propose;
+use skein_proto::{ErrorCode, Failure, VersionId, codec};
+use skein_transport::{Caller, Serve};
+use tokio::time::Instant;
+
+use super::{
+    Shared,
+    join::{Admission, JoinRequest},
+};
+
+/// One request of a peer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ControlRequest {
+    /// Answer when this version could be called here: its publication applied, its code compiled.
+    AwaitVersion {
+        /// The version.
+        version: VersionId,
+        /// The log index of its publication.
+        index: u64,
+    },
+    /// Decide about a node that asked a member without the CA.
+    Join(JoinRequest),
+}
+
+/// Answers the peers.
+pub(super) struct Control {
+    shared: Shared,
+    admission: Arc<Admission>,
+}
+
+impl Control {
+    pub(super) fn new(shared: Shared, admission: Arc<Admission>) -> Self {
+        Self { shared, admission }
+    }
+}
+
+#[async_trait]
+impl Serve for Control {
+    async fn call(&self, _: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        match codec::decode(&body)? {
+            ControlRequest::AwaitVersion { version, index } => {
+                await_version(&self.shared, version, index, deadline).await?;
+                Ok(Bytes::new())
+            }
+            ControlRequest::Join(join) => self.admission.admit(join, deadline).await,
+        }
+    }
+}
+
+/// Waits until `version`, published at `index`, could be called here.
+///
+/// # Errors
+/// `deadline-exceeded`, or why the version cannot be prepared.
+pub(super) async fn await_version(
+    shared: &Shared,
+    version: VersionId,
+    index: u64,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let mut watch = shared.consensus.watch();
+    let applied = tokio::time::timeout_at(deadline, watch.wait_for(|catalog| catalog.index() >= index)).await;
+    match applied {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => return Err(Failure::not_executed(ErrorCode::Unavailable, "the node is stopping")),
+        Err(_) => {
+            let message = format!("index {index} was not applied here in time");
+            return Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message));
+        }
+    }
+    shared.runtime.prepare(version, deadline).await
+}

@@ -1,0 +1,156 @@
+//! What a node does by itself: follows the members, obeys a drain, cleans up, tells its load.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+
+use skein_catalog::{Command, Propose, RequestId};
+use skein_proto::NodeId;
+use skein_transport::Network;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::{Shared, boot, load};
+use crate::data_dir::DataDir;
+
+/// Between two collections of artifacts that nothing refers to.
+const COLLECT_PERIOD: Duration = Duration::from_secs(600);
+/// How old an unreferenced artifact must be: a publish puts it first and refers to it after.
+const COLLECT_AGE: Duration = Duration::from_secs(3600);
+/// Pause before a failed correction of this node's own record is tried again.
+const CORRECT_AGAIN: Duration = Duration::from_secs(2);
+/// How long running calls may take when an operator drains the node.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Starts the duties. Each ends with `stop`.
+pub(super) fn start(shared: &Shared, network: &Network, data: &DataDir, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (alive_tx, alive) = watch::channel(BTreeSet::new());
+    shared.consensus.reconcile(alive);
+    tasks.spawn(tell_alive(shared.clone(), alive_tx, stop.clone()));
+    tasks.spawn(follow_members(shared.clone(), network.clone(), stop.clone()));
+    tasks.spawn(obey_drain(shared.clone(), stop.clone()));
+    tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
+    tasks.spawn(load::publish(shared.clone(), stop.clone()));
+    tasks.spawn(collect(shared.clone(), data.path().to_owned(), stop.clone()));
+}
+
+/// Gives the failure detector's word to the consensus.
+async fn tell_alive(shared: Shared, alive: watch::Sender<BTreeSet<NodeId>>, stop: CancellationToken) {
+    let mut view = shared.membership.watch();
+    loop {
+        let now: BTreeSet<NodeId> = view.borrow_and_update().alive().map(|peer| peer.node).collect();
+        alive.send_if_modified(|told| {
+            let is_changed = *told != now;
+            *told = now;
+            is_changed
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = view.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Keeps the transport's address book and the failure detector's list at the catalogue's state.
+async fn follow_members(shared: Shared, network: Network, stop: CancellationToken) {
+    let me = shared.transport.local();
+    let mut catalog = shared.consensus.watch();
+    let mut known: BTreeSet<NodeId> = BTreeSet::new();
+    loop {
+        let now = catalog.borrow_and_update().clone();
+        let mut members = Vec::new();
+        for member in now.members().filter(|member| member.node != me) {
+            match member.addresses.mesh.parse::<SocketAddr>() {
+                Ok(addr) => members.push((member.node, addr)),
+                Err(_) => tracing::warn!(name = %member.name, addr = %member.addresses.mesh, "address cannot be read"),
+            }
+        }
+        for (node, addr) in &members {
+            network.set_address(*node, *addr);
+        }
+        let ids: BTreeSet<NodeId> = members.iter().map(|(node, _)| *node).collect();
+        for gone in known.difference(&ids) {
+            network.remove_address(*gone);
+            network.disconnect(*gone);
+        }
+        shared.membership.announce(members);
+        if now.mesh().is_some() {
+            shared.membership.retain(&ids);
+        }
+        known = ids;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = catalog.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Drains or resumes this node as its record in the catalogue says.
+async fn obey_drain(shared: Shared, stop: CancellationToken) {
+    let me = shared.transport.local();
+    let mut catalog = shared.consensus.watch();
+    let mut is_draining = false;
+    loop {
+        let told = catalog.borrow_and_update().member(me).is_some_and(|member| member.is_draining);
+        if told != is_draining {
+            is_draining = told;
+            tracing::info!(is_draining, "told by the mesh");
+            if told {
+                shared.consensus.hand_over(Instant::now() + Duration::from_secs(5)).await;
+                shared.runtime.drain(Instant::now() + DRAIN_DEADLINE).await;
+            } else {
+                shared.runtime.resume();
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = catalog.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Has the catalogue know where this node listens now, if it moved since the last run.
+async fn correct_addresses(shared: Shared, stop: CancellationToken) {
+    let me = shared.transport.local();
+    let Ok(addresses) = boot::addresses(&shared.config) else { return };
+    let mut catalog = shared.consensus.watch();
+    loop {
+        let recorded = catalog.borrow_and_update().member(me).map(|member| member.addresses.clone());
+        match recorded {
+            Some(recorded) if recorded == addresses => return,
+            Some(_) => {
+                let command = Command::UpdateMember { node: me, addresses: addresses.clone() };
+                let deadline = Instant::now() + skein_catalog::PROPOSE_DEADLINE;
+                match shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await {
+                    Ok(_) => return,
+                    Err(failure) => tracing::warn!(%failure, "the mesh does not know this node's new address yet"),
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(CORRECT_AGAIN) => {}
+                }
+            }
+            // Not let in yet, or nothing applied yet.
+            None => tokio::select! {
+                () = stop.cancelled() => return,
+                changed = catalog.changed() => if changed.is_err() { return },
+            },
+        }
+    }
+}
+
+/// Removes artifacts that no version refers to.
+async fn collect(shared: Shared, data: PathBuf, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval_at(Instant::now() + COLLECT_PERIOD, COLLECT_PERIOD);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let catalog = shared.consensus.catalog();
+        // Before anything is applied, everything looks unreferenced.
+        if catalog.mesh().is_some() {
+            let report = shared.artifacts.collect(&catalog.digests(), COLLECT_AGE).await;
+            tracing::debug!(?report, data = %data.display(), "collected artifacts");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! How busy this node is, told to its peers.
+
+use std::time::Duration;
+
+use sysinfo::{CpuRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+
+/// Between two measurements: what peers rank by should not be much older than a call takes.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// Measures and publishes until told to stop.
+pub(super) async fn publish(shared: Shared, stop: CancellationToken) {
+    let mut system = System::new();
+    let process = sysinfo::get_current_pid().ok();
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let mut load = shared.runtime.load();
+        system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_cpu_usage());
+        load.cpu_permille = permille(system.global_cpu_usage());
+        if let Some(pid) = process {
+            let what = ProcessRefreshKind::nothing().with_memory();
+            system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
+            let bytes = system.process(pid).map_or(0, sysinfo::Process::memory);
+            load.memory_mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        }
+        shared.membership.publish_load(load);
+    }
+}
+
+/// Percent as a float, in thousandths.
+fn permille(percent: f32) -> u16 {
+    // Clamped before the cast, which then cannot lose anything but the fraction.
+    (percent * 10.0).clamp(0.0, 1000.0) as u16
+}

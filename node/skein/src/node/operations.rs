@@ -1,0 +1,146 @@
+//! What the admin API asks of the node as a whole.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::Rng;
+use skein_catalog::{Command, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord};
+use skein_gateway::{
+    Operations,
+    api::{Done, MeshStatus, NodeStatus, PublishReport, PublishRequest, TokenCreated},
+};
+use skein_proto::{Digest, ErrorCode, Failure, MeshId, NodeId, NodeName};
+use skein_transport::{Identity, JoinToken};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Shared, access::now_ms, publish, status};
+
+/// Longest life of a join token: what is stolen later is worthless.
+const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most addresses in a token, so that it stays short enough to paste.
+const TOKEN_SEEDS_MAX: usize = 8;
+
+pub(super) struct NodeOperations {
+    shared: Shared,
+    mesh: MeshId,
+    ca_fingerprint: Digest,
+}
+
+impl NodeOperations {
+    pub(super) fn new(shared: Shared, identity: &Identity) -> Self {
+        Self { shared, mesh: identity.mesh(), ca_fingerprint: identity.ca_fingerprint() }
+    }
+
+    fn find(&self, name: &NodeName) -> Result<NodeId, Failure> {
+        let catalog = self.shared.consensus.catalog();
+        let found = catalog.members().find(|member| member.name == *name).map(|member| member.node);
+        found.ok_or_else(|| {
+            let known: Vec<String> = catalog.members().map(|member| member.name.to_string()).collect();
+            let message = format!("no node `{name}`; there are: {}", known.join(", "));
+            Failure::not_executed(ErrorCode::NotFound, message)
+        })
+    }
+
+    async fn propose(&self, command: Command) -> Result<Done, Failure> {
+        let deadline = Instant::now() + PROPOSE_DEADLINE;
+        let applied = self.shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await?;
+        Ok(Done { index: applied.index })
+    }
+
+    /// Addresses of live nodes for a token, this one's first.
+    fn seeds(&self) -> Vec<String> {
+        let (catalog, view) = (self.shared.consensus.catalog(), self.shared.membership.view());
+        let me = self.shared.transport.local();
+        let mut live: Vec<_> =
+            catalog.members().filter(|member| member.node == me || view.is_alive(member.node)).collect();
+        live.sort_by_key(|member| (member.node != me, member.node));
+        live.into_iter().take(TOKEN_SEEDS_MAX).map(|member| member.addresses.mesh.clone()).collect()
+    }
+
+    /// Whether the voters could still decide without `node`.
+    fn check_removal(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
+        let refuse = |message: String| Err(Failure::not_executed(ErrorCode::Conflict, message));
+        let (raft, view) = (self.shared.consensus.status(), self.shared.membership.view());
+        if self.shared.consensus.catalog().members().count() == 1 {
+            return refuse(format!("{name} is the only node of the mesh"));
+        }
+        let me = self.shared.transport.local();
+        let rest = raft.voters.iter().filter(|voter| **voter != node).count();
+        let alive = raft.voters.iter().filter(|voter| **voter != node && (**voter == me || view.is_alive(**voter)));
+        if raft.voters.contains(&node) && alive.count() < rest / 2 + 1 {
+            return refuse(format!("without {name} the live voters would be no majority: start the others first"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Operations for NodeOperations {
+    async fn put_artifact(&self, bytes: Bytes) -> Result<Digest, Failure> {
+        self.shared.artifacts.put(bytes).await
+    }
+
+    async fn publish(&self, request: PublishRequest, author: String, id: RequestId) -> Result<PublishReport, Failure> {
+        publish::publish(&self.shared, request, author, id).await
+    }
+
+    async fn nodes(&self) -> Vec<NodeStatus> {
+        status::nodes(&self.shared)
+    }
+
+    async fn status(&self) -> MeshStatus {
+        status::status(&self.shared)
+    }
+
+    async fn drain(&self, node: &NodeName) -> Result<Done, Failure> {
+        let node = self.find(node)?;
+        self.propose(Command::SetDraining { node, is_draining: true }).await
+    }
+
+    async fn resume(&self, node: &NodeName) -> Result<Done, Failure> {
+        let node = self.find(node)?;
+        self.propose(Command::SetDraining { node, is_draining: false }).await
+    }
+
+    async fn remove(&self, name: &NodeName) -> Result<Done, Failure> {
+        let node = self.find(name)?;
+        self.check_removal(name, node)?;
+        self.propose(Command::RemoveMember { node }).await
+    }
+
+    async fn create_token(&self, ttl: Duration, role: Option<MemberRole>) -> Result<TokenCreated, Failure> {
+        if ttl.is_zero() || ttl > TOKEN_TTL_MAX {
+            let message = "a join token lives from 1 s to 7 days".to_owned();
+            return Err(Failure::not_executed(ErrorCode::BadRequest, message));
+        }
+        let secret: [u8; 32] = rand::rng().random();
+        let id = format!("t{:012x}", rand::rng().random::<u64>() >> 16);
+        let expires_ms = now_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let token = JoinToken::new(self.mesh, self.ca_fingerprint, id.clone(), secret)
+            .expires_ms(expires_ms)
+            .seeds(self.seeds());
+        let record = TokenRecord { hash: token.secret_digest(), role, expires_ms };
+        self.propose(Command::CreateToken { id, token: record }).await?;
+        Ok(TokenCreated { token: token.to_string(), expires_ms })
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.shared.config.describe()
+    }
+
+    fn readiness(&self) -> Result<(), Failure> {
+        let not = |code, message: &str| Err(Failure::not_executed(code, message));
+        if self.shared.consensus.catalog().mesh().is_none() {
+            return not(ErrorCode::Unavailable, "the node has not heard of its mesh yet");
+        }
+        if self.shared.runtime.load().is_draining {
+            return not(ErrorCode::Draining, "the node is draining");
+        }
+        if !self.shared.consensus.status().is_quorum_alive {
+            return not(ErrorCode::NoQuorum, "no majority of the voters answers; functions are served all the same");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The mesh as this node sees it: nodes, consensus, warnings with the next step.
+
+use std::collections::BTreeSet;
+
+use skein_catalog::{Catalog, Member, Propose};
+use skein_gateway::api::{
+    ActivationSummary, ConsensusRole, ConsensusStatus, MeshStatus, NodeLoad, NodeState, NodeStatus, Warning,
+};
+use skein_membership::{PeerState, View};
+use skein_proto::{Load, NodeId, NodeName};
+use skein_raft::RaftStatus;
+
+use super::Shared;
+
+/// How far a node's catalogue may be behind before it is worth a warning: some seconds of a busy mesh.
+const LAG_MAX: u64 = 100;
+
+pub(super) fn nodes(shared: &Shared) -> Vec<NodeStatus> {
+    let (catalog, view, raft) = (shared.consensus.catalog(), shared.membership.view(), shared.consensus.status());
+    let me = shared.transport.local();
+    catalog.members().map(|member| node(member, me, &view, &raft)).collect()
+}
+
+fn node(member: &Member, me: NodeId, view: &View, raft: &RaftStatus) -> NodeStatus {
+    let peer = view.peers.get(&member.node);
+    let none = Load::default();
+    let load = peer.map_or(&none, |peer| &peer.load);
+    let state = match peer.map(|peer| peer.state) {
+        _ if member.node == me => NodeState::Alive,
+        Some(PeerState::Alive) => NodeState::Alive,
+        Some(PeerState::Suspect) => NodeState::Suspect,
+        _ => NodeState::Down,
+    };
+    NodeStatus {
+        name: member.name.clone(),
+        id: member.node,
+        state,
+        consensus: consensus_role(member.node, raft),
+        role: member.role,
+        is_draining: member.is_draining || load.is_draining,
+        is_self: member.node == me,
+        addresses: member.addresses.clone(),
+        applied_index: if member.node == me { raft.applied_index } else { load.applied_index },
+        load: NodeLoad::from(load),
+    }
+}
+
+fn consensus_role(node: NodeId, raft: &RaftStatus) -> ConsensusRole {
+    if raft.leader == Some(node) && raft.is_quorum_alive {
+        ConsensusRole::Leader
+    } else if raft.voters.contains(&node) {
+        ConsensusRole::Voter
+    } else if raft.learners.contains(&node) {
+        ConsensusRole::Learner
+    } else {
+        ConsensusRole::None
+    }
+}
+
+pub(super) fn status(shared: &Shared) -> MeshStatus {
+    let (catalog, raft) = (shared.consensus.catalog(), shared.consensus.status());
+    let nodes = nodes(shared);
+    let activations = shared.runtime.activations().into_iter().map(|activation| ActivationSummary {
+        app: activation.app,
+        name: activation.name,
+        version: activation.version.number,
+        state: format!("{:?}", activation.state).to_lowercase(),
+        in_flight: activation.in_flight,
+        queued: activation.queued,
+    });
+    MeshStatus {
+        mesh: catalog.mesh(),
+        node: shared.config.name.clone(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        index: catalog.index(),
+        consensus: consensus(&catalog, &raft),
+        functions: catalog.functions().count() as u64,
+        versions: catalog.functions().map(|function| function.versions.len() as u64).sum(),
+        activations: activations.collect(),
+        warnings: warnings(&nodes, &raft),
+        nodes,
+    }
+}
+
+fn consensus(catalog: &Catalog, raft: &RaftStatus) -> ConsensusStatus {
+    let name = |node: NodeId| catalog.member(node).map(|member| member.name.clone());
+    let names = |nodes: &BTreeSet<NodeId>| -> Vec<NodeName> { nodes.iter().copied().filter_map(name).collect() };
+    ConsensusStatus {
+        has_quorum: raft.is_quorum_alive,
+        leader: raft.leader.filter(|_| raft.is_quorum_alive).and_then(name),
+        term: raft.term,
+        committed_index: raft.committed_index,
+        voters: names(&raft.voters),
+        learners: names(&raft.learners),
+    }
+}
+
+fn warnings(nodes: &[NodeStatus], raft: &RaftStatus) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |message: String, advice: &str| warnings.push(Warning { message, advice: advice.to_owned() });
+    if let Some(fault) = &raft.fault {
+        warn(format!("the consensus stopped on this node: {}", fault.message), fault.code.advice());
+    }
+    if !raft.is_quorum_alive {
+        let advice = "start the missing voters again; until then functions answer, and nothing can be published";
+        warn("no majority of the voters answers".to_owned(), advice);
+    }
+    if raft.is_disk_full {
+        warn(
+            "this node's disk has too little room for the log".to_owned(),
+            "free some space; writes go on by themselves",
+        );
+    }
+    for node in nodes.iter().filter(|node| node.state != NodeState::Alive) {
+        let advice = "start it again with its data directory, or take it off with `skein node remove`";
+        warn(format!("{} is {}", node.name, node.state.as_str()), advice);
+    }
+    let alive = nodes.iter().filter(|node| node.state == NodeState::Alive);
+    for node in alive.filter(|node| node.applied_index + LAG_MAX < raft.committed_index) {
+        let behind = raft.committed_index - node.applied_index;
+        warn(format!("{} is {behind} log entries behind", node.name), "it catches up by itself; watch `skein nodes`");
+    }
+    if nodes.len() < 3 {
+        let advice = "let more nodes join (`skein token create`): three survive the loss of one";
+        warn(format!("a mesh of {} loses its data with one disk or stops with one node", nodes.len()), advice);
+    }
+    warnings
+}

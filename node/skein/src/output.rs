@@ -1,0 +1,69 @@
+//! How results and failures look: data on stdout, talk on stderr, one JSON document if asked for.
+
+use std::{io::Write, process::ExitCode};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use skein_gateway::api::Problem;
+use skein_proto::{ErrorCode, Failure};
+
+/// Prints a result: `value` as JSON if `json`, else what `text` says.
+///
+/// # Errors
+/// `internal` if stdout cannot be written.
+pub(crate) fn emit<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let shown = if json {
+        serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::executed(ErrorCode::Internal, format!("the answer has no JSON form: {error}")))?
+    } else {
+        text()
+    };
+    write_stdout(format!("{}\n", shown.trim_end()).as_bytes())
+}
+
+/// Writes bytes to stdout as they are. A reader that has gone away is no failure of ours.
+///
+/// # Errors
+/// `internal` if stdout cannot be written for another reason.
+pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::executed(ErrorCode::Internal, format!("could not write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A plain table; columns are parted by two spaces, as in other tools' listings.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Says on stderr what failed and what to do next, and gives the exit code.
+pub(crate) fn fail(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        let problem = Problem::of(failure.clone());
+        let _ = emit(true, &problem, String::new);
+    }
+    eprintln!("error: {} [{}]", failure.message, failure.code);
+    if !failure.log_tail.is_empty() {
+        eprintln!("log: {}", failure.log_tail.trim_end().replace('\n', "\n     "));
+    }
+    eprintln!("next: {}", failure.code.advice());
+    ExitCode::from(failure.code.exit_code())
+}
+
+/// A time in milliseconds since the Unix epoch, as people read it (RFC 3339, UTC).
+pub(crate) fn time(ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_seconds(at).to_string()
+}

@@ -1,0 +1,51 @@
+//! The two process-wide things: the log subscriber and the metrics recorder.
+
+use std::sync::{Arc, OnceLock};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use skein_proto::{ErrorCode, Failure};
+use tracing_subscriber::EnvFilter;
+
+/// Upper bounds of histogram buckets, in seconds: 100 µs to 10 s, about three to a decade.
+const SECONDS: &[f64] =
+    &[0.0001, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Starts structured logs on stderr. `SKEIN_LOG` chooses what is logged (`info` unless set), `SKEIN_LOG_FORMAT=json`
+/// makes each line a JSON object.
+pub(crate) fn start_logs() {
+    let filter = EnvFilter::try_from_env("SKEIN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A subscriber that is there already (another node of this process started it) goes on.
+    let _ = if std::env::var("SKEIN_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        builder.json().try_init()
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+    };
+}
+
+/// Starts the metrics recorder, once a process, and gives what renders it.
+///
+/// # Errors
+/// `internal` if another recorder was installed.
+pub(crate) fn start_metrics() -> Result<Arc<dyn Fn() -> String + Send + Sync>, Failure> {
+    let failed = |error: String| Failure::not_executed(ErrorCode::Internal, format!("no metrics recorder: {error}"));
+    if METRICS.get().is_none() {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+            .map_err(|error| failed(error.to_string()))?
+            .install_recorder()
+            .map_err(|error| failed(error.to_string()))?;
+        let _ = METRICS.set(handle);
+    }
+    Ok(Arc::new(|| {
+        let handle = METRICS.get();
+        handle
+            .map(|handle| {
+                handle.run_upkeep();
+                handle.render()
+            })
+            .unwrap_or_default()
+    }))
+}

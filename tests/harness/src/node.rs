@@ -1,0 +1,182 @@
+//! One node: a real process with a directory and ports of its own.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::{PATIENCE, until};
+
+/// How a node is started, beyond what every node of a test gets.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// Further arguments of `skein up`.
+    pub args: Vec<String>,
+    /// Start it on these data, instead of a directory of its own.
+    pub data: Option<PathBuf>,
+}
+
+/// A node of a test. Killed when dropped.
+pub struct Node {
+    binary: PathBuf,
+    home: PathBuf,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Its name.
+    pub name: String,
+    child: Option<Child>,
+    ready: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// Starts a node and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// If it ends or says nothing; with the end of its log.
+    pub fn start(binary: &Path, home: &Path, name: &str, options: NodeOptions) -> Self {
+        let data = options.data.unwrap_or_else(|| home.join(name));
+        let mut node =
+            Self { binary: binary.to_owned(), home: home.to_owned(), data, name: name.to_owned(), child: None, ready: BTreeMap::new() };
+        let mut args: Vec<String> = ["--name", name].map(String::from).to_vec();
+        for flag in ["--mesh", "--http", "--admin"] {
+            args.extend([flag.to_owned(), "127.0.0.1:0".to_owned()]);
+        }
+        args.extend(options.args);
+        node.spawn(&args);
+        node
+    }
+
+    /// Starts the node again, from its data directory alone.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "{} still runs", self.name);
+        self.spawn(&[]);
+    }
+
+    fn spawn(&mut self, args: &[String]) {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
+        let mut child = Command::new(&self.binary)
+            .arg("up")
+            .arg("--data")
+            .arg(&self.data)
+            .args(args)
+            .env("XDG_CONFIG_HOME", self.home.join("config"))
+            .env("SKEIN_LOG", std::env::var("SKEIN_LOG").unwrap_or_else(|_| "info".to_owned()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the skein binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (tell, told) = mpsc::channel();
+        // Ends when the process closes its stdout.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = tell.send(line);
+            }
+        });
+        self.child = Some(child);
+        let line = told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{} is not ready\n{}", self.name, self.log_tail()));
+        self.ready = line.split(' ').filter_map(|word| word.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        assert!(line.starts_with("ready name="), "{} said {line:?}\n{}", self.name, self.log_tail());
+    }
+
+    fn said(&self, what: &str) -> &str {
+        self.ready.get(what).unwrap_or_else(|| panic!("the ready line has no {what}"))
+    }
+
+    /// Its mesh address.
+    pub fn mesh(&self) -> &str {
+        self.said("mesh")
+    }
+
+    /// Its gateway address.
+    pub fn http(&self) -> &str {
+        self.said("http")
+    }
+
+    /// Its admin address.
+    pub fn admin(&self) -> &str {
+        self.said("admin")
+    }
+
+    /// Its context file.
+    pub fn context(&self) -> PathBuf {
+        PathBuf::from(self.said("context"))
+    }
+
+    /// The key in its context file.
+    pub fn key(&self) -> String {
+        let text = fs::read_to_string(self.context()).expect("a context file");
+        let line = text.lines().find_map(|line| line.strip_prefix("key = ")).expect("a key in the context");
+        line.trim_matches(['"', '\'']).to_owned()
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running node").id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id")).expect("a process id");
+        kill_process(pid, signal).expect("the node's process is there");
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("a running node");
+        child.kill().expect("the node's process is there");
+        child.wait().expect("its end");
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running node");
+        until("the node's end", || child.try_wait().expect("its state"))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.home.join(format!("{}.log", self.name))
+    }
+
+    /// The whole of its log, over all its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("--- the end of {}'s log\n{}", self.name, self.log_tail());
+        }
+    }
+}
