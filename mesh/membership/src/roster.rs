@@ -84,6 +84,15 @@ impl foca::Codec<Identity> for Codec {
     }
 }
 
+/// Who a message says it is from. Nothing else of it is read, or checked.
+pub(crate) fn source(message: &[u8]) -> Option<Identity> {
+    #[derive(serde::Deserialize)]
+    struct Source {
+        src: Identity,
+    }
+    rmp_serde::from_read(message).ok().map(|source: Source| source.src)
+}
+
 fn checked(identity: Identity) -> Result<Identity, CodecError> {
     if identity.incarnation > INCARNATION_MAX {
         return Err(CodecError::Incarnation(identity.incarnation));

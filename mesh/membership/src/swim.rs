@@ -24,7 +24,7 @@ use crate::{
     heartbeat::Heartbeat,
     identity::{INCARNATION_MAX, Identity},
     metrics,
-    roster::{Codec, Roster},
+    roster::{self, Codec, Roster},
 };
 
 /// How often silence is judged and the view brought up to date.
@@ -101,6 +101,7 @@ impl Swim {
             return metrics::dropped("stranger");
         }
         match digest::read(body) {
+            Some(Datagram::Swim(message)) if self.is_past(from, message) => self.send_digests(&[from]),
             Some(Datagram::Swim(message)) => {
                 self.sender.store(from.0, Ordering::Relaxed);
                 match self.foca.handle_data(message, &mut self.effects) {
@@ -118,6 +119,18 @@ impl Swim {
             _ => metrics::dropped("malformed"),
         }
         self.settle(now);
+    }
+
+    /// Whether the message is from a life of `from` that a later one has followed. foca would answer that the sender is
+    /// dead, and the sender would count up by one: for ever, when its clock went back. The digest tells it how far.
+    fn is_past(&self, from: NodeId, message: &[u8]) -> bool {
+        let Some(source) = roster::source(message).filter(|source| source.node == from) else { return false };
+        self.life(from).is_some_and(|life| life.incarnation > source.incarnation)
+    }
+
+    /// The latest life known of a peer, dead or alive.
+    fn life(&self, node: NodeId) -> Option<Identity> {
+        self.foca.iter_membership_state().map(|member| *member.id()).find(|life| life.node == node)
     }
 
     fn learn(&mut self, from: NodeId, digest: Digest) {
@@ -153,7 +166,7 @@ impl Swim {
         self.report(|foca, effects| foca.apply_many(removed.into_iter(), false, effects));
         self.is_changed = true;
         self.search(&roster);
-        self.send_digests(&roster);
+        self.spread_digest(&roster);
         self.settle(now);
     }
 
@@ -164,7 +177,7 @@ impl Swim {
         self.is_changed = true;
         if is_urgent && !self.has_left {
             let roster = self.roster.borrow().clone();
-            self.send_digests(&roster);
+            self.spread_digest(&roster);
         }
         self.settle(now);
     }
@@ -220,7 +233,7 @@ impl Swim {
         }
         if self.schedule.digest <= now {
             self.schedule.digest = now + self.schedule.digest_period;
-            self.send_digests(&roster);
+            self.spread_digest(&roster);
         }
         self.is_changed = true;
     }
@@ -240,14 +253,20 @@ impl Swim {
         }
     }
 
-    fn send_digests(&mut self, roster: &Roster) {
-        let me = *self.foca.identity();
-        self.own.incarnation = me.incarnation;
+    /// Sends this node's figures to everybody whose turn it is.
+    fn spread_digest(&mut self, roster: &Roster) {
+        let me = self.foca.identity().node;
+        let peers: Vec<_> = roster.keys().filter(|node| **node != me).copied().collect();
+        let next: Vec<_> = turn(&peers, &mut self.schedule.digest_turn, self.schedule.peers_max).copied().collect();
+        self.send_digests(&next);
+    }
+
+    fn send_digests(&mut self, peers: &[NodeId]) {
+        self.own.incarnation = self.foca.identity().incarnation;
         self.own.sequence += 1;
         let lives: BTreeMap<_, _> =
             self.foca.iter_membership_state().map(|member| (member.id().node, member.id().incarnation)).collect();
-        let peers: Vec<_> = roster.keys().filter(|node| **node != me.node).copied().collect();
-        for node in turn(&peers, &mut self.schedule.digest_turn, self.schedule.peers_max) {
+        for node in peers {
             self.own.known = lives.get(node).copied().unwrap_or(0);
             if let Some(datagram) = self.own.to_datagram() {
                 self.datagrams.push((*node, datagram));
