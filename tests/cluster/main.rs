@@ -1,0 +1,12 @@
+//! Whole-program tests: real nodes as real processes over real sockets, used as a user would.
+
+mod bad_input;
+mod entrance;
+mod examples;
+mod faults;
+mod forming;
+mod operating;
+mod releases;
+
+/// The binary under test.
+const SKEIN: &str = env!("CARGO_BIN_EXE_skein");
