@@ -93,14 +93,6 @@ impl Asked {
         id.map(RequestId).ok_or_else(|| Refusal::bad_request("`idempotency-key` is not a UUID"))
     }
 
-    /// Refuses an `idempotency-key` where a repetition could not show the secret again.
-    pub(super) fn refuse_idempotency(&self) -> Result<(), Refusal> {
-        if self.head.headers.contains_key("idempotency-key") {
-            return Err(Refusal::bad_request("`idempotency-key` is not possible here: a secret is shown only once"));
-        }
-        Ok(())
-    }
-
     /// Has a command committed and applied here.
     pub(super) async fn propose(&self, request: RequestId, command: Command) -> Result<Applied, Refusal> {
         let deadline = Instant::now() + PROPOSE_DEADLINE;

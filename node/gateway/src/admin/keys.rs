@@ -1,4 +1,7 @@
 //! Keys and join tokens: made, listed, taken back. A secret is shown once, in the answer that made it.
+//!
+//! So making one is not idempotent, whatever `idempotency-key` says: who repeats it because the answer was lost gets
+//! another, and the first remains a key whose secret nobody knows.
 
 use std::time::Duration;
 
@@ -43,7 +46,6 @@ pub(super) async fn list(asked: Asked) -> Result<Bytes, Refusal> {
 /// `POST /v1/keys`.
 pub(super) async fn create(asked: Asked, body: Inbound) -> Result<Bytes, Refusal> {
     let KeyRequest { role, app, note, ttl_ms } = asked.json(body).await?;
-    asked.refuse_idempotency()?;
     if note.len() > NOTE_BYTES_MAX {
         return Err(Refusal::bad_request(format!("the note is {} bytes; at most {NOTE_BYTES_MAX} fit", note.len())));
     }
@@ -69,7 +71,6 @@ pub(super) async fn revoke(asked: Asked) -> Result<Bytes, Refusal> {
 /// `POST /v1/tokens`.
 pub(super) async fn create_token(asked: Asked, body: Inbound) -> Result<Bytes, Refusal> {
     let TokenRequest { ttl_ms, role } = asked.json_or_default(body).await?;
-    asked.refuse_idempotency()?;
     let ttl = ttl_ms.map_or(TOKEN_TTL, Duration::from_millis);
     if !(Duration::from_millis(1)..=TOKEN_TTL_MAX).contains(&ttl) {
         let most = TOKEN_TTL_MAX.as_millis();

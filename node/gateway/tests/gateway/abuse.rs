@@ -1,0 +1,150 @@
+//! Clients that are slow, greedy or broken: bounded, answered where there is something to answer, never fatal.
+
+use std::time::Duration;
+
+use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::time::timeout;
+
+use crate::{
+    fakes::echo,
+    fixture::{Fixture, SOON, problem},
+    raw::Raw,
+};
+
+const PRICE: &str = "/fn/shop/price";
+
+#[tokio::test]
+async fn requests_over_the_limit_are_told_to_come_back() {
+    let fixture = Fixture::with(|config| config.requests_max = 1).await;
+    fixture.invoke.set(|call| async move {
+        if call.payload == "hang" {
+            std::future::pending::<()>().await;
+        }
+        Ok(echo(&call))
+    });
+    let hanging = tokio::spawn(fixture.call(PRICE).body("hang").send());
+    timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+    let response = fixture.call(PRICE).body("x").send().await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "1");
+    problem(response, 429, "overloaded").await;
+    // The admin listener has its own places.
+    assert_eq!(fixture.admin("GET", "/v1/status").send().await.unwrap().status(), 200);
+    hanging.abort();
+    timeout(SOON, fixture.invoke.dropped.notified()).await.unwrap();
+    let again = async {
+        while fixture.call(PRICE).body("x").send().await.unwrap().status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn bodies_over_the_budget_are_told_to_come_back() {
+    let fixture = Fixture::with(|config| config.body_bytes_max = 2 << 10).await;
+    fixture.invoke.set(|_| std::future::pending());
+    let held: Vec<_> = (0..2).map(|_| tokio::spawn(fixture.call(PRICE).body(vec![b'x'; 1_000]).send())).collect();
+    while fixture.invoke.count() < 2 {
+        timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+    }
+    problem(fixture.call(PRICE).body("x").send().await.unwrap(), 429, "overloaded").await;
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_given_up() {
+    let fixture = Fixture::with(|config| config.body_idle_timeout = Duration::from_millis(50)).await;
+    let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+    let key = fixture.key("invoke");
+    let head =
+        format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 9\r\n\r\nabc");
+    raw.send(head.as_bytes()).await;
+    let response = raw.read_response().await;
+    assert!(response.starts_with("HTTP/1.1 408") && response.contains("\"bad-request\""), "{response}");
+    assert_eq!(fixture.invoke.count(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_given_up_at_the_deadline() {
+    let fixture = Fixture::start().await;
+    let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+    let key = fixture.key("invoke");
+    let head = format!(
+        "POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\nskein-deadline: 50ms\r\ncontent-length: 9\r\n\r\na"
+    );
+    raw.send(head.as_bytes()).await;
+    let response = raw.read_response().await;
+    assert!(response.starts_with("HTTP/1.1 504") && response.contains("\"not-executed\""), "{response}");
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_half_a_head_is_hung_up_on() {
+    let fixture = Fixture::with(|config| config.head_timeout = Duration::from_millis(50)).await;
+    for sent in ["", "P", "PRI * HTTP/2.0\r\n", "POST / HTTP/1.1\r\nhost:", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+        raw.send(sent.as_bytes()).await;
+        let seen = raw.read_to_end().await;
+        assert!(!seen.contains(" 200 "), "{sent:?}: {seen}");
+    }
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_a_place() {
+    let fixture = Fixture::with(|config| config.connections_max = 1).await;
+    let request = format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    let mut first = Raw::connect(fixture.gateway.http_addr()).await;
+    first.send(request.as_bytes()).await;
+    first.read_response().await;
+    let mut second = Raw::connect(fixture.gateway.http_addr()).await;
+    second.send(request.as_bytes()).await;
+    let mut byte = [0];
+    let unanswered = timeout(Duration::from_millis(100), second.0.peek(&mut byte)).await;
+    assert!(unanswered.is_err(), "answered beside the first");
+    drop(first);
+    assert!(second.read_response().await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_answered_or_hung_up_on() {
+    let fixture = Fixture::with(|config| config.head_timeout = Duration::from_millis(200)).await;
+    let long = format!("GET /fn/{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(100 << 10));
+    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(5_000));
+    let smuggled = "POST /fn/shop/price HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n";
+    let twice = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx";
+    for sent in
+        ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "\u{16}\u{3}\u{1}hello", long.as_str(), many.as_str(), smuggled, twice]
+    {
+        let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+        raw.send(sent.as_bytes()).await;
+        let seen = raw.read_to_end().await;
+        assert!(!seen.contains(" 200 "), "{seen}");
+    }
+    assert_eq!(fixture.call(PRICE).send().await.unwrap().status(), 200);
+}
+
+#[test]
+fn any_path_is_answered_by_a_result_or_a_problem() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let fixture = runtime.block_on(Fixture::start());
+    let path = "/(fn|v1)/[!-\"$->@-~]{0,40}|/fn/shop/price[@:/%0-9a-z]{0,12}|/[!-\"$->@-~]{0,30}";
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) });
+    let outcome = runner.run(&path, |path| {
+        for addr in [fixture.gateway.http_addr(), fixture.gateway.admin_addr()] {
+            let response = runtime.block_on(async {
+                let mut raw = Raw::connect(addr).await;
+                let key = fixture.key("admin");
+                let head = format!(
+                    "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\r\n"
+                );
+                raw.send(head.as_bytes()).await;
+                raw.read_to_end().await
+            });
+            let is_problem = response.contains("application/problem+json");
+            // What hyper refuses as no HTTP at all it answers itself, with an empty 400.
+            let is_refused = response.starts_with("HTTP/1.1 400") && response.contains("content-length: 0");
+            prop_assert!(response.starts_with("HTTP/1.1 200") || is_problem || is_refused, "{path}: {response}");
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
