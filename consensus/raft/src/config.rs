@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use skein_proto::NodeId;
 
+use crate::StartError;
+
 /// Where a group keeps its state on this node, and how it behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -46,12 +48,13 @@ impl Config {
 /// How long a group waits for what.
 ///
 /// A leader that died is missed after `election_max` and then replaced within `election_max`: between 0.9 and 1.2 s
-/// with the defaults, in which six to nine heartbeats in a row must fail to arrive, so that a machine that is busy for
+/// with the defaults, in which six to eight heartbeats in a row must fail to arrive, so that a machine that is busy for
 /// half a second loses no leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timings {
-    /// Time between two heartbeats of a leader, in milliseconds. Default 100.
+    /// Time between two heartbeats of a leader, in milliseconds. Default 150. It is
+    /// also how long a heartbeat may take, so it must not be short on a busy machine.
     pub heartbeat_ms: u64,
     /// Shortest time a voter waits before it stands for election, in milliseconds. Default 300.
     pub election_min_ms: u64,
@@ -64,7 +67,7 @@ pub struct Timings {
 
 impl Default for Timings {
     fn default() -> Self {
-        Self { heartbeat_ms: 100, election_min_ms: 300, election_max_ms: 600, replace_ms: 5_000 }
+        Self { heartbeat_ms: 150, election_min_ms: 300, election_max_ms: 600, replace_ms: 5_000 }
     }
 }
 
@@ -72,5 +75,37 @@ impl Timings {
     /// The grace for a dead voter.
     pub(crate) fn replace(&self) -> Duration {
         Duration::from_millis(self.replace_ms)
+    }
+
+    /// For how long a leader is trusted without a sign of life.
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(self.election_max_ms)
+    }
+}
+
+impl Config {
+    /// The same in openraft's words.
+    pub(crate) fn to_openraft(&self) -> Result<openraft::Config, StartError> {
+        let timings = &self.timings;
+        let config = openraft::Config {
+            cluster_name: "skein".to_owned(),
+            heartbeat_interval: timings.heartbeat_ms,
+            election_timeout_min: timings.election_min_ms,
+            election_timeout_max: timings.election_max_ms,
+            install_snapshot_timeout: 10_000,
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
+            replication_lag_threshold: self.snapshot_entries.saturating_mul(2),
+            max_in_snapshot_log_to_keep: self.kept_entries,
+            purge_batch_size: 256,
+            api_channel_size: Some(4_096),
+            enable_pre_vote: Some(true),
+            // A leader without a quorum falls silent now and then, so that others it cannot reach may elect.
+            quorum_loss_probe_interval: Some(timings.election_max_ms.saturating_mul(2)),
+            // A leader that restarts is elected anew: its last commit is known by a hint only.
+            enable_leader_restore: Some(false),
+            backoff: "50ms 100ms 200ms ...500ms".to_owned(),
+            ..openraft::Config::default()
+        };
+        config.validate().map_err(|error| StartError::Raft(error.to_string()))
     }
 }

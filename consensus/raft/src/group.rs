@@ -1,24 +1,64 @@
 //! One Raft group on this node: the handle.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use skein_catalog::{Applied, Catalog, Command, Propose, RequestId, Watch};
+use openraft::{EmptyNode, Instant as _, async_runtime::WatchReceiver, errors::Fatal};
+use skein_catalog::Catalog;
 use skein_proto::{ErrorCode, Failure, NodeId};
-use skein_transport::{Caller, Serve, Transport};
+use skein_transport::{Serve, Transport};
 use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Config, RaftStatus, StartError, StateMachine};
+use crate::{
+    Config, RaftStatus, StartError, StateMachine, Timings,
+    disk::Disk,
+    log::Log,
+    metrics,
+    network::Peers,
+    observe::Observer,
+    propose_service::ProposeService,
+    raft_service::RaftService,
+    reconcile::Reconciler,
+    replica::{Applied, Replica},
+    snapshot::Shelf,
+    status::Heard,
+    storage::Storage,
+    types::{Raft, Snapshot, Types},
+};
 
 /// The group that replicates the catalogue.
 pub type Consensus = Group<Catalog>;
 
 /// One Raft group on this node. A handle: clones are the same group.
-#[derive(Clone)]
 pub struct Group<M: StateMachine> {
-    state: watch::Receiver<Arc<M>>,
-    status: watch::Receiver<RaftStatus>,
+    pub(crate) inner: Arc<Inner<M>>,
+}
+
+pub(crate) struct Inner<M: StateMachine> {
+    pub(crate) node: NodeId,
+    pub(crate) raft: Raft<M>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) disk: Disk,
+    pub(crate) timings: Timings,
+    pub(crate) state: watch::Receiver<Arc<M>>,
+    pub(crate) applied: watch::Receiver<Applied<M>>,
+    pub(crate) status: watch::Receiver<RaftStatus>,
+    heard: Arc<Heard>,
+    log: Log,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// How long founding may take: one vote and a few entries, each synced.
+const FOUND_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long one voter is waited for when the leadership is handed over, before another is asked.
+const HAND_OVER_PATIENCE: Duration = Duration::from_millis(700);
+
+impl<M: StateMachine> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
 }
 
 impl<M: StateMachine> Group<M> {
@@ -28,10 +68,25 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// When the directory is corrupt, of a newer release, or not readable. Nothing is served then.
     pub async fn start(config: Config, transport: Arc<dyn Transport>) -> Result<Self, StartError> {
-        let _ = (config, transport);
-        let (_, state) = watch::channel(Arc::new(M::default()));
-        let (_, status) = watch::channel(RaftStatus::default());
-        Ok(Self { state, status })
+        metrics::describe();
+        let opening = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open::<M>(&opening)).await;
+        let (log, shelf) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
+        let disk = Disk::new(config.dir.clone(), config.disk_reserve_bytes);
+        let (published, state) = watch::channel(Arc::new(M::default()));
+        let (applied_tx, applied) = watch::channel(Applied { next: 0, state: state.borrow().clone() });
+        let replica = Replica::new(shelf, disk.clone(), published, applied_tx);
+        let peers = Peers { transport: transport.clone() };
+        let openraft = Arc::new(config.to_openraft()?);
+        let raft = Raft::<M>::new(config.node.0, openraft, peers, Storage { log: log.clone() }, replica).await;
+        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+        let (tasks, closing, heard) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Heard::new()));
+        let (observer, status) =
+            Observer::new(config.node, &raft, log.clone(), disk.clone(), heard.clone(), config.timings);
+        tasks.spawn(observer.run(closing.clone()));
+        let (node, timings) = (config.node, config.timings);
+        let inner = Inner { node, raft, transport, disk, timings, state, applied, status, heard, log, tasks, closing };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Begins a group with this node as its only voter, and has the first proposals applied in order. Repeating it
@@ -40,42 +95,84 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// The refusal of a proposal, or `no-quorum` when the node does not get to lead its own group.
     pub async fn found(&self, first: Vec<M::Proposal>) -> Result<(), Failure> {
-        let _ = first;
+        let deadline = Instant::now() + FOUND_PATIENCE;
+        let raft = &self.inner.raft;
+        if !raft.is_initialized().await.map_err(|error| self.stopped(&error))? {
+            let members = [(self.inner.node.0, EmptyNode {})];
+            let begun = raft.initialize(std::collections::BTreeMap::from(members)).await;
+            begun.map_err(|error| Failure::not_executed(ErrorCode::Conflict, error.to_string()))?;
+        }
+        for proposal in &first {
+            let (_, outcome) = self.submit(proposal, deadline).await?;
+            if let Some(refusal) = M::refusal(&outcome) {
+                return Err(refusal);
+            }
+        }
         Ok(())
     }
 
     /// What answers [`Service::Raft`](skein_transport::Service::Raft) and
     /// [`Service::Propose`](skein_transport::Service::Propose), in this order.
     pub fn services(&self) -> (Arc<dyn Serve>, Arc<dyn Serve>) {
-        (Arc::new(Placeholder), Arc::new(Placeholder))
+        let Inner { raft, disk, heard, .. } = &*self.inner;
+        let (raft, disk, heard) = (raft.clone(), disk.clone(), heard.clone());
+        (
+            Arc::new(RaftService { raft, disk, heard, incoming: Default::default() }),
+            Arc::new(ProposeService { group: self.clone() }),
+        )
     }
 
     /// How the group looks from here, now.
     pub fn status(&self) -> RaftStatus {
-        self.status.borrow().clone()
+        self.inner.status.borrow().clone()
     }
 
     /// How the group looks from here, and each change of it.
     pub fn watch_status(&self) -> watch::Receiver<RaftStatus> {
-        self.status.clone()
+        self.inner.status.clone()
+    }
+
+    /// The state as applied here, now.
+    pub fn state(&self) -> Arc<M> {
+        self.inner.state.borrow().clone()
     }
 
     /// The state as applied here, and each change of it.
     pub fn watch_state(&self) -> watch::Receiver<Arc<M>> {
-        self.state.clone()
+        self.inner.state.clone()
     }
 
     /// From now on, whenever this node leads, it keeps the group's membership as [`plan`](crate::plan()) wants it:
     /// it adds the members of the state as learners, lets 1, 3 or 5 of them vote, and replaces a voter that stays
     /// dead. `alive` is the failure detector's word. Ends with [`Group::shutdown`].
     pub fn reconcile(&self, alive: watch::Receiver<BTreeSet<NodeId>>) {
-        let _ = alive;
+        let Inner { node, raft, timings, state, closing, tasks, .. } = &*self.inner;
+        let reconciler = Reconciler::new(*node, raft.clone(), *timings, state.clone(), alive);
+        tasks.spawn(reconciler.run(closing.clone()));
     }
 
     /// Hands the leadership to another voter that is alive and up to date, if this node leads; returns when another
     /// leads or the deadline has passed. Nothing is lost either way.
     pub async fn hand_over(&self, deadline: Instant) {
-        let _ = deadline;
+        let mut metrics = self.inner.raft.metrics();
+        let heirs = {
+            let seen = metrics.borrow_watched();
+            heirs(&seen, self.inner.node, self.inner.timings.lease())
+        };
+        for heir in heirs {
+            tracing::info!(%heir, "hands over the leadership");
+            let _ = self.inner.raft.trigger().transfer_leader(heir.0).await;
+            let until = deadline.min(Instant::now() + HAND_OVER_PATIENCE);
+            loop {
+                let leader = metrics.borrow_watched().current_leader;
+                if leader.is_some_and(|leader| leader != self.inner.node.0) || Instant::now() >= deadline {
+                    return;
+                }
+                if tokio::time::timeout_at(until, metrics.changed()).await.is_err() {
+                    break;
+                }
+            }
+        }
     }
 
     /// Stops the group on this node and closes its log. Other clones of the handle answer `unavailable` from then on.
@@ -83,36 +180,47 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// When something of it had already ended in a panic.
     pub async fn shutdown(&self) -> Result<(), Failure> {
-        Ok(())
+        self.inner.closing.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        let internal = |what: String| Failure::executed(ErrorCode::Internal, what);
+        self.inner.raft.shutdown().await.map_err(|error| internal(format!("raft ended badly: {error}")))?;
+        self.inner.log.close().await.map_err(|error| internal(format!("the log ended badly: {error}")))
+    }
+
+    /// The failure of a group that stopped on this node.
+    pub(crate) fn stopped(&self, error: &Fatal<Types>) -> Failure {
+        let fault = self.inner.status.borrow().fault.clone();
+        fault.unwrap_or_else(|| {
+            Failure::maybe_executed(ErrorCode::Unavailable, format!("raft stopped on this node: {error}"))
+        })
     }
 }
 
-#[async_trait]
-impl Propose for Consensus {
-    async fn propose(&self, request: RequestId, command: Command, deadline: Instant) -> Result<Applied, Failure> {
-        let _ = (request, command, deadline);
-        Err(Failure::not_executed(ErrorCode::NoQuorum, "not started"))
+/// Opens what is on the disk and checks that its parts fit.
+fn open<M: StateMachine>(config: &Config) -> Result<(Log, Shelf), StartError> {
+    let log = Log::open(&config.dir.join("log"), config.node, config.segment_bytes)?;
+    let dir = config.dir.join("snapshots");
+    let (shelf, newest) = Shelf::open(dir.clone())?;
+    let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map_or(0, |last| last.index + 1);
+    if covered < log.range().start {
+        let what = format!("the log begins with entry {}, but the snapshot ends before {covered}", log.range().start);
+        return Err(StartError::corrupt(dir, 0, what));
     }
-
-    async fn read_index(&self, deadline: Instant) -> Result<u64, Failure> {
-        let _ = deadline;
-        Err(Failure::not_executed(ErrorCode::NoQuorum, "not started"))
+    if let Some(Snapshot { snapshot, .. }) = newest {
+        M::restore(&snapshot).map_err(|what| StartError::corrupt(dir, 0, what))?;
     }
-
-    fn catalog(&self) -> Arc<Catalog> {
-        self.state.borrow().clone()
-    }
-
-    fn watch(&self) -> Watch {
-        self.state.clone()
-    }
+    Ok((log, shelf))
 }
 
-struct Placeholder;
-
-#[async_trait]
-impl Serve for Placeholder {
-    async fn call(&self, _: Caller, _: Bytes, _: Instant) -> Result<Bytes, Failure> {
-        Err(Failure::not_executed(ErrorCode::Unavailable, "not started"))
-    }
+/// The voters that may lead next, the one with the most of the log first.
+fn heirs(seen: &openraft::RaftMetrics<Types>, node: NodeId, lease: Duration) -> Vec<NodeId> {
+    let (Some(matched), Some(heartbeats)) = (&seen.replication, &seen.heartbeat) else {
+        return Vec::new();
+    };
+    let is_alive = |id: &u64| heartbeats.get(id).is_some_and(|acked| acked.is_some_and(|at| at.elapsed() <= lease));
+    let voters = seen.membership_config.voter_ids().filter(|id| *id != node.0 && is_alive(id));
+    let mut heirs: Vec<_> = voters.map(|id| (matched.get(&id).copied().flatten().map(|log| log.index), id)).collect();
+    heirs.sort_unstable();
+    heirs.into_iter().rev().map(|(_, id)| NodeId(id)).collect()
 }

@@ -21,13 +21,25 @@
 //! ```
 
 mod config;
+mod disk;
 mod group;
 mod log;
 mod metrics;
+mod network;
+mod observe;
 mod plan;
+mod propose_service;
+mod proposing;
+mod raft_service;
+mod reconcile;
+mod replica;
+mod snapshot;
 mod start_error;
 mod state_machine;
 mod status;
+mod storage;
+mod types;
+mod wire;
 
 pub use config::{Config, Timings};
 pub use group::{Consensus, Group};

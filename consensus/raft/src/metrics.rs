@@ -44,3 +44,16 @@ pub(crate) fn applied(entries: usize) {
 pub(crate) fn snapshot(bytes: u64) {
     metrics::gauge!(SNAPSHOT_BYTES).set(bytes as f64);
 }
+
+pub(crate) fn stands(term: u64, is_leader: bool) {
+    metrics::gauge!(TERM).set(term as f64);
+    metrics::gauge!(IS_LEADER).set(f64::from(u8::from(is_leader)));
+}
+
+pub(crate) fn proposed(by: &'static str) {
+    metrics::counter!(PROPOSALS, "by" => by).increment(1);
+}
+
+pub(crate) fn changed(step: &'static str) {
+    metrics::counter!(CHANGES, "step" => step).increment(1);
+}

@@ -134,7 +134,8 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let (shelf, stored) = (self.shelf.clone(), Snapshot { meta: meta.clone(), snapshot });
         let installed = tokio::task::spawn_blocking(move || {
-            let state = M::restore(&stored.snapshot).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
+            let state =
+                M::restore(&stored.snapshot).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
             shelf.put(&stored)?;
             Ok::<M, io::Error>(state)
         });

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::{Buf, Bytes};
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf {
     dir: PathBuf,
+    /// Held while the shelf is changed: one may be built here while another arrives from the leader.
+    changing: Arc<Mutex<()>>,
 }
 
 const MAGIC: [u8; 8] = *b"skeinsnp";
@@ -36,7 +39,7 @@ impl Shelf {
     /// The shelf in `dir`, which is made as needed, and the newest snapshot on it. What a crash left behind is removed.
     pub(crate) fn open(dir: PathBuf) -> Result<(Self, Option<Snapshot>), StartError> {
         fs::create_dir_all(&dir).map_err(StartError::io("create", &dir))?;
-        let shelf = Self { dir };
+        let shelf = Self { dir, changing: Arc::default() };
         let newest = shelf.newest().map_err(StartError::io("list", &shelf.dir))?;
         let snapshot = match &newest {
             Some(path) => Some(read(path)?),
@@ -48,7 +51,8 @@ impl Shelf {
         Ok((shelf, snapshot))
     }
 
-    /// Puts a snapshot on the shelf and takes the others off. When it returns, it is on the disk.
+    /// Puts a snapshot on the shelf and takes older ones off; next to a newer one it is not needed. When it returns, it is
+    /// on the disk.
     pub(crate) fn put(&self, snapshot: &Snapshot) -> io::Result<u64> {
         let content = Content { meta: snapshot.meta.clone(), state: snapshot.snapshot.clone() };
         let payload = codec::encode(&content).map_err(io::Error::other)?;
@@ -59,8 +63,11 @@ impl Shelf {
         bytes.extend_from_slice(&payload);
         let next = snapshot.meta.last_log_id.map_or(0, |last| last.index + 1);
         let path = self.dir.join(format!("{next:020}.snapshot"));
-        replace_file(&self.dir, &path, &bytes)?;
-        self.remove_others(&path)?;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.newest()?.is_none_or(|newest| newest <= path) {
+            replace_file(&self.dir, &path, &bytes)?;
+            self.remove_others(&path)?;
+        }
         Ok(bytes.len() as u64)
     }
 
@@ -108,7 +115,8 @@ fn read(path: &Path) -> Result<Snapshot, StartError> {
     if crc != crc32fast::hash(&bytes) {
         return Err(StartError::corrupt(path, HEAD_BYTES as u64, "the snapshot does not match its checksum"));
     }
-    let content: Content = codec::decode(&bytes).map_err(|error| StartError::corrupt(path, HEAD_BYTES as u64, error))?;
+    let content: Content =
+        codec::decode(&bytes).map_err(|error| StartError::corrupt(path, HEAD_BYTES as u64, error))?;
     Ok(Snapshot { meta: content.meta, snapshot: content.state })
 }
 
@@ -136,6 +144,8 @@ mod tests {
             shelf.put(&snapshot(at)).unwrap();
             assert_eq!(index(&shelf.get().unwrap()), Some(at));
         }
+        shelf.put(&snapshot(150)).unwrap();
+        assert_eq!(index(&shelf.get().unwrap()), Some(200), "an older one does not replace it");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         fs::write(dir.path().join("x.tmp"), b"left over").unwrap();
         let (_, found) = Shelf::open(dir.path().to_owned()).unwrap();

@@ -1,9 +1,14 @@
 //! How a group looks from this node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use skein_proto::{Failure, NodeId};
+use tokio::time::Instant;
 
 /// How a group looks from one node, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,4 +72,30 @@ pub enum RaftRole {
     Learner,
     /// It stopped, on purpose or by a fault.
     Stopped,
+}
+
+/// When a node last heard from a leader.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    started: Instant,
+    /// Milliseconds since `started`, plus one; 0 for never.
+    last: AtomicU64,
+}
+
+impl Heard {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// Notes that it hears from a leader now.
+    pub(crate) fn note(&self) {
+        let now = self.started.elapsed().as_millis() as u64;
+        self.last.store(now + 1, Ordering::Relaxed);
+    }
+
+    /// Whether it did within this time.
+    pub(crate) fn is_within(&self, window: Duration) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        last > 0 && self.started.elapsed() <= Duration::from_millis(last - 1) + window
+    }
 }

@@ -1,0 +1,195 @@
+//! A proposal's way to the leader and back, and a read's.
+//!
+//! ```text
+//! propose ──> leader here?  ──> openraft: append, sync, replicate, commit, apply ──> outcome
+//!    ^   └──> known elsewhere ──> Service::Propose ──> the same there ──────────────> outcome
+//!    └─────── unknown, changed, gone: wait a little, ask again until the deadline
+//!                                              outcome ──> wait until applied here ──> caller
+//! ```
+//! Asking again is safe since the state machine knows the request by its id.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use openraft::{
+    LinearizerOption,
+    async_runtime::WatchReceiver,
+    errors::{ClientWriteError, LinearizableReadError, RaftError},
+};
+use skein_catalog::{Applied, Catalog, Command, Proposal, Propose, RequestId, Watch};
+use skein_proto::{ErrorCode, Failure, NodeId, Progress, codec};
+use skein_transport::Service;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    Consensus, Group, StateMachine, metrics,
+    types::Payload,
+    wire::{Answer, Ask},
+};
+
+/// Pause before the leader is asked again, unless another one shows up first.
+const PAUSE: Duration = Duration::from_millis(40);
+
+impl<M: StateMachine> Group<M> {
+    /// Has a proposal committed, wherever the leader is, and applied here; says at which index, and what became of it.
+    ///
+    /// # Errors
+    /// `no-quorum` when no majority answered by the deadline, `maybe-executed` if the proposal was handed to a leader;
+    /// `disk-full` when the leader has no room for it.
+    pub async fn submit(&self, proposal: &M::Proposal, deadline: Instant) -> Result<(u64, M::Outcome), Failure> {
+        let ask = Ask::Propose(Payload(codec::encode(proposal)?));
+        match self.ask_leader(ask, deadline).await? {
+            Answer::Applied { index, outcome } => {
+                self.await_applied(index, deadline).await?;
+                Ok((index, codec::decode(&outcome.0)?))
+            }
+            _ => Err(Failure::maybe_executed(ErrorCode::Malformed, "the leader answered something else")),
+        }
+    }
+
+    /// Waits until what was committed anywhere before this call is applied here, and says up to which index.
+    ///
+    /// # Errors
+    /// `no-quorum` when that cannot be known by the deadline.
+    pub async fn await_read_index(&self, deadline: Instant) -> Result<u64, Failure> {
+        match self.ask_leader(Ask::ReadIndex, deadline).await? {
+            Answer::ReadIndex { index } => {
+                self.await_applied(index, deadline).await?;
+                Ok(index)
+            }
+            _ => Err(Failure::not_executed(ErrorCode::Malformed, "the leader answered something else")),
+        }
+    }
+
+    /// Asks the leader, whoever it is, until it answers or the deadline passes.
+    async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Answer, Failure> {
+        let body = codec::encode(&ask)?;
+        let mut metrics = self.inner.raft.metrics();
+        let (mut is_handed, mut last) = (false, None);
+        while Instant::now() < deadline {
+            let leader = metrics.borrow_watched().current_leader.map(NodeId);
+            let answered = match leader {
+                Some(node) if node == self.inner.node => self.answer(&ask, deadline).await,
+                Some(node) => self.ask_peer(node, body.clone(), deadline).await,
+                None => Ok(Answer::NotLeader),
+            };
+            match answered {
+                Ok(Answer::NotLeader) => {}
+                Ok(answer) => return Ok(answer),
+                Err(failure) if !is_passing(&failure) => return Err(failure),
+                Err(failure) => {
+                    is_handed |= failure.progress != Progress::NotExecuted;
+                    last = Some(failure.message);
+                }
+            }
+            let _ = timeout_at(deadline.min(Instant::now() + PAUSE), metrics.changed()).await;
+        }
+        let reason = last.map_or_else(|| "there is no leader".to_owned(), |last| last);
+        let message = format!("no majority of the voters answered in time: {reason}");
+        Err(match (&ask, is_handed) {
+            (Ask::Propose(_), true) => Failure::maybe_executed(ErrorCode::NoQuorum, message),
+            _ => Failure::not_executed(ErrorCode::NoQuorum, message),
+        })
+    }
+
+    /// Asks a peer that should lead. Gives up when another leader turns up meanwhile.
+    async fn ask_peer(&self, node: NodeId, body: bytes::Bytes, deadline: Instant) -> Result<Answer, Failure> {
+        metrics::proposed("forwarded");
+        let mut metrics = self.inner.raft.metrics();
+        let other_leader = async {
+            while metrics.borrow_watched().current_leader == Some(node.0) {
+                if metrics.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            answer = self.inner.transport.call(node, Service::Propose, body, deadline) => Ok(codec::decode(&answer?)?),
+            () = other_leader => {
+                Err(Failure::maybe_executed(ErrorCode::PeerLost, format!("node {node} led until a moment ago")))
+            }
+        }
+    }
+
+    /// Answers as the leader, if this node is it.
+    pub(crate) async fn answer(&self, ask: &Ask, deadline: Instant) -> Result<Answer, Failure> {
+        let answered = match ask {
+            Ask::Propose(payload) => timeout_at(deadline, self.commit(payload)).await,
+            Ask::ReadIndex => timeout_at(deadline, self.confirm(deadline)).await,
+        };
+        answered.unwrap_or_else(|_| {
+            Err(Failure::maybe_executed(ErrorCode::NoQuorum, "the leader got no answer from a majority"))
+        })
+    }
+
+    async fn commit(&self, payload: &Payload) -> Result<Answer, Failure> {
+        metrics::proposed("leader");
+        if self.inner.disk.is_full() {
+            let message = format!("the disk of the leader, node {}, has no room for the log", self.inner.node);
+            return Err(Failure::not_executed(ErrorCode::DiskFull, message));
+        }
+        match self.inner.raft.client_write(payload.clone()).await {
+            Ok(written) => Ok(Answer::Applied { index: written.log_id.index, outcome: written.data }),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Ok(Answer::NotLeader),
+            Err(RaftError::APIError(error)) => {
+                Err(Failure::maybe_executed(ErrorCode::NoQuorum, format!("the leader changed: {error}")))
+            }
+            Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),
+        }
+    }
+
+    async fn confirm(&self, deadline: Instant) -> Result<Answer, Failure> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(patience);
+        match self.inner.raft.get_read_linearizer(option).await {
+            Ok(linearizer) => Ok(Answer::ReadIndex { index: linearizer.read_log_id().log_id().index }),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Ok(Answer::NotLeader),
+            Err(RaftError::APIError(error)) => Err(Failure::not_executed(ErrorCode::NoQuorum, error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),
+        }
+    }
+
+    async fn await_applied(&self, index: u64, deadline: Instant) -> Result<(), Failure> {
+        let mut applied = self.inner.applied.clone();
+        let is_applied = timeout_at(deadline, applied.wait_for(|applied| applied.next > index)).await;
+        match is_applied {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Failure::executed(ErrorCode::Unavailable, "raft stopped on this node")),
+            Err(_) => {
+                let message = format!("committed at index {index}, which this node has not applied yet");
+                Err(Failure::executed(ErrorCode::Unavailable, message))
+            }
+        }
+    }
+}
+
+/// Whether asking again may help.
+fn is_passing(failure: &Failure) -> bool {
+    use ErrorCode::{DeadlineExceeded, NoQuorum, PeerLost, Unavailable, Unreachable};
+    matches!(failure.code, DeadlineExceeded | NoQuorum | PeerLost | Unavailable | Unreachable)
+}
+
+#[async_trait]
+impl Propose for Consensus {
+    async fn propose(&self, request: RequestId, command: Command, deadline: Instant) -> Result<Applied, Failure> {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let at_ms = since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let (index, outcome) = self.submit(&Proposal { request, at_ms, command }, deadline).await?;
+        match Catalog::refusal(&outcome) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Applied { index, outcome }),
+        }
+    }
+
+    async fn read_index(&self, deadline: Instant) -> Result<u64, Failure> {
+        self.await_read_index(deadline).await
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        self.state()
+    }
+
+    fn watch(&self) -> Watch {
+        self.watch_state()
+    }
+}
