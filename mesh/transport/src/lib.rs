@@ -10,13 +10,21 @@
 
 mod authority;
 mod certificate;
+mod close;
 mod config;
+mod exchange;
+mod frame;
 mod identity;
+mod lane;
+pub mod metrics;
 mod network;
 mod pem;
+mod quic;
 mod seam;
 mod secret_file;
 mod stranger;
+mod stream;
+mod tls;
 mod token;
 mod trust;
 

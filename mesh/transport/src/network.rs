@@ -1,19 +1,69 @@
 //! One node's network: its endpoint, its peers and its handlers.
+//!
+//! ```text
+//! callers (any runtime) --> Peers: one Link per peer and purpose --> lanes, own streams, datagrams
+//!                                        | the network's own thread drives QUIC
+//! handlers (the runtime of `bind`) <-- Accepted: one per connection that others dialed
+//! ```
 
-use std::{net::SocketAddr, sync::Arc};
+mod accept;
+mod host;
+mod io;
+mod link;
+mod peers;
+mod serve;
+mod serve_lane;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use quinn::{Endpoint, TokioRuntime};
 use skein_proto::{ErrorCode, Failure, NodeId};
-use tokio::time::Instant;
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::{Duplex, Identity, NetworkConfig, Serve, Service, Transport, Trust};
+use self::{
+    host::{Host, draining},
+    io::IoThread,
+    link::{Link, Purpose},
+    peers::Peers,
+};
+use crate::{
+    Caller, DATAGRAM_BYTES_MAX, Duplex, Identity, NetworkConfig, Serve, Service, Transport, Trust, close::CLOSE_DONE,
+    exchange, frame::Frame, quic, tls,
+};
+
+pub(crate) use link::hello;
 
 /// A node's network; clone it freely, all clones are one. [`Network::shutdown`] ends it.
 #[derive(Clone)]
 pub struct Network {
-    local: NodeId,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     addr: SocketAddr,
+    host: Arc<Host>,
+    peers: Arc<Peers>,
+    endpoint: Endpoint,
+    io: IoThread,
+    /// Tasks of accepted connections.
+    connections: TaskTracker,
+    is_started: AtomicBool,
+    /// Datagrams that wait for a connection.
+    waiting_datagrams: Arc<Semaphore>,
 }
 
 /// The network could not start. Nothing is left listening.
@@ -46,63 +96,226 @@ impl Network {
     /// # Errors
     /// [`BindError`].
     pub async fn bind(config: NetworkConfig, identity: Identity, trust: Arc<dyn Trust>) -> Result<Network, BindError> {
-        let _ = trust;
-        Ok(Self { local: identity.node(), addr: config.addr })
+        let server = tls::server(&identity, trust.clone()).map_err(BindError::Identity)?;
+        let client = tls::peer(&identity, trust).map_err(BindError::Identity)?;
+        let (server, client) = (quic::server(&config, server), quic::peer(&config, client));
+        let asked = config.addr;
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::AddrInUse => BindError::AddressInUse { addr: asked },
+            _ => BindError::Io { addr: asked, source },
+        };
+        let socket = std::net::UdpSocket::bind(asked).map_err(failed)?;
+        let addr = socket.local_addr().map_err(failed)?;
+        let io = IoThread::start().map_err(failed)?;
+        let endpoint = {
+            // The endpoint's driver is spawned where it is made.
+            let _context = io.handle().enter();
+            Endpoint::new(quic::endpoint(&identity), Some(server), socket, Arc::new(TokioRuntime)).map_err(failed)?
+        };
+        let host = Arc::new(Host::new(identity.node(), config, Handle::current()));
+        let peers = Peers::new(host.clone(), identity.mesh(), endpoint.clone(), client, io.handle().clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                addr,
+                host,
+                peers: Arc::new(peers),
+                endpoint,
+                io,
+                connections: TaskTracker::new(),
+                is_started: AtomicBool::new(false),
+                waiting_datagrams: Arc::new(Semaphore::new(WAITING_DATAGRAMS_MAX)),
+            }),
+        })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.addr
+        self.inner.addr
     }
 
     /// Writes `node`'s address into the address book. If it had another, connections to that are closed.
     pub fn set_address(&self, node: NodeId, addr: SocketAddr) {
-        let _ = (node, addr);
+        self.inner.peers.set_address(node, Some(addr));
     }
 
     /// Forgets `node`'s address and closes the connections to it.
     pub fn remove_address(&self, node: NodeId) {
-        let _ = node;
+        self.inner.peers.set_address(node, None);
     }
 
     /// Closes all connections with `node`, in both directions. A removed node is refused when it comes back; one
     /// that is still trusted may connect again at once.
     pub fn disconnect(&self, node: NodeId) {
-        let _ = node;
+        self.inner.peers.disconnect(node);
     }
 
     /// Sets what answers `service`. Before [`start`](Self::start), so that no request finds it missing.
     pub fn handle(&self, service: Service, handler: Arc<dyn Serve>) {
-        let _ = (service, handler);
+        self.inner.host.handle(service, handler);
     }
 
-    /// Begins to accept connections.
-    pub fn start(&self) {}
+    /// Begins to accept connections. A second time does nothing.
+    pub fn start(&self) {
+        let inner = &self.inner;
+        if !inner.is_started.swap(true, Ordering::AcqRel) {
+            let acceptor = accept::Acceptor::new(
+                inner.host.clone(),
+                inner.peers.clone(),
+                inner.endpoint.clone(),
+                inner.connections.clone(),
+            );
+            drop(inner.io.handle().spawn(acceptor.run()));
+        }
+    }
 
     /// Accepts nothing new, lets running requests finish until `deadline`, then closes everything and waits for
     /// its thread to end.
     pub async fn shutdown(&self, deadline: Instant) {
-        let _ = deadline;
+        let inner = &self.inner;
+        inner.host.closing.cancel();
+        inner.endpoint.set_server_config(None);
+        inner.host.requests.close();
+        let _ = timeout_at(deadline, inner.host.requests.wait()).await;
+        inner.host.answered.cancel();
+        inner.host.lanes.close();
+        // What was answered must reach the callers before the connections go.
+        let _ = timeout(GOODBYE_TIMEOUT, inner.host.lanes.wait()).await;
+        inner.endpoint.close(CLOSE_DONE, b"shutdown");
+        inner.connections.close();
+        let _ = timeout(GOODBYE_TIMEOUT, inner.connections.wait()).await;
+        let _ = timeout(GOODBYE_TIMEOUT, inner.endpoint.wait_idle()).await;
+        inner.io.stop().await;
+    }
+}
+
+impl Inner {
+    async fn link(&self, peer: NodeId, purpose: Purpose, deadline: Instant) -> Result<Arc<Link>, Failure> {
+        if self.host.closing.is_cancelled() {
+            return Err(draining());
+        }
+        self.peers.link(peer, purpose, deadline).await
+    }
+
+    async fn call(&self, peer: NodeId, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        let purpose = Purpose::of(service, body.len());
+        let is_large = body.len() > crate::frame::INLINE_BYTES_MAX;
+        let mut attempts = 0;
+        loop {
+            let link = self.link(peer, purpose, deadline).await?;
+            let answer = if is_large {
+                let bytes_max = self.host.config.body_bytes_max;
+                exchange::exchange(&link.connection, service, body.clone(), deadline, bytes_max).await
+            } else {
+                link.call(service, body.clone(), deadline).await
+            };
+            attempts += 1;
+            match answer {
+                // The connection ended between the look-up and the write: once more, on a new one.
+                Err(failure) if attempts < ATTEMPTS_MAX && is_unsent(&failure) && !link.is_open() => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// A call of this node to itself: no network between.
+    async fn call_self(&self, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        let (host, caller) = (self.host.clone(), Caller::Peer(self.host.local));
+        let work = self.host.spawn(async move { host.answer(caller, Some(service), body, deadline).await });
+        AbortOnDropHandle::new(work)
+            .await
+            .unwrap_or_else(|_| Err(Failure::maybe_executed(ErrorCode::Internal, "the handler was stopped")))
+    }
+
+    fn open_self(&self, service: Service) -> Result<Box<dyn Duplex>, Failure> {
+        let caller = Caller::Peer(self.host.local);
+        let handler = self.host.handler(caller, Some(service))?;
+        let (ours, theirs) = tokio::io::duplex(SELF_STREAM_BYTES);
+        drop(self.host.spawn(async move { handler.stream(caller, Box::new(theirs)).await }));
+        Ok(Box::new(ours))
     }
 }
 
 #[async_trait]
 impl Transport for Network {
     fn local(&self) -> NodeId {
-        self.local
+        self.inner.host.local
     }
 
     async fn call(&self, peer: NodeId, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
-        let _ = (peer, service, body, deadline);
-        Err(Failure::not_executed(ErrorCode::Unreachable, "not built yet"))
+        let host = &self.inner.host;
+        if body.len() > host.config.body_bytes_max {
+            let message = format!("the request is over the limit of {} bytes", host.config.body_bytes_max);
+            return Err(Failure::not_executed(ErrorCode::TooLarge, message));
+        }
+        if peer == host.local {
+            return self.inner.call_self(service, body, deadline).await;
+        }
+        host.metrics.made.increment(1);
+        host.metrics.sent_bytes.increment(body.len() as u64);
+        let answer = self.inner.call(peer, service, body, deadline).await?;
+        host.metrics.received_bytes.increment(answer.len() as u64);
+        Ok(answer)
     }
 
     async fn open(&self, peer: NodeId, service: Service, deadline: Instant) -> Result<Box<dyn Duplex>, Failure> {
-        let _ = (peer, service, deadline);
-        Err(Failure::not_executed(ErrorCode::Unreachable, "not built yet"))
+        if peer == self.inner.host.local {
+            return self.inner.open_self(service);
+        }
+        let link = self.inner.link(peer, Purpose::Bulk, deadline).await?;
+        Ok(Box::new(exchange::open(&link.connection, service, deadline).await?))
     }
 
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes) {
-        let _ = (peer, service, body);
+        let inner = &self.inner;
+        let dropped = &inner.host.metrics.dropped_datagrams;
+        if body.len() > DATAGRAM_BYTES_MAX || inner.host.closing.is_cancelled() {
+            dropped.increment(1);
+            return;
+        }
+        if peer == inner.host.local {
+            inner.host.datagram(peer, Some(service), body);
+            return;
+        }
+        let mut frame = BytesMut::with_capacity(body.len() + 32);
+        Frame::Datagram { service: Some(service), body }.write_bare(&mut frame);
+        let frame = frame.freeze();
+        if let Some(link) = inner.peers.open_link(peer, Purpose::Calls) {
+            if link.connection.send_datagram(frame).is_err() {
+                dropped.increment(1);
+            }
+            return;
+        }
+        let Ok(permit) = inner.waiting_datagrams.clone().try_acquire_owned() else {
+            dropped.increment(1);
+            return;
+        };
+        let (peers, dropped) = (inner.peers.clone(), dropped.clone());
+        let deadline = Instant::now() + inner.host.config.dial_timeout;
+        drop(inner.io.handle().spawn(async move {
+            let _permit = permit;
+            let link = peers.link(peer, Purpose::Calls, deadline).await;
+            if !link.is_ok_and(|link| link.connection.send_datagram(frame).is_ok()) {
+                dropped.increment(1);
+            }
+        }));
     }
 }
+
+fn is_unsent(failure: &Failure) -> bool {
+    failure.code == ErrorCode::Unreachable && failure.progress == skein_proto::Progress::NotExecuted
+}
+
+/// A call meets a connection that just died at most this often.
+const ATTEMPTS_MAX: usize = 2;
+
+/// Datagrams that wait for a connection to come up, over all peers.
+const WAITING_DATAGRAMS_MAX: usize = 64;
+
+/// How long the goodbyes of a shutdown may take, each.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Buffer of a stream from this node to itself.
+const SELF_STREAM_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use data_encoding::HEXLOWER;
+use proptest::prelude::*;
+use skein_proto::ErrorCode;
+
+use super::*;
+
+fn examples() -> Vec<(Frame, &'static str)> {
+    let body = Bytes::from_static(b"hi");
+    vec![
+        (Frame::Hello { version: 1, boot: 7 }, "GOLDEN0"),
+        (Frame::Call { id: 1, service: Some(Service::Invoke), deadline_ms: 500, body: body.clone() }, "GOLDEN1"),
+        (Frame::Reply { id: 1, body: body.clone() }, "GOLDEN2"),
+        (Frame::Fail { id: 1, failure: Failure::not_executed(ErrorCode::Moved, "m") }, "GOLDEN3"),
+        (Frame::Cancel { id: 1 }, "GOLDEN4"),
+        (Frame::Open { service: Some(Service::Join), deadline_ms: 500, is_stream: true }, "GOLDEN5"),
+        (Frame::Datagram { service: Some(Service::Gossip), body }, "GOLDEN6"),
+    ]
+}
+
+#[test]
+fn each_frame_has_these_golden_bytes() {
+    for (frame, golden) in examples() {
+        let bytes = frame.to_bytes();
+        assert_eq!(HEXLOWER.encode(&bytes), golden, "{frame:?}");
+        assert_eq!(take(&bytes).unwrap(), Some(frame));
+    }
+}
+
+#[test]
+fn kinds_and_fields_of_a_newer_release_are_skipped() {
+    #[derive(Serialize)]
+    struct Newer {
+        kind: u8,
+        id: u64,
+        colour: &'static str,
+    }
+    let decode = |kind| Frame::decode(&rmp_serde::to_vec_named(&Newer { kind, id: 3, colour: "red" }).unwrap());
+    assert_eq!(decode(CANCEL).unwrap(), Frame::Cancel { id: 3 });
+    assert_eq!(decode(99).unwrap(), Frame::Unknown);
+}
+
+#[test]
+fn a_service_of_a_newer_release_leaves_the_call_readable() {
+    #[derive(Serialize)]
+    struct Newer {
+        kind: u8,
+        service: &'static str,
+        deadline_ms: u64,
+    }
+    let bytes = rmp_serde::to_vec_named(&Newer { kind: OPEN, service: "teleport", deadline_ms: 5 }).unwrap();
+    assert_eq!(Frame::decode(&bytes).unwrap(), Frame::Open { service: None, deadline_ms: 5, is_stream: false });
+}
+
+#[test]
+fn a_length_over_the_limit_is_refused_before_its_bytes_are_there() {
+    assert!(matches!(take(&u32::MAX.to_be_bytes()), Err(FrameError::TooLarge { .. })));
+}
+
+#[test]
+fn a_frame_without_what_its_kind_needs_is_refused() {
+    #[derive(Serialize)]
+    struct Bare {
+        kind: u8,
+    }
+    for kind in HELLO..=DATAGRAM {
+        let bytes = rmp_serde::to_vec_named(&Bare { kind }).unwrap();
+        assert!(matches!(Frame::decode(&bytes), Err(FrameError::Lacks(_))), "{kind}");
+    }
+}
+
+#[test]
+fn a_failure_is_cut_to_what_a_lane_takes() {
+    let mut failure = Failure::executed(ErrorCode::FunctionFailed, "é".repeat(40_000));
+    failure.log_tail = format!("{}end", "ü".repeat(40_000));
+    let bytes = Frame::fail(1, failure).to_bytes();
+    let Some(Frame::Fail { failure, .. }) = take(&bytes).unwrap() else { panic!("not a failure") };
+    assert!(failure.log_tail.ends_with("end") && failure.message.starts_with('é'));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_frame_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        let _ = take(&bytes);
+        let _ = Frame::decode(&bytes);
+    }
+
+    #[test]
+    fn a_truncated_frame_never_decodes(which in 0_usize..7, cut in 0.0_f64..1.0) {
+        let (frame, _) = examples().swap_remove(which);
+        let bytes = frame.to_bytes();
+        let cut = (bytes.len() as f64 * cut) as usize;
+        prop_assert_eq!(take(&bytes[..cut]).unwrap(), None);
+        prop_assert!(cut < LENGTH_BYTES || Frame::decode(&bytes[LENGTH_BYTES..cut]).is_err());
+    }
+
+    #[test]
+    fn calls_round_trip(id: u64, deadline_ms: u64, body in proptest::collection::vec(any::<u8>(), 0..INLINE_BYTES_MAX)) {
+        let frame = Frame::Call { id, service: Some(Service::Propose), deadline_ms, body: body.into() };
+        prop_assert_eq!(take(&frame.to_bytes()).unwrap(), Some(frame));
+    }
+}
+
+fn take(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+    Frame::take(&mut BytesMut::from(bytes), FRAME_BYTES_MAX)
+}

@@ -1,0 +1,226 @@
+//! The address book and the connections with each peer: dialed once for all who wait, failures remembered briefly.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use quinn::{ClientConfig, Connection, Endpoint};
+use skein_proto::{ErrorCode, Failure, MeshId, NodeId, Progress};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    host::Host,
+    link::{Dial, Link, Purpose},
+};
+use crate::{certificate, close::CLOSE_REPLACED, exchange::late};
+
+/// All peers of one node.
+pub(super) struct Peers {
+    host: Arc<Host>,
+    mesh: MeshId,
+    endpoint: Endpoint,
+    client: ClientConfig,
+    io: Handle,
+    book: Mutex<HashMap<NodeId, Peer>>,
+}
+
+/// One peer, as far as connections go.
+#[derive(Default)]
+struct Peer {
+    addr: Option<SocketAddr>,
+    slots: HashMap<Purpose, Slot>,
+    /// Accepted from it, by quinn's id.
+    accepted: HashMap<usize, Connection>,
+}
+
+/// A dialed connection, in one of its states.
+enum Slot {
+    Dialing(Outcome),
+    Up(Arc<Link>),
+    Failed { failure: Failure, until: Instant, delay: Duration },
+}
+
+/// The end of a dial, for all who wait for it.
+type Outcome = watch::Receiver<Option<Result<Arc<Link>, Failure>>>;
+
+impl Peers {
+    pub(super) fn new(host: Arc<Host>, mesh: MeshId, endpoint: Endpoint, client: ClientConfig, io: Handle) -> Self {
+        Self { host, mesh, endpoint, client, io, book: Mutex::default() }
+    }
+
+    /// Sets or forgets an address; connections dialed to another one are closed.
+    pub(super) fn set_address(&self, node: NodeId, addr: Option<SocketAddr>) {
+        let stale = {
+            let mut book = self.lock();
+            let peer = book.entry(node).or_default();
+            if peer.addr == addr {
+                return;
+            }
+            peer.addr = addr;
+            std::mem::take(&mut peer.slots)
+        };
+        close(stale);
+    }
+
+    /// Closes all connections with `node`.
+    pub(super) fn disconnect(&self, node: NodeId) {
+        let (stale, accepted) = {
+            let mut book = self.lock();
+            let Some(peer) = book.get_mut(&node) else { return };
+            (std::mem::take(&mut peer.slots), std::mem::take(&mut peer.accepted))
+        };
+        close(stale);
+        for connection in accepted.into_values() {
+            connection.close(CLOSE_REPLACED, b"disconnected");
+        }
+    }
+
+    /// Remembers a connection accepted from `node`.
+    pub(super) fn accepted(&self, node: NodeId, connection: &Connection) {
+        self.lock().entry(node).or_default().accepted.insert(connection.stable_id(), connection.clone());
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn ended(&self, node: NodeId, connection: &Connection) {
+        if let Some(peer) = self.lock().get_mut(&node) {
+            peer.accepted.remove(&connection.stable_id());
+        }
+    }
+
+    /// `node` called: it is there, so that failed dials are forgotten, and links to an earlier boot of it are dead.
+    pub(super) fn heard_of(&self, node: NodeId, boot: u64) {
+        let mut dead = Vec::new();
+        if let Some(peer) = self.lock().get_mut(&node) {
+            peer.slots.retain(|_, slot| match slot {
+                Slot::Failed { .. } => false,
+                Slot::Up(link) if link.boot != boot => {
+                    dead.push(link.clone());
+                    false
+                }
+                _ => true,
+            });
+        }
+        for link in dead {
+            link.close(CLOSE_REPLACED);
+        }
+    }
+
+    /// An open connection for `purpose`, if there is one now.
+    pub(super) fn open_link(&self, node: NodeId, purpose: Purpose) -> Option<Arc<Link>> {
+        match self.lock().get(&node)?.slots.get(&purpose)? {
+            Slot::Up(link) if link.is_open() => Some(link.clone()),
+            _ => None,
+        }
+    }
+
+    /// A connection for `purpose`, dialed if there is none. Fails at once while a failed dial is remembered.
+    pub(super) async fn link(
+        self: &Arc<Self>,
+        node: NodeId,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, Failure> {
+        let mut outcome = match self.look(node, purpose)? {
+            Found::Up(link) => return Ok(link),
+            Found::Dialing(outcome) => outcome,
+        };
+        match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(given_up())),
+            Ok(Err(_)) => Err(given_up()),
+            Err(_) => Err(late(Progress::NotExecuted)),
+        }
+    }
+
+    fn look(self: &Arc<Self>, node: NodeId, purpose: Purpose) -> Result<Found, Failure> {
+        let mut book = self.lock();
+        let peer = book.entry(node).or_default();
+        let addr = peer.addr.ok_or_else(|| {
+            Failure::not_executed(ErrorCode::Unreachable, format!("no address is known for node {node}"))
+        })?;
+        let mut delay = self.host.config.redial_delay;
+        match peer.slots.get(&purpose) {
+            Some(Slot::Up(link)) if link.is_open() => return Ok(Found::Up(link.clone())),
+            Some(Slot::Dialing(outcome)) if outcome.has_changed().is_ok() => {
+                return Ok(Found::Dialing(outcome.clone()));
+            }
+            Some(Slot::Failed { failure, until, .. }) if Instant::now() < *until => return Err(failure.clone()),
+            Some(Slot::Failed { delay: last, .. }) => delay = (*last * 2).min(self.host.config.redial_delay_max),
+            _ => {}
+        }
+        let (sender, outcome) = watch::channel(None);
+        peer.slots.insert(purpose, Slot::Dialing(outcome.clone()));
+        let dial = Dial { peer: node, name: certificate::node_name(node, self.mesh), addr, purpose };
+        drop(self.io.spawn(self.clone().dial(dial, delay, sender)));
+        Ok(Found::Dialing(outcome))
+    }
+
+    async fn dial(
+        self: Arc<Self>,
+        dial: Dial,
+        delay: Duration,
+        sender: watch::Sender<Option<Result<Arc<Link>, Failure>>>,
+    ) {
+        let connect = Link::connect(&self.host, &self.endpoint, self.client.clone(), &dial);
+        let result = timeout(self.host.config.dial_timeout, connect).await.unwrap_or_else(|_| {
+            let message = format!("node {} at {} does not answer", dial.peer, dial.addr);
+            Err(Failure::not_executed(ErrorCode::Unreachable, message))
+        });
+        if let Err(failure) = &result {
+            self.host.metrics.dial_failures.increment(1);
+            tracing::debug!(peer = %dial.peer, addr = %dial.addr, purpose = ?dial.purpose, %failure, "dial failed");
+        }
+        let result = self.settle(&dial, result, delay, &sender);
+        sender.send_replace(Some(result));
+    }
+
+    /// Puts the outcome into the slot, unless the slot has gone on without this dial.
+    fn settle(
+        &self,
+        dial: &Dial,
+        result: Result<Arc<Link>, Failure>,
+        delay: Duration,
+        sender: &watch::Sender<Option<Result<Arc<Link>, Failure>>>,
+    ) -> Result<Arc<Link>, Failure> {
+        let mut book = self.lock();
+        let slot = book.get_mut(&dial.peer).and_then(|peer| peer.slots.get_mut(&dial.purpose));
+        let Some(slot) =
+            slot.filter(|slot| matches!(slot, Slot::Dialing(own) if own.same_channel(&sender.subscribe())))
+        else {
+            return Err(given_up());
+        };
+        *slot = match &result {
+            Ok(link) => Slot::Up(link.clone()),
+            Err(failure) => Slot::Failed { failure: failure.clone(), until: Instant::now() + delay, delay },
+        };
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Peer>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Found {
+    Up(Arc<Link>),
+    Dialing(Outcome),
+}
+
+fn close(slots: HashMap<Purpose, Slot>) {
+    for slot in slots.into_values() {
+        if let Slot::Up(link) = slot {
+            link.close(CLOSE_REPLACED);
+        }
+    }
+}
+
+/// The address changed, or the node was disconnected, while it was dialed.
+fn given_up() -> Failure {
+    Failure::not_executed(ErrorCode::Unreachable, "the dial was given up: the node moved or was removed")
+}
