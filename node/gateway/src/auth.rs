@@ -122,3 +122,75 @@ fn unauthenticated(message: &str) -> Failure {
 fn forbidden(message: String) -> Failure {
     Failure::not_executed(ErrorCode::Forbidden, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use skein_catalog::{Command, KeyRecord, Proposal, RequestId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const END_MS: u64 = 5_000;
+
+    fn catalog(key: &MintedKey, role: Role, app: Option<&str>) -> Catalog {
+        let app = app.map(|app| app.parse().unwrap());
+        let record =
+            KeyRecord { hash: key.hash, role, app, note: String::new(), created_ms: 0, expires_ms: Some(END_MS) };
+        let command = Command::CreateKey { id: key.id.clone(), key: record };
+        let mut catalog = Catalog::default();
+        catalog.apply(1, &Proposal { request: RequestId(Uuid::nil()), at_ms: 0, command });
+        catalog
+    }
+
+    fn check(catalog: &Catalog, text: &str, now_ms: u64, expected: &str) {
+        let app: AppName = "shop".parse().unwrap();
+        let shown = match authorize(catalog, text, Role::Read, Some(&app), now_ms) {
+            Ok(identity) => identity.id,
+            Err(failure) => format!("{}: {}", failure.code, failure.message),
+        };
+        assert!(shown.starts_with(expected), "{text}: {shown}");
+    }
+
+    #[test]
+    fn a_minted_key_is_good_until_its_end() {
+        let key = mint([1; 6], [2; 32]);
+        assert_eq!(key.text, format!("sk_010101010101_{}", "02".repeat(32)));
+        let catalog = catalog(&key, Role::Read, None);
+        check(&catalog, &key.text, END_MS - 1, "010101010101");
+        check(&catalog, &key.text, END_MS, "unauthenticated: the key has expired");
+        check(&catalog, &mint([1; 6], [3; 32]).text, 0, "unauthenticated: the key is unknown");
+        check(&catalog, &mint([3; 6], [2; 32]).text, 0, "unauthenticated: the key is unknown");
+        // An expired key with the wrong secret is not told that it was ever good.
+        check(&catalog, &mint([1; 6], [3; 32]).text, END_MS, "unauthenticated: the key is unknown");
+    }
+
+    #[test]
+    fn role_and_app_must_both_allow_it() {
+        let key = mint([1; 6], [2; 32]);
+        check(&catalog(&key, Role::Admin, Some("shop")), &key.text, 0, "010101010101");
+        check(&catalog(&key, Role::Admin, Some("blog")), &key.text, 0, "forbidden: key `010101010101` is good for app");
+        check(&catalog(&key, Role::Invoke, Some("shop")), &key.text, 0, "forbidden: key `010101010101` has role");
+        let scoped = catalog(&key, Role::Admin, Some("shop"));
+        assert_eq!(authorize(&scoped, &key.text, Role::Invoke, None, 0).unwrap_err().code, ErrorCode::Forbidden);
+    }
+
+    #[test]
+    fn roles_include_the_ones_below() {
+        let roles = [Role::Invoke, Role::Read, Role::Publish, Role::Admin];
+        for (has, own) in roles.into_iter().enumerate() {
+            for (needs, needed) in roles.into_iter().enumerate() {
+                let identity = KeyIdentity { id: String::new(), role: own, app: None };
+                assert_eq!(identity.allow(needed, None).is_ok(), has >= needs);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_no_key(text in "(sk_)?[0-9a-f_]{0,80}|\\PC{0,40}") {
+            let catalog = catalog(&mint([1; 6], [2; 32]), Role::Admin, None);
+            prop_assert_eq!(identify(&catalog, &text, 0).unwrap_err().code, ErrorCode::Unauthenticated);
+        }
+    }
+}

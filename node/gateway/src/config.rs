@@ -25,6 +25,8 @@ pub struct GatewayConfig {
     pub body_idle_timeout: Duration,
     /// Longest time a whole body may take. Default 60 s.
     pub body_timeout: Duration,
+    /// Longest wait for a client to take the next piece of its answer. Default 30 s.
+    pub write_timeout: Duration,
 }
 
 impl GatewayConfig {
@@ -39,6 +41,7 @@ impl GatewayConfig {
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -7,6 +7,17 @@
 //! [`Propose`](skein_catalog::Propose), everything else through [`Operations`].
 //!
 //! **Start reading at** [`Gateway::serve`], then [`authorize`].
+//!
+//! ```
+//! use skein_catalog::{Catalog, Role};
+//! use skein_gateway::{authorize, mint};
+//! use skein_proto::ErrorCode;
+//!
+//! // A key that no catalogue has heard of opens nothing.
+//! let key = mint([1; 6], [2; 32]);
+//! let refused = authorize(&Catalog::default(), &key.text, Role::Invoke, None, 0);
+//! assert_eq!(refused.map_err(|failure| failure.code), Err(ErrorCode::Unauthenticated));
+//! ```
 
 mod admin;
 pub mod api;
@@ -22,6 +33,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod problem;
+mod stall;
 
 pub use auth::{KeyIdentity, MintedKey, authorize, identify, mint, role_text};
 pub use config::GatewayConfig;

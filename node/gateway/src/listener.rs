@@ -1,7 +1,7 @@
 //! The accept loop: a bounded number of connections, each HTTP/1.1 or cleartext HTTP/2, and an end that waits.
 //!
-//! Nothing a client does or omits keeps a connection for ever: the first bytes and each head have a time limit, and
-//! HTTP/2 connections are pinged.
+//! Nothing a client does or omits keeps a connection for ever: the first bytes, each head and each piece of an answer
+//! have a time limit, and HTTP/2 connections are pinged.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,15 +19,16 @@ use metrics::gauge;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tower::Service as _;
-use tracing::{Instrument as _, debug, debug_span, warn};
+use tracing::{Instrument as _, debug, debug_span, error, warn};
 
 use crate::{
     GatewayConfig, GatewayError,
     metrics::{CONNECTIONS, Measured, route_class},
+    stall::StallGuard,
 };
 
 /// Most bytes of a request's head. Most fields: hyper's 100, since another number costs an allocation a request.
@@ -50,6 +51,7 @@ pub(crate) struct Listener {
     router: Router,
     connections_max: usize,
     head_timeout: Duration,
+    write_timeout: Duration,
 }
 
 /// When to end: none while serving, then the time by which running requests must be done.
@@ -75,6 +77,7 @@ impl Listener {
             router,
             connections_max: config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             head_timeout: config.head_timeout,
+            write_timeout: config.write_timeout,
         };
         Ok((listener, local))
     }
@@ -97,11 +100,14 @@ impl Listener {
                     }
                 },
             };
-            while connections.try_join_next().is_some() {}
+            while let Some(ended) = connections.try_join_next() {
+                report(self.name, ended);
+            }
             let connection = Connection {
                 name: self.name,
                 router: self.router.clone(),
                 head_timeout: self.head_timeout,
+                write_timeout: self.write_timeout,
                 watcher: graceful.watcher(),
                 stop: stop.clone(),
                 _place: place,
@@ -117,6 +123,15 @@ impl Listener {
     }
 }
 
+/// A handler that panicked took its connection with it; the others go on.
+fn report(listener: &str, ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        error!(listener, %error, "a request ended in a panic");
+    }
+}
+
 /// A place first, then a connection: while there is none, clients wait in the kernel's queue.
 async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -129,6 +144,7 @@ struct Connection {
     name: &'static str,
     router: Router,
     head_timeout: Duration,
+    write_timeout: Duration,
     watcher: Watcher,
     stop: Stop,
     _place: OwnedSemaphorePermit,
@@ -152,7 +168,8 @@ impl Connection {
         let service = service_fn(move |request| answer(router.clone(), request));
         let builder = builder(self.head_timeout);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            builder.serve_connection(TokioIo::new(StallGuard::new(stream, self.write_timeout)), service).into_owned();
         if let Err(error) = self.watcher.watch(connection).await {
             debug!(listener = self.name, %error, "connection ended early");
         }

@@ -105,6 +105,28 @@ async fn connections_over_the_limit_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_the_answer_loses_its_place() {
+    let configure = |config: &mut skein_gateway::GatewayConfig| {
+        (config.connections_max, config.write_timeout) = (1, Duration::from_millis(50));
+    };
+    let fixture = Fixture::with(configure).await;
+    fixture.invoke.set(|call| async move {
+        let payload = vec![b'x'; 64 << 20].into();
+        Ok(skein_proto::Reply { payload, ..echo(&call) })
+    });
+    let key = fixture.key("invoke");
+    let request =
+        format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n");
+    let mut deaf = Raw::connect(fixture.gateway.http_addr()).await;
+    deaf.send(request.as_bytes()).await;
+    timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+    fixture.invoke.set(|call| async move { Ok(echo(&call)) });
+    let mut next = Raw::connect(fixture.gateway.http_addr()).await;
+    next.send(request.as_bytes()).await;
+    assert!(next.read_response().await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_answered_or_hung_up_on() {
     let fixture = Fixture::with(|config| config.head_timeout = Duration::from_millis(200)).await;
     let long = format!("GET /fn/{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(100 << 10));
