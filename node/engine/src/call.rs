@@ -42,9 +42,9 @@ pub struct Output {
     pub log: Bytes,
     /// What it wrote to stderr in all.
     pub log_bytes_total: u64,
-    /// Creating the instance.
+    /// Creating the instance, its start section included.
     pub instantiate: Duration,
-    /// In the guest, including its start section.
+    /// In the guest.
     pub run: Duration,
     /// The most linear memory it had.
     pub memory_bytes: u64,

@@ -1,16 +1,36 @@
 //! The handle to everything: inspect, prepare, load.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use skein_proto::{Digest, Failure, Manifest};
 
-use crate::{EngineConfig, EngineError, ModuleReport, Program};
+use crate::{
+    EngineConfig, EngineError, ModuleReport, Program,
+    cache::Cache,
+    clock,
+    compile::{compile, fingerprint},
+    flight::Flights,
+    inspect,
+    memory::Slots,
+    metrics,
+    watchdog::Watchdog,
+};
 
 /// Compiles modules and loads them. A clone is another handle to the same engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    config: Arc<EngineConfig>,
+    shared: Arc<Shared>,
+}
+
+/// What an engine and its programs share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) watchdog: Watchdog,
+    cache: Cache,
+    flights: Flights,
 }
 
 /// How a module became ready.
@@ -29,10 +49,15 @@ impl Engine {
     /// Opens the artefact cache and starts the thread that watches deadlines.
     ///
     /// # Errors
-    /// [`EngineError::Cache`] if the directory cannot be made or used, [`EngineError::Internal`] if the machine's CPU is
-    /// none the compiler knows or no thread can be started.
+    /// [`EngineError::Cache`] if the directory cannot be made or used, [`EngineError::Internal`] if no thread can be
+    /// started.
     pub fn open(config: EngineConfig) -> Result<Engine, EngineError> {
-        Ok(Engine { config: Arc::new(config) })
+        let cache = Cache::open(&config.cache_dir, &fingerprint())
+            .map_err(|error| EngineError::Cache(format!("cannot open {}: {error}", config.cache_dir.display())))?;
+        let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
+        let slots = Slots::new(config.instances_max.min(EngineConfig::INSTANCES_MAX));
+        let flights = Flights::new(config.compiles_max);
+        Ok(Engine { shared: Arc::new(Shared { config, slots, watchdog, cache, flights }) })
     }
 
     /// Says whether `code` can run as `manifest` declares it, and what it is. Compiles nothing.
@@ -40,8 +65,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Module`] with what is wrong, [`EngineError::TooLarge`].
     pub fn inspect(&self, code: &[u8], manifest: &Manifest) -> Result<ModuleReport, EngineError> {
-        let _ = (code, manifest);
-        Err(EngineError::Shutdown)
+        inspect::inspect(code, manifest)
     }
 
     /// Has the artefact of `code` in the cache, compiling it unless it is there. Concurrent calls for one digest share
@@ -50,8 +74,28 @@ impl Engine {
     /// # Errors
     /// As [`Engine::inspect`], and [`EngineError::Digest`], [`EngineError::Cache`], [`EngineError::Shutdown`].
     pub fn prepare(&self, digest: Digest, code: &[u8]) -> Result<Prepared, EngineError> {
-        let _ = (digest, code);
-        Err(EngineError::Shutdown)
+        self.shared.flights.share(digest, || {
+            if let Some(report) = self.shared.cache.report(digest) {
+                return Ok(Prepared { was_cached: true, compile: Duration::ZERO, report });
+            }
+            self.compile(digest, code)
+        })
+    }
+
+    fn compile(&self, digest: Digest, code: &[u8]) -> Result<Prepared, EngineError> {
+        let report = inspect::inspect_code(code)?;
+        let actual = Digest::of(code);
+        if actual != digest {
+            return Err(EngineError::Digest { expected: digest, actual });
+        }
+        let begin = clock::now();
+        let image = compile(code, &self.shared.config);
+        let compile = clock::now().saturating_duration_since(begin);
+        ::metrics::counter!(metrics::COMPILATIONS).increment(1);
+        ::metrics::histogram!(metrics::COMPILE_SECONDS).record(compile.as_secs_f64());
+        self.shared.cache.store(digest, &image?, &report)?;
+        tracing::debug!(%digest, ?compile, code_bytes = report.code_bytes, "module compiled");
+        Ok(Prepared { was_cached: false, compile, report })
     }
 
     /// Loads the program of `digest`. `code` is asked for the bytes only if the cache does not have a sound artefact.
@@ -64,16 +108,33 @@ impl Engine {
         digest: Digest,
         code: impl FnOnce() -> Result<Bytes, Failure>,
     ) -> Result<Arc<Program>, EngineError> {
-        let _ = (digest, code);
-        Err(EngineError::Shutdown)
+        if let Some(loaded) = self.shared.cache.load(digest)? {
+            return Ok(Program::new(loaded, Arc::clone(&self.shared)));
+        }
+        let code = code().map_err(EngineError::Code)?;
+        self.prepare(digest, &code)?;
+        let loaded = self.shared.cache.load(digest)?;
+        let loaded = loaded.ok_or_else(|| EngineError::Cache("an artefact vanished while it was loaded".to_owned()))?;
+        Ok(Program::new(loaded, Arc::clone(&self.shared)))
     }
 
     /// True if an artefact of `digest` is in the cache. Whether it is sound shows when it is loaded.
     pub fn is_cached(&self, digest: Digest) -> bool {
-        let _ = digest;
-        self.config.compiles_max == 0
+        self.shared.cache.contains(digest)
     }
 
-    /// Stops every guest and takes no new calls; returns when the engine's own thread has ended.
-    pub fn shutdown(&self) {}
+    /// Removes the artefacts of everything but `digests`, those of other releases too; says how many. Programs that are
+    /// loaded run on.
+    ///
+    /// # Errors
+    /// [`EngineError::Cache`] if the directory cannot be read or a file not be removed; others may be gone by then.
+    pub fn retain(&self, digests: &HashSet<Digest>) -> Result<usize, EngineError> {
+        self.shared.cache.retain(digests).map_err(|error| EngineError::Cache(error.to_string()))
+    }
+
+    /// Stops every guest and takes no new calls and compilations; returns when the engine's own thread has ended.
+    pub fn shutdown(&self) {
+        self.shared.flights.shutdown();
+        self.shared.watchdog.shutdown();
+    }
 }

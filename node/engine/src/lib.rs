@@ -27,13 +27,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cache;
 mod call;
+mod clock;
+mod compile;
 mod config;
 mod engine;
 mod error;
+mod flight;
+mod inspect;
+mod memory;
+mod metrics;
 mod program;
 mod report;
+mod run;
+mod safepoint;
 mod stop;
+mod wasi;
+mod watchdog;
 
 pub use call::{Call, Output};
 pub use config::EngineConfig;

@@ -1,14 +1,49 @@
 //! A module ready to be called.
 
-use crate::{Call, ModuleReport, Output, RunError};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use wasmer::{Engine, Module};
+
+use crate::{
+    Call, ModuleReport, Output, RunError,
+    cache::Loaded,
+    clock,
+    engine::Shared,
+    run::{Run, stopped},
+    stop::{Interrupt, Reason},
+    wasi,
+};
 
 /// A compiled module, loaded. Every run has an instance of its own; runs on several threads do not meet.
-#[derive(Debug)]
 pub struct Program {
+    /// Before its engine: the module must go first.
+    module: Module,
+    engine: Engine,
     report: ModuleReport,
+    /// The functions of WASI that the module imports, in its order.
+    imports: Vec<String>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("report", &self.report).finish_non_exhaustive()
+    }
 }
 
 impl Program {
+    pub(crate) fn new(loaded: Loaded, shared: Arc<Shared>) -> Arc<Self> {
+        let Loaded { module, engine, report } = loaded;
+        let in_module = |name: &String| name.strip_prefix(wasi::MODULE)?.strip_prefix('.').map(str::to_owned);
+        let imports = report.imports.iter().filter_map(in_module).collect();
+        Arc::new(Self { module, engine, report, imports, shared })
+    }
+
     /// What inspecting the module found.
     pub fn report(&self) -> &ModuleReport {
         &self.report
@@ -20,7 +55,31 @@ impl Program {
     /// # Errors
     /// Every [`RunError`]. None leaves anything behind.
     pub fn run(&self, call: Call<'_>) -> Result<Output, RunError> {
-        let _ = call;
-        Err(RunError::Internal("not built yet".to_owned()))
+        let now = clock::now();
+        let limit = now + Duration::from_millis(call.limits.deadline_ms);
+        let deadline = call.deadline.into_std().min(limit);
+        if deadline <= now {
+            return Err(stopped(Reason::Deadline, Output::default(), false));
+        }
+        let slot = self.shared.slots.reserve().map_err(|error| RunError::Full(error.to_string()))?;
+        let interrupt = Interrupt::new(Arc::clone(&slot));
+        let Some(_watch) = self.shared.watchdog.watch(deadline, &interrupt) else {
+            return Err(stopped(Reason::Cancelled, Output::default(), false));
+        };
+        call.stop.attach(&interrupt);
+        if let Some(reason) = interrupt.reason() {
+            return Err(stopped(reason, Output::default(), false));
+        }
+        let run = Run {
+            module: &self.module,
+            engine: &self.engine,
+            imports: &self.imports,
+            stack_bytes: self.shared.config.guest_stack_bytes,
+            slot,
+            interrupt: Arc::clone(&interrupt),
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| run.run(&call)));
+        interrupt.detach();
+        result.unwrap_or_else(|_| Err(RunError::Internal("the host panicked".to_owned())))
     }
 }

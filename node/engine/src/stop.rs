@@ -1,10 +1,23 @@
-//! The caller's way to stop a guest.
+//! Stopping a guest: who asked, the gate of its safepoints, and the sleep it may be in.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
+};
+
+use crate::{clock, memory::Slot, metrics};
 
 /// Stops the call it was given to, from any thread. Cloning gives another handle to the same call.
+///
+/// A handle that is given to several calls stops all of them, and those that come later.
 #[derive(Debug, Clone, Default)]
-pub struct StopHandle(Arc<()>);
+pub struct StopHandle(Arc<Mutex<Calls>>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    is_stopped: bool,
+    running: Vec<Weak<Interrupt>>,
+}
 
 impl StopHandle {
     /// A handle for one call.
@@ -15,6 +28,103 @@ impl StopHandle {
     /// Stops the guest, now or as soon as it would start. Returns at once; `Program::run` ends soon after with
     /// [`RunError::Cancelled`](crate::RunError::Cancelled), unless it had already ended otherwise.
     pub fn stop(&self) {
-        let _ = &self.0;
+        let running = {
+            let mut calls = lock(&self.0);
+            calls.is_stopped = true;
+            std::mem::take(&mut calls.running)
+        };
+        running.iter().filter_map(Weak::upgrade).for_each(|interrupt| interrupt.stop(Reason::Cancelled));
     }
+
+    /// True once it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        lock(&self.0).is_stopped
+    }
+
+    /// Has `interrupt` stopped with the handle.
+    pub(crate) fn attach(&self, interrupt: &Arc<Interrupt>) {
+        let mut calls = lock(&self.0);
+        if calls.is_stopped {
+            drop(calls);
+            interrupt.stop(Reason::Cancelled);
+        } else {
+            // What has ended leaves room for what starts, so that the list is as long as calls run.
+            calls.running.retain(|other| other.strong_count() > 0);
+            calls.running.push(Arc::downgrade(interrupt));
+        }
+    }
+}
+
+/// Why a guest is stopped. The first reason counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its deadline passed.
+    Deadline,
+    /// The call was taken back, or the engine shuts down.
+    Cancelled,
+}
+
+/// What stops one running guest, wherever it is: in its code by the gate, in the host by the condition variable.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    state: Mutex<State>,
+    stopped: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    reason: Option<Reason>,
+    /// The guest's memory, until its run has ended.
+    slot: Option<Arc<Slot>>,
+}
+
+impl Interrupt {
+    pub(crate) fn new(slot: Arc<Slot>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { reason: None, slot: Some(slot) }), stopped: Condvar::new() })
+    }
+
+    /// Stops the guest. Does nothing to one that has ended or was stopped before.
+    pub(crate) fn stop(&self, reason: Reason) {
+        let mut state = lock(&self.state);
+        if state.reason.is_some() {
+            return;
+        }
+        state.reason = Some(reason);
+        if let Some(slot) = &state.slot {
+            slot.close_gate();
+            ::metrics::counter!(metrics::STOPS).increment(1);
+        }
+        self.stopped.notify_all();
+    }
+
+    /// Why it was stopped, if it was.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        lock(&self.state).reason
+    }
+
+    /// Sleeps until `end`; false if it was stopped before. `None` sleeps until it is stopped.
+    pub(crate) fn sleep_until(&self, end: Option<Instant>) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            if state.reason.is_some() {
+                return false;
+            }
+            state = match end.map(|end| end.saturating_duration_since(clock::now())) {
+                None => self.stopped.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return true,
+                Some(left) => self.stopped.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+
+    /// The run has ended: lets go of the guest's memory.
+    pub(crate) fn detach(&self) {
+        let slot = lock(&self.state).slot.take();
+        drop(slot);
+    }
+}
+
+/// Locks; a panic of another holder left nothing half-done in what we lock.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

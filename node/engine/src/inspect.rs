@@ -1,0 +1,216 @@
+//! Decides whether bytes are a module that can run, and says what is wrong if they are not.
+//!
+//! Pure: compiles nothing, runs nothing, and takes time in proportion to the size of the code.
+
+mod likeness;
+mod shape;
+
+use shape::{Shape, ShapeError};
+use skein_proto::{Abi, Limits, Manifest};
+use wasmer_types::Features;
+use wasmparser::{BinaryReaderError, ExternalKind, FuncType, MemoryType, TypeRef, Validator, WasmFeatures};
+
+use crate::{EngineError, ModuleReport, wasi};
+
+/// The page of linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
+/// Longest list of names in a message: a page of them.
+const NAMES_MAX: usize = 100;
+/// Longest name in a message or report.
+const NAME_CHARS_MAX: usize = 80;
+/// Most exports in a report.
+const EXPORTS_REPORTED_MAX: usize = 64;
+
+/// What the compiler is told to accept: WebAssembly 2.0 less what no call needs, plus extended constant expressions.
+///
+/// No threads: a call has one. No exceptions: each one thrown stays in the host's memory until the call ends. No
+/// relaxed SIMD: the same input gives the same output on every machine.
+pub(crate) fn features() -> Features {
+    let mut features = Features::none();
+    features.reference_types(true).bulk_memory(true).simd(true).multi_value(true).extended_const(true);
+    features
+}
+
+/// The same, for the validator; mirrors how wasmer translates its own.
+fn wasm_features() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::FLOATS
+        | WasmFeatures::GC_TYPES
+        | WasmFeatures::REFERENCE_TYPES
+        | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::SIMD
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::EXTENDED_CONST
+}
+
+/// What `code` is, if it can run as `manifest` declares it.
+pub(crate) fn inspect(code: &[u8], manifest: &Manifest) -> Result<ModuleReport, EngineError> {
+    let report = inspect_code(code)?;
+    match manifest.abi {
+        Abi::Auto | Abi::Wasi => {}
+        other => return Err(refuse(format!("the abi {other:?} is not known to this release"))),
+    }
+    let limit = manifest.limits.memory_bytes;
+    if report.memory_bytes_min > limit {
+        return Err(refuse(format!(
+            "the module starts with {} bytes of memory, over its limit of {limit}; raise limits.memory",
+            report.memory_bytes_min
+        )));
+    }
+    Ok(report)
+}
+
+/// What `code` is, if it can run at all.
+pub(crate) fn inspect_code(code: &[u8]) -> Result<ModuleReport, EngineError> {
+    if let Some(refusal) = likeness::refusal(code) {
+        return Err(EngineError::Module(refusal));
+    }
+    let code_bytes = code.len() as u64;
+    if code_bytes > Limits::ARTIFACT_BYTES_MAX {
+        return Err(EngineError::TooLarge { bytes: code_bytes, bytes_max: Limits::ARTIFACT_BYTES_MAX });
+    }
+    let shape = Shape::read(code, wasm_features()).map_err(|error| match error {
+        ShapeError::Malformed(error) => malformed(&error, code),
+        ShapeError::TooMany { what, count, most } => {
+            refuse(format!("the module has {count} {what}; at most {most} are allowed"))
+        }
+    })?;
+    check_imports(&shape)?;
+    let memory = check_memory(&shape)?;
+    Validator::new_with_features(wasm_features()).validate_all(code).map_err(|error| malformed(&error, code))?;
+    check_entry(&shape)?;
+    Ok(ModuleReport {
+        abi: Abi::Wasi,
+        imports: shape.imports.iter().map(|import| format!("{}.{}", import.module, import.name)).collect(),
+        exports: shape.exports.iter().take(EXPORTS_REPORTED_MAX).map(|(name, ..)| shown(name)).collect(),
+        functions: shape.bodies,
+        memory_bytes_min: memory.map_or(0, |memory| memory.initial * PAGE_BYTES),
+        memory_bytes_max: memory.and_then(|memory| memory.maximum).map(|pages| pages * PAGE_BYTES),
+        code_bytes,
+    })
+}
+
+fn refuse(message: impl Into<String>) -> EngineError {
+    EngineError::Module(message.into())
+}
+
+fn malformed(error: &BinaryReaderError, code: &[u8]) -> EngineError {
+    let (message, offset) = (error.message(), error.offset());
+    let is_truncated = offset >= code.len() as u64 || message.contains("unexpected end") || message.contains("end-of-");
+    let hint = [
+        ("exceptions", "; build without WebAssembly exceptions"),
+        ("threads", "; build without threads: a call has one"),
+        ("shared memor", "; build without threads: a call has one"),
+        ("multi-memory", "; a module has at most one memory"),
+        ("memory64", "; build for wasm32"),
+        ("relaxed SIMD", "; build without relaxed SIMD"),
+        ("tail call", "; build without tail calls"),
+        ("gc ", "; build without garbage-collected types"),
+    ];
+    let hint = hint.iter().find(|(word, _)| message.contains(word)).map_or("", |(_, hint)| hint);
+    if is_truncated {
+        refuse(format!("the module is truncated: it has {} bytes, and ends too early ({message})", code.len()))
+    } else {
+        refuse(format!("the module is not valid here: {message}, at offset {offset:#x}{hint}"))
+    }
+}
+
+fn check_imports(shape: &Shape<'_>) -> Result<(), EngineError> {
+    let mut missing = Vec::new();
+    for import in &shape.imports {
+        let known = (import.module == wasi::MODULE).then(|| wasi::signature(import.name)).flatten();
+        let name = format!("{}.{}", shown(import.module), shown(import.name));
+        match (import.ty, known) {
+            (TypeRef::Func(index), Some(signature)) => {
+                let ty = shape.types.get(index as usize);
+                if !ty.is_some_and(|ty| has_signature(ty, signature)) {
+                    return Err(refuse(format!(
+                        "the import {name} has another signature than WASI preview 1 gives it"
+                    )));
+                }
+            }
+            (TypeRef::Func(_), None) => missing.push(name),
+            (TypeRef::Memory(_), _) => missing.push(format!("{name} (a memory)")),
+            (TypeRef::Table(_), _) => missing.push(format!("{name} (a table)")),
+            (TypeRef::Global(_), _) => missing.push(format!("{name} (a global)")),
+            (TypeRef::Tag(_) | TypeRef::FuncExact(_), _) => missing.push(format!("{name} (not a function)")),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let hint = if missing.iter().any(|name| name.starts_with("wasi_unstable.")) {
+        "; rebuild it with a toolchain of 2020 or later"
+    } else if missing.iter().any(|name| name.starts_with("wasi:")) {
+        "; it is part of a component: build for wasm32-wasip1"
+    } else if missing.iter().any(|name| name.starts_with("env.") || name.starts_with("wbg") || name.contains("__wb")) {
+        "; link what is undefined, or build for wasm32-wasip1 instead of a browser"
+    } else {
+        ""
+    };
+    let list = listed(&missing);
+    Err(refuse(format!("the module imports what is not there: {list}; only {} is{hint}", wasi::MODULE)))
+}
+
+fn has_signature(ty: &FuncType, signature: wasi::Signature) -> bool {
+    let results = if signature.has_result { "i" } else { "" };
+    shape::letters(ty.params()) == signature.params && shape::letters(ty.results()) == results
+}
+
+fn check_memory<'s>(shape: &'s Shape<'_>) -> Result<Option<&'s MemoryType>, EngineError> {
+    if shape.memories.len() > 1 {
+        return Err(refuse(format!("the module has {} memories; at most one is allowed", shape.memories.len())));
+    }
+    let Some(memory) = shape.memories.first() else { return Ok(None) };
+    if memory.shared {
+        return Err(refuse("the module has a shared memory; build without threads: a call has one"));
+    }
+    if memory.memory64 {
+        return Err(refuse("the module has a 64-bit memory; build for wasm32"));
+    }
+    let most = Limits::MEMORY_BYTES_MAX / PAGE_BYTES;
+    if memory.initial > most {
+        return Err(refuse(format!("the module starts with {} pages of memory; at most {most} exist", memory.initial)));
+    }
+    Ok(Some(memory))
+}
+
+fn check_entry(shape: &Shape<'_>) -> Result<(), EngineError> {
+    let names: Vec<String> = shape.exports.iter().map(|(name, ..)| shown(name)).collect();
+    let list = if names.is_empty() { "nothing".to_owned() } else { listed(&names) };
+    match shape.exports.iter().find(|(name, ..)| *name == "_start") {
+        Some((_, ExternalKind::Func, index)) => {
+            let is_entry = shape.function(*index).is_some_and(|ty| ty.params().is_empty() && ty.results().is_empty());
+            if is_entry { Ok(()) } else { Err(refuse("the export `_start` takes or returns values; it must not")) }
+        }
+        Some(_) => Err(refuse("the export `_start` is not a function")),
+        None if shape.exports.iter().any(|(name, ..)| *name == "_initialize") => Err(refuse(format!(
+            "the module is a WASI reactor (it exports `_initialize`), which cannot be called yet; build a command, with \
+             a `main` and the export `_start`; it exports {list}"
+        ))),
+        None => Err(refuse(format!(
+            "the module exports nothing runnable: `_start` is missing; build a command (with a `main`, for \
+             wasm32-wasip1); it exports {list}"
+        ))),
+    }
+}
+
+/// Names for a message, all of them up to a page.
+fn listed(names: &[String]) -> String {
+    let mut list = names[..names.len().min(NAMES_MAX)].join(", ");
+    if names.len() > NAMES_MAX {
+        list += &format!(" and {} more", names.len() - NAMES_MAX);
+    }
+    list
+}
+
+/// A name from a module, fit for a message: short, and without control characters.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect();
+    if name.chars().nth(NAME_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,8 @@
+//! What the engine promises, shown with guests written in WebAssembly text.
+
+mod cache;
+mod limits;
+mod modules;
+mod mutation;
+mod support;
+mod wasi;
