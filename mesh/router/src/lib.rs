@@ -13,12 +13,23 @@
 //!                                          ^              |---- peer -> invoke_service -> runtime there
 //!                                          '-- next one --'  if nothing ran, in time, and the budget allows
 //! ```
+//!
+//! ```
+//! use skein_proto::{Invocation, Invoke, Reply};
+//! use tokio::time::{Duration, Instant};
+//!
+//! async fn price(router: &skein_router::Router) -> Result<Reply, Box<dyn std::error::Error>> {
+//!     let deadline = Instant::now() + Duration::from_secs(1);
+//!     Ok(router.invoke(Invocation::new("shop/price".parse()?, "42".into(), deadline)).await?)
+//! }
+//! ```
 
 mod attempt;
 mod budget;
 pub mod metrics;
 mod notes;
 mod rank;
+mod reach;
 mod router;
 mod service;
 #[cfg(test)]

@@ -1,1 +1,121 @@
-//! Comes with the router's body.
+//! An attempt on its way to a peer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use skein_proto::{Invocation, InvocationId, InvocationTarget, VersionId};
+use tokio::time::Instant;
+
+/// An invocation whose version is resolved. The answer is a [`skein_proto::Reply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) id: InvocationId,
+    pub(crate) version: VersionId,
+    pub(crate) payload: Bytes,
+    #[serde(default)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Time left when it was sent: nodes' clocks need not agree.
+    pub(crate) deadline_ms: u64,
+    #[serde(default)]
+    pub(crate) traceparent: Option<String>,
+    #[serde(default)]
+    pub(crate) depth: u8,
+    /// The oldest catalogue index that may answer.
+    #[serde(default)]
+    pub(crate) index_min: u64,
+    #[serde(default)]
+    pub(crate) is_idempotent: bool,
+}
+
+impl Attempt {
+    /// Longest time believed, a day: more than any function may run.
+    const DEADLINE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+    pub(crate) fn new(invocation: &Invocation, version: VersionId, index_min: u64) -> Self {
+        Self {
+            id: invocation.id,
+            version,
+            payload: invocation.payload.clone(),
+            headers: invocation.headers.clone(),
+            deadline_ms: u64::try_from(invocation.remaining().as_millis()).unwrap_or(u64::MAX),
+            traceparent: invocation.traceparent.clone(),
+            depth: invocation.depth,
+            index_min,
+            is_idempotent: invocation.is_idempotent,
+        }
+    }
+
+    /// The invocation as this node's runtime takes it, to end at `deadline` at the latest.
+    pub(crate) fn into_invocation(self, deadline: Instant) -> Invocation {
+        let left = Duration::from_millis(self.deadline_ms.min(Self::DEADLINE_MS_MAX));
+        Invocation {
+            id: self.id,
+            target: InvocationTarget::Version(self.version),
+            payload: self.payload,
+            headers: self.headers,
+            deadline: deadline.min(Instant::now() + left),
+            traceparent: self.traceparent,
+            depth: self.depth,
+            index_min: self.index_min,
+            is_idempotent: self.is_idempotent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use skein_proto::{FunctionId, codec};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn attempt() -> Attempt {
+        Attempt {
+            id: InvocationId(Uuid::from_u128(7)),
+            version: VersionId { function: FunctionId(3), number: 2 },
+            payload: Bytes::from_static(b"hi"),
+            headers: vec![("a".into(), "b".into())],
+            deadline_ms: 300,
+            traceparent: None,
+            depth: 1,
+            index_min: 9,
+            is_idempotent: true,
+        }
+    }
+
+    #[test]
+    fn an_attempt_has_these_golden_bytes() {
+        let golden =
+            b"\x89\xa2id\xc4\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\xa7version\x82\xa8function\x03\xa6number\x02\
+            \xa7payload\xc4\x02hi\xa7headers\x91\x92\xa1a\xa1b\xabdeadline_ms\xcd\x01,\xabtraceparent\xc0\xa5depth\x01\
+            \xa9index_min\t\xadis_idempotent\xc3";
+        let bytes = codec::encode(&attempt()).unwrap();
+        assert_eq!(bytes.escape_ascii().to_string(), golden.escape_ascii().to_string());
+        assert_eq!(codec::decode::<Attempt>(&bytes).unwrap(), attempt());
+    }
+
+    #[test]
+    fn fields_that_came_later_may_be_missing_and_unknown_ones_are_skipped() {
+        #[derive(Serialize)]
+        struct Other {
+            id: InvocationId,
+            version: VersionId,
+            payload: Bytes,
+            deadline_ms: u64,
+            colour: &'static str,
+        }
+        let Attempt { id, version, payload, deadline_ms, .. } = attempt();
+        let other = Other { id, version, payload, deadline_ms, colour: "red" };
+        let read: Attempt = codec::decode(&codec::encode(&other).unwrap()).unwrap();
+        assert_eq!((read.id, read.index_min, read.is_idempotent), (id, 0, false));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = codec::decode::<Attempt>(&bytes);
+        }
+    }
+}

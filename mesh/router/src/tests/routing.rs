@@ -1,0 +1,255 @@
+//! The sending side, rule by rule.
+
+use super::*;
+
+fn check_failed(outcome: Result<Reply, Failure>, code: ErrorCode, progress: Progress) -> Failure {
+    let failure = outcome.unwrap_err();
+    assert_eq!((failure.code, failure.progress), (code, progress), "{failure:?}");
+    assert!(!failure.message.contains("leader"), "{failure}");
+    failure
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_runs_here_when_nothing_speaks_against_it() {
+    let bench = Bench::of(3);
+    let reply = bench.invoke(|_| {}).await.unwrap();
+    assert_eq!((reply.node, reply.version, &reply.payload[..]), (NodeId(1), version(), &b"in"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_where_the_version_is_warm() {
+    let id = version();
+    let bench = Bench::of(3).with(2, |peer| peer.load.warm = vec![(id.function.0, id.number)]);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_carries_the_whole_invocation() {
+    let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true);
+    let sent = |invocation: &mut Invocation| {
+        invocation.headers = vec![("k".into(), "v".into())];
+        invocation.traceparent = Some("00-x".into());
+        invocation.depth = 3;
+        invocation.is_idempotent = true;
+        invocation.deadline = Instant::now() + Duration::from_millis(700);
+    };
+    assert_eq!(bench.invoke(sent).await.unwrap().node, NodeId(2));
+    let seen = bench.fake.seen.lock().unwrap();
+    let attempt = &seen[0].1;
+    assert_eq!((attempt.version, attempt.depth, attempt.is_idempotent), (version(), 3, true));
+    assert_eq!((&attempt.payload[..], attempt.deadline_ms), (&b"in"[..], 700));
+    assert_eq!((attempt.headers[0].0.as_str(), attempt.traceparent.as_deref()), ("k", Some("00-x")));
+    assert_eq!(attempt.index_min, 5, "the publication's index, not all that is applied here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_do_not_exist_reach_no_node() {
+    let bench = Bench::of(2);
+    let unknown =
+        |name: &'static str| bench.router.invoke(Invocation::new(name.parse().unwrap(), Bytes::new(), call().deadline));
+    check_failed(unknown("other").await, ErrorCode::FunctionNotFound, Progress::NotExecuted);
+    check_failed(unknown("price@2").await, ErrorCode::VersionNotFound, Progress::NotExecuted);
+    check_failed(unknown("price:beta").await, ErrorCode::AliasNotFound, Progress::NotExecuted);
+    let missing = VersionId { function: FunctionId(77), number: 1 };
+    let outcome = bench.invoke(|call| call.target = InvocationTarget::Version(missing)).await;
+    check_failed(outcome, ErrorCode::VersionNotFound, Progress::NotExecuted);
+    assert_eq!(bench.fake.nodes_tried(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_deeper_than_the_limit_is_refused() {
+    let bench = Bench::of(1);
+    let outcome = bench.invoke(|call| call.depth = Invocation::DEPTH_MAX + 1).await;
+    check_failed(outcome, ErrorCode::BadRequest, Progress::NotExecuted);
+    assert!(bench.invoke(|call| call.depth = Invocation::DEPTH_MAX).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_past_its_deadline_reaches_no_node() {
+    let bench = Bench::of(1);
+    let outcome = bench.invoke(|call| call.deadline = Instant::now()).await;
+    check_failed(outcome, ErrorCode::DeadlineExceeded, Progress::NotExecuted);
+    assert_eq!(bench.fake.nodes_tried(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_run_is_tried_on_another_node() {
+    let bench = Bench::of(2).plan(1, [not_executed(ErrorCode::ArtifactUnavailable)]);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+    let seen = bench.fake.seen.lock().unwrap();
+    assert_eq!(seen[0].1.id, seen[1].1.id, "one invocation, two attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_run_is_repeated_only_when_idempotent() {
+    let lost = || Does::Fails(Failure::maybe_executed(ErrorCode::PeerLost, "connection lost"));
+    let bench = Bench::of(2).plan(1, [lost(), lost()]);
+    check_failed(bench.invoke(|_| {}).await, ErrorCode::PeerLost, Progress::MaybeExecuted);
+    assert_eq!(bench.invoke(|call| call.is_idempotent = true).await.unwrap().node, NodeId(2));
+    assert_eq!(bench.fake.nodes_tried(), [1, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_function_did_is_passed_on_and_never_repeated() {
+    for code in [ErrorCode::FunctionFailed, ErrorCode::FunctionTrapped, ErrorCode::MemoryExceeded] {
+        let failed = Failure { exit_code: Some(3), log_tail: "log".into(), ..Failure::executed(code, "it failed") };
+        let bench = Bench::of(3).plan(1, [Does::Fails(failed.clone())]);
+        assert_eq!(bench.invoke(|call| call.is_idempotent = true).await.unwrap_err(), failed);
+        assert_eq!(bench.fake.nodes_tried(), [1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_attempts_are_the_most_and_the_last_cause_is_told() {
+    let mut bench = Bench::of(5);
+    for node in 1..=5 {
+        bench = bench.plan(node, [not_executed(ErrorCode::Unreachable)]);
+    }
+    let failure = check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::NotExecuted);
+    let tried = bench.fake.nodes_tried();
+    assert_eq!((tried.len(), tried[0]), (3, 1));
+    let cause = format!("default/price@1 (3 tried, the last, node {}: said unreachable)", tried[2]);
+    assert!(failure.message.contains(&cause), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_redirect_is_followed_and_no_second() {
+    let mut bench = Bench::of(3);
+    for node in 1..=3 {
+        bench = bench.plan(node, [not_executed(ErrorCode::Moved)]);
+    }
+    check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::NotExecuted);
+    assert_eq!(bench.fake.nodes_tried().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_node_passes_the_call_to_one_with_room() {
+    let bench = Bench::of(3).plan(1, [not_executed(ErrorCode::Overloaded)]).with(2, |peer| peer.load.queued = 3);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn overload_is_passed_on_when_no_node_has_room() {
+    let overloaded =
+        Failure::not_executed(ErrorCode::Overloaded, "at its limit").retry_after(Duration::from_millis(40));
+    let bench = Bench::of(2).plan(1, [Does::Fails(overloaded.clone())]).with(2, |peer| peer.load.queued = 3);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap_err(), overloaded);
+    assert_eq!(bench.fake.nodes_tried(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn overload_is_what_the_caller_hears_even_if_the_next_node_was_gone() {
+    let bench =
+        Bench::of(2).plan(1, [not_executed(ErrorCode::Overloaded)]).plan(2, [not_executed(ErrorCode::Unreachable)]);
+    check_failed(bench.invoke(|_| {}).await, ErrorCode::Overloaded, Progress::NotExecuted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mesh_that_drains_or_is_dead_has_no_place() {
+    let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true).with(2, |peer| peer.state = PeerState::Down);
+    let failure = check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::NotExecuted);
+    assert!(failure.message.contains("down or draining"), "{failure}");
+    assert_eq!(bench.fake.nodes_tried(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_the_catalogue_calls_draining_gets_nothing() {
+    let bench = Bench::of(2);
+    bench.catalog.send_modify(|shared| {
+        let mut next = Catalog::clone(shared);
+        let command = Command::SetDraining { node: NodeId(1), is_draining: true };
+        next.apply(6, &Proposal { request: RequestId(Uuid::from_u128(6)), at_ms: 0, command });
+        *shared = Arc::new(next);
+    });
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_stop_when_the_budget_is_spent() {
+    let failing = || std::iter::repeat_n(not_executed(ErrorCode::Internal), 200);
+    let bench = Bench::of(2).plan(1, failing()).plan(2, failing());
+    for _ in 0..100 {
+        let failure = check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::NotExecuted);
+        let is_refused = bench.fake.nodes_tried().len() > 100 && failure.message.contains("(1 tried");
+        assert!(!is_refused || failure.retry_after_ms == Some(1_000), "{failure:?}");
+    }
+    // A hundred calls: ten retries in reserve and one for each ten calls.
+    assert_eq!(bench.fake.nodes_tried().len(), 120);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let _ = bench.invoke(|_| {}).await;
+    assert_eq!(bench.fake.nodes_tried().len(), 122);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_retry_begins_after_the_deadline() {
+    let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true).plan(2, [Does::Hangs]);
+    let began = Instant::now();
+    let outcome = bench.invoke(|call| call.deadline = began + Duration::from_millis(300)).await;
+    check_failed(outcome, ErrorCode::DeadlineExceeded, Progress::MaybeExecuted);
+    assert_eq!(began.elapsed(), Duration::from_millis(300));
+    assert_eq!(bench.fake.nodes_tried(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_wait_for_a_node_that_went_down() {
+    let mut bench = Bench::of(3).with(1, |peer| peer.load.is_draining = true);
+    bench = bench.plan(2, [Does::Hangs]).with(3, |peer| peer.load.in_flight = 50);
+    let went_down = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench.view.send_modify(|view| {
+            let mut next = View::clone(view);
+            next.peers.get_mut(&NodeId(2)).unwrap().state = PeerState::Down;
+            *view = Arc::new(next);
+        });
+    };
+    let (outcome, ()) = tokio::join!(bench.invoke(|call| call.is_idempotent = true), went_down);
+    assert_eq!(outcome.unwrap().node, NodeId(3));
+    assert_eq!(bench.fake.nodes_tried(), [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_could_not_be_reached_is_avoided_for_a_second() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let bench = Bench::of(2).with(2, warm).plan(2, [not_executed(ErrorCode::Unreachable)]);
+    for _ in 0..2 {
+        assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+    }
+    assert_eq!(bench.fake.nodes_tried(), [2, 1, 1]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_calls_count_before_gossip_tells_of_them() {
+    let bench = Bench::of(2).plan(1, std::iter::repeat_n(Does::Hangs, 9));
+    let under_way: Vec<_> = (0..9).map(|_| bench.invoke(|_| {})).collect();
+    let mut all = Box::pin(futures_join(under_way));
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut all).await.is_err());
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "nine hang here, none there");
+    drop(all);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1), "cancelled calls are not under way");
+}
+
+async fn futures_join<T>(futures: Vec<impl Future<Output = T>>) {
+    let mut pinned: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(move |context| {
+        pinned.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if pinned.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_saw_a_newer_catalogue_waits_for_it_a_little() {
+    let bench = Bench::of(1);
+    let began = Instant::now();
+    check_failed(bench.invoke(|call| call.index_min = 9).await, ErrorCode::Unavailable, Progress::NotExecuted);
+    assert_eq!(began.elapsed(), Duration::from_millis(500));
+    let catches_up = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bench.catalog.send_modify(|shared| Arc::make_mut(shared).advance(9));
+    };
+    let (outcome, ()) = tokio::join!(bench.invoke(|call| call.index_min = 9), catches_up);
+    assert!(outcome.is_ok());
+}
