@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, made of the route table and of one example of each type.
 //!
-//! Nothing is described twice: a schema is found out by asking the type itself, see [`shape`].
+//! Nothing is described twice: a schema is found out by asking the type itself, see [`shape()`].
 
 mod example;
 mod shape;
