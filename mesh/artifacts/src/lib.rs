@@ -8,5 +8,14 @@
 //! **Start reading at** [`Artifacts`].
 
 mod artifacts;
+mod exchange;
+mod fetch;
+mod flight;
+pub mod metrics;
+mod replicate;
+mod service;
+mod store;
+mod wire;
 
-pub use artifacts::{Artifacts, CollectReport, OpenError};
+pub use artifacts::{Artifacts, Config, OpenError};
+pub use store::CollectReport;
