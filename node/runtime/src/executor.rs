@@ -101,6 +101,12 @@ impl Executor {
         self.shared.lock().threads.len()
     }
 
+    /// How many threads run a guest now.
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.shared.lock().threads.values().filter(|thread| thread.running.is_some()).count()
+    }
+
     /// Drops what is queued, stops the guests that run, and joins the threads. Returns false if some did not end by
     /// `deadline`: they are inside a compiler, and end with it.
     pub(crate) async fn shutdown(&self, deadline: Instant) -> bool {

@@ -32,6 +32,8 @@ mod source;
 mod status;
 mod supervisor;
 mod table;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use runtime::Runtime;

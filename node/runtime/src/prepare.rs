@@ -117,6 +117,10 @@ impl Shared {
     async fn fly(self: &Arc<Self>, record: &Arc<VersionRecord>) -> Result<(), Failure> {
         let closed = |_| Failure::not_executed(ErrorCode::Draining, "this node is stopping");
         let _turn = self.turns.acquire().await.map_err(closed)?;
+        // An earlier flight may have landed between its caller's look and this one.
+        if self.engine.is_cached(record.digest) {
+            return Ok(());
+        }
         let code = self.code(record, Instant::now() + FETCH_MAX).await?;
         let (shared, digest) = (self.clone(), record.digest);
         let prepared = on_thread(&self.executor, move || Ok(shared.engine.prepare(digest, &code)?)).await?;

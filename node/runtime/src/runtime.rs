@@ -224,7 +224,7 @@ impl Shared {
         let arrived = Instant::now();
         // An activation may stop between being found and giving a permit; then its successor is asked.
         for _ in 0..ADMIT_ATTEMPTS {
-            let activation = self.activation(version, invocation).await?;
+            let (activation, found) = self.activation(version, invocation).await?;
             let asked = Instant::now();
             let permit = match activation.permit(invocation.deadline).await {
                 Ok(permit) => permit,
@@ -235,26 +235,37 @@ impl Shared {
                 }
             };
             let queued = asked.elapsed();
-            if let Some(program) = activation.program() {
-                let start = Start::Warm;
-                return Ok(Admitted { permit, program, start, queued, starting: Duration::ZERO });
-            }
-            let started = activation.started(invocation.deadline).await;
-            let program = started.inspect_err(|failure| activation.meters.ended(Some(failure.code)))?;
-            let starting = arrived.elapsed().saturating_sub(queued);
-            return Ok(Admitted { permit, program, start: Start::Cold, queued, starting });
+            let (program, start) = match activation.program() {
+                // Who started it was cold, however quickly it was ready.
+                Some(program) => (program, found),
+                None => {
+                    let started = activation.started(invocation.deadline).await;
+                    let program = started.inspect_err(|failure| activation.meters.ended(Some(failure.code)))?;
+                    (program, Start::Cold)
+                }
+            };
+            let starting = match start {
+                Start::Cold => arrived.elapsed().saturating_sub(queued),
+                _ => Duration::ZERO,
+            };
+            return Ok(Admitted { permit, program, start, queued, starting });
         }
         let message = "the version stopped on this node again and again while the call arrived";
         Err(Failure::not_executed(ErrorCode::Moved, message))
     }
 
-    async fn activation(&self, version: VersionId, invocation: &Invocation) -> Result<Arc<Activation>, Failure> {
+    /// The activation of a version, started if there is none, and what the call found.
+    async fn activation(
+        &self,
+        version: VersionId,
+        invocation: &Invocation,
+    ) -> Result<(Arc<Activation>, Start), Failure> {
         if self.is_draining.load(SeqCst) {
             return Err(draining());
         }
         if let Some(activation) = self.table.find(version) {
             check_payload(invocation, activation.record())?;
-            return Ok(activation);
+            return Ok((activation, Start::Warm));
         }
         let record = self.record(version, invocation.index_min)?;
         check_payload(invocation, &record)?;
@@ -264,7 +275,7 @@ impl Shared {
         };
         let asked = self.supervisor.call(|reply| supervisor::Message::Activate(version, record, reply), None);
         match timeout_at(invocation.deadline, asked).await {
-            Ok(Ok(CallResult::Success(outcome))) => outcome,
+            Ok(Ok(CallResult::Success(outcome))) => outcome.map(|activation| (activation, Start::Cold)),
             Ok(_) => Err(draining()),
             Err(_) => {
                 let message = "the deadline passed before the version began to start";

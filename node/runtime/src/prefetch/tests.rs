@@ -1,1 +1,76 @@
-//! Tests.
+//! The plan, as a value.
+
+use skein_catalog::Command;
+
+use super::*;
+use crate::testing::{apply, manifest, publish};
+
+/// What the plan would prepare now, in order, as `function@version`.
+fn order(plan: &mut Plan, now: Instant) -> Vec<String> {
+    std::iter::from_fn(|| plan.next(now)).map(|(version, _)| version.to_string()).collect()
+}
+
+#[test]
+fn at_the_start_what_aliases_point_at_is_wanted_the_newest_first() {
+    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    publish(&mut catalog, manifest("a"), b"1", true);
+    publish(&mut catalog, manifest("a"), b"2", true);
+    publish(&mut catalog, manifest("b"), b"3", true);
+    publish(&mut catalog, manifest("b"), b"4", false);
+    plan.catalog_changed(&Catalog::default(), &catalog);
+    assert_eq!(order(&mut plan, Instant::now()), ["2@1", "1@2"]);
+}
+
+#[test]
+fn what_is_published_later_is_wanted_with_or_without_an_alias() {
+    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    publish(&mut catalog, manifest("a"), b"1", false);
+    let before = catalog.clone();
+    publish(&mut catalog, manifest("a"), b"2", false);
+    publish(&mut catalog, manifest("a"), b"3", false);
+    plan.catalog_changed(&before, &catalog);
+    assert_eq!(order(&mut plan, Instant::now()), ["1@3", "1@2"]);
+}
+
+#[test]
+fn a_failure_is_tried_again_later_but_not_for_ever() {
+    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let version = publish(&mut catalog, manifest("a"), b"1", true);
+    plan.catalog_changed(&Catalog::default(), &catalog);
+    let mut now = Instant::now();
+    for _ in 1..ATTEMPTS_MAX {
+        assert_eq!(order(&mut plan, now), ["1@1"]);
+        assert_eq!(plan.retry_at(), None, "nothing is due while it is in hand");
+        plan.ended(version, false, now);
+        assert!(order(&mut plan, now).is_empty());
+        now = plan.retry_at().unwrap();
+    }
+    plan.next(now);
+    plan.ended(version, false, now);
+    assert_eq!(plan.retry_at(), None);
+}
+
+#[test]
+fn what_is_prepared_or_deleted_is_not_wanted_any_more() {
+    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let first = publish(&mut catalog, manifest("a"), b"1", true);
+    publish(&mut catalog, manifest("b"), b"2", true);
+    plan.catalog_changed(&Catalog::default(), &catalog);
+    let before = catalog.clone();
+    apply(&mut catalog, Command::DeleteFunction { app: Default::default(), name: "b".parse().unwrap() });
+    plan.catalog_changed(&before, &catalog);
+    assert_eq!(order(&mut plan, Instant::now()), ["1@1"]);
+    plan.ended(first, true, Instant::now());
+    assert!(plan.wanted.is_empty() && plan.in_hand.is_empty());
+}
+
+#[test]
+fn the_plan_is_bounded_and_gives_up_the_oldest() {
+    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    for number in 0..=WANTED_MAX {
+        publish(&mut catalog, manifest(&format!("f{number}")), b"1", true);
+    }
+    plan.catalog_changed(&Catalog::default(), &catalog);
+    assert_eq!(plan.wanted.len(), WANTED_MAX);
+    assert!(plan.wanted.keys().all(|(Reverse(index), ..)| *index > 1));
+}
