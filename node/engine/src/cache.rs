@@ -7,7 +7,7 @@
 //! ```text
 //! ELF image | report (MessagePack) | fingerprint 32 | digest 32 | image length 8 | report length 4 | CRC-32 4 | magic 8
 //! ```
-#![allow(unsafe_code, reason = "loading compiled code is an unsafe call; the directory is private to this user")]
+#![allow(unsafe_code, reason = "only here it is known that an artefact is sound enough to map")]
 
 use std::{
     collections::HashSet,
@@ -21,9 +21,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use skein_proto::Digest;
-use wasmer::{Engine, Module, sys::NativeEngineExt as _};
 
-use crate::{EngineError, ModuleReport, metrics};
+use crate::{EngineError, ModuleReport, code::Code, metrics};
 
 const MAGIC: &[u8; 8] = b"skeinelf";
 const TRAILER_BYTES: usize = 32 + 32 + 8 + 4 + 4 + 8;
@@ -41,13 +40,10 @@ pub(crate) struct Cache {
     fingerprint: [u8; 32],
 }
 
-/// A module loaded from the cache, with the engine that holds its code. One each, because an engine keeps the code of
-/// modules until it is dropped itself.
+/// A module loaded from the cache.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// Before its engine: the module must go first.
-    pub(crate) module: Module,
-    pub(crate) engine: Engine,
+    pub(crate) code: Code,
     pub(crate) report: ModuleReport,
 }
 
@@ -69,13 +65,12 @@ impl Cache {
         let path = self.path(digest);
         let problem = match self.verify(&path, digest) {
             Ok(report) => {
-                let engine = Engine::headless();
                 // SAFETY: the file is one that this crate wrote: in a directory only this user can write to, with our
                 // magic, the fingerprint of this very compiler and machine, and a checksum that covers every byte.
                 // Files are never written again once they have their name, so that it does not change while mapped.
-                match unsafe { Module::deserialize_from_file(&engine, &path) } {
-                    Ok(module) => return Ok(Some(Loaded { module, engine, report })),
-                    Err(error) => error.to_string(),
+                match unsafe { Code::map(&path) } {
+                    Ok(code) => return Ok(Some(Loaded { code, report })),
+                    Err(problem) => problem,
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

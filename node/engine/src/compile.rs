@@ -12,11 +12,12 @@ use std::{
 };
 
 use wasmer::{
-    CompileError, Engine,
-    sys::{Cranelift, CraneliftOptLevel, NativeEngineExt as _},
+    CompileError, MemoryStyle, TableStyle,
+    sys::{Cranelift, CraneliftOptLevel},
 };
-use wasmer_compiler::{CompilerConfig as _, EngineBuilder};
-use wasmer_types::{CompilationProgressCallback, UserAbort, target::Target};
+use wasmer_compiler::{ArtifactBuild, ArtifactCreate as _, CompilerConfig as _, EngineBuilder};
+use wasmer_types::{CompilationProgressCallback, UserAbort, entity::PrimaryMap, target::Target};
+use wasmparser::{Parser, Payload};
 
 use crate::{EngineConfig, EngineError, clock, inspect, safepoint};
 
@@ -52,14 +53,29 @@ fn compile_unguarded(code: &[u8], threads: usize, time_max: Duration) -> Result<
         .num_threads(NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN))
         .experimental_artifact(true);
     cranelift.push_middleware(Arc::new(safepoint::Safepoints));
-    let engine: Engine = EngineBuilder::new(cranelift).set_features(Some(inspect::features())).engine().into();
+    let engine = EngineBuilder::new(cranelift).set_features(Some(inspect::features())).engine();
+    engine.validate(code).map_err(|error| refusal(&error, time_max))?;
     let end = clock::now() + time_max;
     let in_time = CompilationProgressCallback::new(move |_| {
         if clock::now() < end { Ok(()) } else { Err(UserAbort::new("it takes too long")) }
     });
-    let module = engine.new_module_with_progress(code, in_time).map_err(|error| refusal(&error, time_max))?;
-    let image = module.serialize().map_err(|error| EngineError::Internal(error.to_string()))?;
-    Ok(image.to_vec())
+    let memories = PrimaryMap::from_iter([MemoryStyle::Static]);
+    let tables = (0..tables(code)).map(|_| TableStyle::CallerChecksSignature).collect();
+    // Not through `Module::new`, which would also map the code; see `code` about mapping.
+    let build = ArtifactBuild::new(&mut engine.inner_mut(), code, engine.target(), memories, tables, Some(&in_time));
+    let build = build.map_err(|error| refusal(&error, time_max))?;
+    build.serialize().map_err(|error| EngineError::Internal(error.to_string()))
+}
+
+/// How many tables a valid module has. None is imported.
+fn tables(code: &[u8]) -> u32 {
+    Parser::new(0)
+        .parse_all(code)
+        .find_map(|payload| match payload {
+            Ok(Payload::TableSection(section)) => Some(section.count()),
+            _ => None,
+        })
+        .unwrap_or(0)
 }
 
 fn refusal(error: &CompileError, time_max: Duration) -> EngineError {

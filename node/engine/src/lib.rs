@@ -30,6 +30,7 @@
 mod cache;
 mod call;
 mod clock;
+mod code;
 mod compile;
 mod config;
 mod engine;

@@ -45,12 +45,6 @@ impl Slots {
         Arc::new(Self { live: AtomicUsize::new(0), live_max })
     }
 
-    /// How many are alive.
-    #[cfg(test)]
-    pub(crate) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
-
     /// Reserves address space for one instance: all zeros, nothing accessible but the gate.
     pub(crate) fn reserve(self: &Arc<Self>) -> io::Result<Arc<Slot>> {
         let was_free = self

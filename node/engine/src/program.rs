@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use wasmer::{Engine, Module};
-
 use crate::{
     Call, ModuleReport, Output, RunError,
     cache::Loaded,
     clock,
+    code::Code,
     engine::Shared,
     run::{Run, stopped},
     stop::{Interrupt, Reason},
@@ -21,9 +20,7 @@ use crate::{
 
 /// A compiled module, loaded. Every run has an instance of its own; runs on several threads do not meet.
 pub struct Program {
-    /// Before its engine: the module must go first.
-    module: Module,
-    engine: Engine,
+    code: Code,
     report: ModuleReport,
     /// The functions of WASI that the module imports, in its order.
     imports: Vec<String>,
@@ -38,10 +35,10 @@ impl fmt::Debug for Program {
 
 impl Program {
     pub(crate) fn new(loaded: Loaded, shared: Arc<Shared>) -> Arc<Self> {
-        let Loaded { module, engine, report } = loaded;
+        let Loaded { code, report } = loaded;
         let in_module = |name: &String| name.strip_prefix(wasi::MODULE)?.strip_prefix('.').map(str::to_owned);
         let imports = report.imports.iter().filter_map(in_module).collect();
-        Arc::new(Self { module, engine, report, imports, shared })
+        Arc::new(Self { code, report, imports, shared })
     }
 
     /// What inspecting the module found.
@@ -71,8 +68,7 @@ impl Program {
             return Err(stopped(reason, Output::default(), false));
         }
         let run = Run {
-            module: &self.module,
-            engine: &self.engine,
+            code: &self.code,
             imports: &self.imports,
             stack_bytes: self.shared.config.guest_stack_bytes,
             slot,

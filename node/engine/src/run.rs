@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use wasmer::{
-    Engine, Extern, FunctionEnv, Instance, InstantiationError, LinkError, Module, RuntimeError, Store,
-    sys::NativeEngineExt as _,
+    Extern, FunctionEnv, Instance, InstantiationError, LinkError, RuntimeError, Store, sys::NativeEngineExt as _,
 };
 use wasmer_types::TrapCode;
 
 use crate::{
     Call, Output, RunError, TrapKind, clock,
+    code::Code,
     memory::{CallTunables, Slot},
     stop::{Interrupt, Reason},
     wasi::{self, Halt, Wasi},
@@ -17,8 +17,7 @@ use crate::{
 
 /// What one run is made of.
 pub(crate) struct Run<'p> {
-    pub(crate) module: &'p Module,
-    pub(crate) engine: &'p Engine,
+    pub(crate) code: &'p Code,
     pub(crate) imports: &'p [String],
     pub(crate) stack_bytes: usize,
     pub(crate) slot: Arc<Slot>,
@@ -36,7 +35,7 @@ enum End {
 impl Run<'_> {
     pub(crate) fn run(self, call: &Call<'_>) -> Result<Output, RunError> {
         let begin = clock::now();
-        let mut engine = self.engine.clone();
+        let mut engine = self.code.engine().clone();
         engine.set_tunables(CallTunables::new(Arc::clone(&self.slot), call.limits.memory_bytes, self.stack_bytes));
         let mut store = Store::new(engine);
         let wasi = Wasi::new(Arc::clone(&self.slot), Arc::clone(&self.interrupt), call);
@@ -74,7 +73,7 @@ impl Run<'_> {
             .iter()
             .map(|name| wasi::import(store, env, name).map(Extern::from).ok_or_else(|| missing(name)))
             .collect::<Result<_, _>>()?;
-        Instance::new_by_index(store, self.module, &imports)
+        Instance::new_by_index(store, self.code.module(), &imports)
     }
 
     fn judge(&self, end: End, call: &Call<'_>, mut output: Output) -> Result<Output, RunError> {

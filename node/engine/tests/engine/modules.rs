@@ -38,7 +38,7 @@ fn what_is_no_module_is_refused_fast_and_by_name() {
 #[test]
 fn a_module_cut_at_any_byte_is_refused() {
     let bench = Bench::new();
-    let whole = code("(module (memory 1) (data (i32.const 0) \"abc\") (func (export \"_start\") (loop $l (br $l))))");
+    let whole = code("(module (memory 1) (func (export \"_start\") (loop (br 0))))");
     for length in 0..whole.len() {
         let error = bench.engine.inspect(&whole[..length], &manifest(Limits::default())).unwrap_err();
         assert!(matches!(error, EngineError::Module(_)), "{length}: {error}");

@@ -1,0 +1,64 @@
+//! Machine code in memory: mapped from an artefact, unmapped when dropped.
+#![allow(unsafe_code, reason = "mapping compiled code is an unsafe call")]
+
+use std::{
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Mutex,
+};
+
+use wasmer::{Engine, Module, sys::NativeEngineExt as _};
+
+use crate::stop::lock;
+
+/// Held while code is mapped and unmapped. wasmer 7.4 keeps a process-wide list of where code is, and takes a module
+/// off it only after its code was unmapped: code that another thread maps to the same place in between collides with the
+/// stale entry, and the panic poisons the list for good.
+static MAPPING: Mutex<()> = Mutex::new(());
+
+/// A module, and the engine that holds its code. One each, because an engine keeps the code of modules until it is
+/// dropped itself.
+#[derive(Debug)]
+pub(crate) struct Code {
+    module: ManuallyDrop<Module>,
+    engine: ManuallyDrop<Engine>,
+}
+
+impl Code {
+    /// Maps the artefact at `path`.
+    ///
+    /// # Errors
+    /// What wasmer has against the file.
+    ///
+    /// # Safety
+    /// The file is an artefact of this compiler for this machine, is sound, and does not change while it is mapped.
+    pub(crate) unsafe fn map(path: &Path) -> Result<Self, String> {
+        let _mapping = lock(&MAPPING);
+        let engine = Engine::headless();
+        // SAFETY: promised by our caller.
+        let module = catch_unwind(AssertUnwindSafe(|| unsafe { Module::deserialize_from_file(&engine, path) }));
+        let module = module.map_err(|_| "wasmer panicked".to_owned())?.map_err(|error| error.to_string())?;
+        Ok(Self { module: ManuallyDrop::new(module), engine: ManuallyDrop::new(engine) })
+    }
+
+    pub(crate) fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The engine. Clones of it must be dropped before the code is.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        let _mapping = lock(&MAPPING);
+        // SAFETY: each is dropped once, here, and not used after; the module first, because its code is the engine's.
+        unsafe {
+            ManuallyDrop::drop(&mut self.module);
+            ManuallyDrop::drop(&mut self.engine);
+        }
+    }
+}
