@@ -6,7 +6,31 @@
 //! **Refuses** to know what the bytes mean: a [`Service`] handler does. It keeps no list of members either; who is
 //! trusted beyond the CA's signature is asked of the [`Trust`] it is given.
 //!
+//! Each peer pair has up to three connections a side: one for small calls (four lanes) and datagrams, one for Raft,
+//! one for large bodies and free streams. A thread of the network's own drives QUIC; handlers run where `bind` was
+//! called.
+//!
 //! **Start reading at** [`Transport`], then [`Serve`], then [`Network`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use skein_proto::{MeshId, NodeId};
+//! use skein_transport::{Authority, Identity, Network, NetworkConfig, NodeKey, Validity};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let authority = Authority::found(MeshId::random())?;
+//! let key = NodeKey::generate()?;
+//! let certificate = authority.sign(&key.request()?, NodeId(1), Validity::of_a_node())?;
+//! let identity = Identity::new(key, &certificate, authority.certificate())?;
+//!
+//! let config = NetworkConfig::new("127.0.0.1:0".parse()?);
+//! let network = Network::bind(config, identity, Arc::new(|_, _| true)).await?;
+//! network.start();
+//! network.shutdown(tokio::time::Instant::now()).await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod authority;
 mod certificate;

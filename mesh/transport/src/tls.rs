@@ -300,3 +300,29 @@ pub(crate) const ALPN_PEER: &[u8] = b"skein/1";
 
 /// What strangers ask for: no certificate of theirs, and only the services that strangers may use.
 pub(crate) const ALPN_STRANGER: &[u8] = b"skein-client/1";
+
+#[cfg(test)]
+pub(crate) use self::forged::{stranger_showing, without_certificate};
+
+#[cfg(test)]
+mod forged {
+    //! Configurations that only an attacker would have.
+
+    use super::*;
+
+    /// Believes any authority and shows `identity` as a peer would.
+    pub(crate) fn stranger_showing(identity: &Identity, pin: CaPin) -> Result<QuicClientConfig, String> {
+        let config = client_builder()?
+            .with_custom_certificate_verifier(Arc::new(PinVerifier { pin }))
+            .with_client_auth_cert(own_chain(identity), own_key(identity))
+            .map_err(text)?;
+        client(config, ALPN_PEER)
+    }
+
+    /// Asks for a peer's rights without showing who it is.
+    pub(crate) fn without_certificate(pin: CaPin) -> Result<QuicClientConfig, String> {
+        let config =
+            client_builder()?.with_custom_certificate_verifier(Arc::new(PinVerifier { pin })).with_no_client_auth();
+        client(config, ALPN_PEER)
+    }
+}

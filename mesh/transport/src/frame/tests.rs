@@ -7,13 +7,25 @@ use super::*;
 fn examples() -> Vec<(Frame, &'static str)> {
     let body = Bytes::from_static(b"hi");
     vec![
-        (Frame::Hello { version: 1, boot: 7 }, "GOLDEN0"),
-        (Frame::Call { id: 1, service: Some(Service::Invoke), deadline_ms: 500, body: body.clone() }, "GOLDEN1"),
-        (Frame::Reply { id: 1, body: body.clone() }, "GOLDEN2"),
-        (Frame::Fail { id: 1, failure: Failure::not_executed(ErrorCode::Moved, "m") }, "GOLDEN3"),
-        (Frame::Cancel { id: 1 }, "GOLDEN4"),
-        (Frame::Open { service: Some(Service::Join), deadline_ms: 500, is_stream: true }, "GOLDEN5"),
-        (Frame::Datagram { service: Some(Service::Gossip), body }, "GOLDEN6"),
+        (Frame::Hello { version: 1, boot: 7 }, "0000001683a46b696e6401a776657273696f6e01a4626f6f7407"),
+        (
+            Frame::Call { id: 1, service: Some(Service::Invoke), deadline_ms: 500, body: body.clone() },
+            "0000003285a46b696e6402a2696401a773657276696365a6696e766f6b65ab646561646c696e655f6d73cd01f4a4626f6479c4026869",
+        ),
+        (Frame::Reply { id: 1, body: body.clone() }, "0000001483a46b696e6403a2696401a4626f6479c4026869"),
+        (
+            Frame::Fail { id: 1, failure: Failure::not_executed(ErrorCode::Moved, "m") },
+            "0000003f83a46b696e6404a2696401a76661696c75726583a4636f6465a56d6f766564a76d657373616765a16da870726f6772657373ac6e6f742d6578656375746564",
+        ),
+        (Frame::Cancel { id: 1 }, "0000000b82a46b696e6405a2696401"),
+        (
+            Frame::Open { service: Some(Service::Join), deadline_ms: 500, is_stream: true },
+            "0000002e84a46b696e6406a773657276696365a46a6f696eab646561646c696e655f6d73cd01f4a969735f73747265616dc3",
+        ),
+        (
+            Frame::Datagram { service: Some(Service::Gossip), body },
+            "0000001f83a46b696e6407a773657276696365a6676f73736970a4626f6479c4026869",
+        ),
     ]
 }
 
