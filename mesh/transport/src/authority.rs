@@ -4,7 +4,8 @@
 //! catalogue's business, asked through `Trust`.
 
 use std::{
-    fmt,
+    fmt, fs, io,
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,7 +17,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use skein_proto::{Digest, MeshId, NodeId};
 
-use crate::{certificate, pem};
+use crate::{certificate, pem, secret_file};
 
 /// The CA of one mesh: its certificate and private key. Whoever holds it can make members.
 pub struct Authority {
@@ -44,6 +45,9 @@ pub enum AuthorityError {
     /// The request is not a signing request, or not signed with the key it names.
     #[error("not a valid certificate request: {0}")]
     BadRequest(String),
+    /// The file could not be read or written; an older one is still there.
+    #[error("{AUTHORITY_FILE}: {0}")]
+    Io(#[from] io::Error),
     /// The key or certificate could not be made.
     #[error("certificate could not be made: {0}")]
     Make(#[source] rcgen::Error),
@@ -89,6 +93,26 @@ impl Authority {
         let mut text = pem::write("PRIVATE KEY", self.key.serialized_der());
         text.push_str(&pem::write("CERTIFICATE", &self.certificate));
         text
+    }
+
+    /// The authority that [`save`](Self::save) left in `dir`; none if this node holds none.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Io`] or [`AuthorityError::Malformed`].
+    pub fn load(dir: &Path) -> Result<Option<Self>, AuthorityError> {
+        match fs::read_to_string(dir.join(AUTHORITY_FILE)) {
+            Ok(text) => Self::from_pem(&text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes key and certificate into `dir`, mode 0600, synced.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Io`]; an older authority is then still there.
+    pub fn save(&self, dir: &Path) -> Result<(), AuthorityError> {
+        Ok(secret_file::write(&dir.join(AUTHORITY_FILE), &self.to_pem())?)
     }
 
     /// Signs the certificate of `node` for the key in a request made by [`crate::NodeKey::request`]; DER.
@@ -179,3 +203,6 @@ const AUTHORITY_LIFETIME: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// How far a node's clock may be behind the signer's.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
+
+/// Where it is kept in a node's directory.
+const AUTHORITY_FILE: &str = "authority.pem";

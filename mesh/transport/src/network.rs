@@ -188,6 +188,12 @@ impl Network {
     }
 }
 
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("local", &self.inner.host.local).field("addr", &self.inner.addr).finish()
+    }
+}
+
 impl Inner {
     async fn link(&self, peer: NodeId, purpose: Purpose, deadline: Instant) -> Result<Arc<Link>, Failure> {
         if self.host.closing.is_cancelled() {

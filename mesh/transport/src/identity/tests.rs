@@ -70,9 +70,14 @@ fn certificates_of_another_key_or_authority_are_refused() {
 }
 
 #[test]
-fn an_authority_comes_back_from_its_text_and_signs_on() {
+fn an_authority_is_private_on_disk_comes_back_and_signs_on() {
     let authority = Authority::found(MeshId::random()).unwrap();
-    let again = Authority::from_pem(&authority.to_pem()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Authority::load(dir.path()).unwrap().is_none());
+    authority.save(dir.path()).unwrap();
+    let again = Authority::load(dir.path()).unwrap().unwrap();
+    let mode = fs::metadata(dir.path().join("authority.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     assert_eq!((again.mesh(), again.fingerprint()), (authority.mesh(), authority.fingerprint()));
     let key = NodeKey::generate().unwrap();
     let certificate = again.sign(&key.request().unwrap(), NodeId(4), Validity::of_a_node()).unwrap();
