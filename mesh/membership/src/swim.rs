@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use foca::{AccumulatingRuntime, Foca, Member, NoCustomBroadcast, State, Timer};
-use rand::{SeedableRng, rngs::SmallRng};
+use foca_rand::{SeedableRng, rngs::SmallRng};
 use skein_proto::{Load, NodeId};
 use tokio::{sync::watch, time::Instant};
 
