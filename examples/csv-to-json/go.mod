@@ -1,0 +1,3 @@
+module csv-to-json
+
+go 1.23
