@@ -46,10 +46,12 @@ impl Run<'_> {
                 instantiate = clock::now().saturating_duration_since(begin);
                 start(&mut store, &instance)?
             }
-            Err(InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error))) => {
-                End::Failed(error)
-            }
-            Err(error) => End::NotMade(error),
+            Err(error) => match *error {
+                InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => {
+                    End::Failed(error)
+                }
+                other => End::NotMade(other),
+            },
         };
         let written = env.as_mut(&mut store).take_written();
         let output = Output {
@@ -63,17 +65,17 @@ impl Run<'_> {
         self.judge(end, call, output)
     }
 
-    fn instantiate(&self, store: &mut Store, env: &FunctionEnv<Wasi>) -> Result<Instance, InstantiationError> {
+    fn instantiate(&self, store: &mut Store, env: &FunctionEnv<Wasi>) -> Result<Instance, Box<InstantiationError>> {
         let missing = |name: &String| {
             // The inspection lets no such module through.
-            InstantiationError::Link(LinkError::Resource(format!("no host function {name}")))
+            Box::new(InstantiationError::Link(LinkError::Resource(format!("no host function {name}"))))
         };
         let imports: Vec<Extern> = self
             .imports
             .iter()
             .map(|name| wasi::import(store, env, name).map(Extern::from).ok_or_else(|| missing(name)))
             .collect::<Result<_, _>>()?;
-        Instance::new_by_index(store, self.code.module(), &imports)
+        Ok(Instance::new_by_index(store, self.code.module(), &imports)?)
     }
 
     fn judge(&self, end: End, call: &Call<'_>, mut output: Output) -> Result<Output, RunError> {
@@ -82,7 +84,8 @@ impl Run<'_> {
             End::NotMade(_) if self.slot.was_refused() => {
                 return Err(RunError::Memory { bytes_max: call.limits.memory_bytes, output: Box::new(output) });
             }
-            End::NotMade(error) => return Err(RunError::Full(error.to_string())),
+            End::NotMade(InstantiationError::Link(LinkError::Resource(what))) => return Err(RunError::Full(what)),
+            End::NotMade(error) => return Err(RunError::Internal(error.to_string())),
             End::Failed(error) => error,
         };
         let halt = error.downcast_ref::<Halt>().copied();

@@ -8,7 +8,8 @@ use skein_proto::{Digest, ErrorCode, Failure};
 use crate::support::{Bench, LONG, call, code, command};
 
 fn artefacts(bench: &Bench) -> Vec<PathBuf> {
-    fs::read_dir(bench.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    let entries = fs::read_dir(bench.dir.path()).expect("the cache directory");
+    entries.map(|entry| entry.expect("its entry").path()).collect()
 }
 
 #[test]
