@@ -51,7 +51,7 @@ pub enum Command {
         /// Its addresses now.
         addresses: Addresses,
     },
-    /// Takes a member off the mesh for good; its id and key are never accepted again.
+    /// Takes a member off the mesh for good; its id and key are never accepted again. Refused for the last member.
     RemoveMember {
         /// The member.
         node: NodeId,
@@ -71,7 +71,7 @@ pub enum Command {
         digest: Digest,
         /// The code's size in bytes.
         size: u64,
-        /// The nodes that have the code, durably, when this is proposed.
+        /// The nodes that have the code, durably, when this is proposed; at least one.
         holders: Vec<NodeId>,
         /// The publisher's remark.
         note: String,
@@ -102,7 +102,8 @@ pub enum Command {
         /// Refuse unless it points at this now (compare-and-set).
         expected: Option<u64>,
     },
-    /// Moves an alias back: to `to`, or to what it pointed at before.
+    /// Moves an alias back: to `to`, or to what it pointed at before. Moves made since are forgotten, so that the next
+    /// rollback goes further back and not forward again.
     Rollback {
         /// The function's app.
         app: AppName,
@@ -120,7 +121,7 @@ pub enum Command {
         /// What it allows.
         key: KeyRecord,
     },
-    /// Makes a key worthless.
+    /// Makes a key worthless. Refused for the last one that may administer the mesh.
     RevokeKey {
         /// The key's id.
         id: String,
