@@ -53,7 +53,8 @@ impl Transport for Link {
             let mut net = self.net.lock().unwrap();
             net.sent += 1;
             // Scattered, but the same in every run.
-            let is_lost = net.loss > 0 && (net.sent.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % net.loss == 0;
+            let scattered = net.sent.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+            let is_lost = net.loss > 0 && scattered.is_multiple_of(net.loss);
             let is_cut = net.cut.contains(&(self.me.min(peer), self.me.max(peer)));
             if is_lost || is_cut { None } else { net.nodes.get(&peer).cloned() }
         };
