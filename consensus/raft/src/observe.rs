@@ -91,6 +91,8 @@ impl Observer {
             snapshot_index: index(&seen.snapshot),
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
+            is_changing: membership.get_joint_config().len() > 1
+                || seen.membership_config.log_id() != seen.committed_membership_config.log_id(),
             matched: matched.filter_map(|(id, log)| Some((NodeId(*id), log.as_ref()?.index))).collect(),
             is_quorum_alive: false,
             is_disk_full: self.log.is_stalled() || self.disk.is_full(),

@@ -29,10 +29,13 @@ pub struct RaftStatus {
     pub applied_index: u64,
     /// The index of the last entry in its newest snapshot.
     pub snapshot_index: u64,
-    /// The members that vote.
+    /// The members that vote; while that is changing, those that did and those that will.
     pub voters: BTreeSet<NodeId>,
     /// The members that follow without a vote.
     pub learners: BTreeSet<NodeId>,
+    /// Whether a change of the members is under way. Until it is over, both the old voters and the new must have a
+    /// majority alive.
+    pub is_changing: bool,
     /// Only on the leader: up to which index each other member has the log.
     pub matched: BTreeMap<NodeId, u64>,
     /// Whether proposals can be committed as far as this node can tell: it leads and a majority answered lately, or

@@ -125,7 +125,8 @@ impl Cluster {
 
     pub(crate) async fn await_voters(&self, voters: &[u64]) {
         let expected: BTreeSet<_> = voters.iter().map(|node| NodeId(*node)).collect();
-        until(&format!("{voters:?} vote"), || self.nodes.values().all(|group| group.status().voters == expected)).await;
+        let is_so = |status: RaftStatus| status.voters == expected && !status.is_changing;
+        until(&format!("{voters:?} vote"), || self.nodes.values().all(|group| is_so(group.status()))).await;
     }
 
     pub(crate) async fn await_notes(&self, node: u64, notes: &[u64]) {
