@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use skein_proto::{ErrorCode, Failure, FunctionRef, Invocation, InvocationId, Start, Usage};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::Mesh;
 
@@ -79,12 +79,7 @@ impl Function {
         invocation.headers.clone_from(&self.headers);
         invocation.is_idempotent = self.is_idempotent;
         let id = invocation.id;
-        // A node answers at the deadline by itself; this is for one that does not.
-        let answer = timeout_at(deadline + ANSWER_GRACE, self.mesh.send(invocation)).await;
-        let answer = answer.unwrap_or_else(|_| {
-            let message = format!("no answer about {} by the deadline", self.reference);
-            Err(Failure::maybe_executed(ErrorCode::DeadlineExceeded, message))
-        })?;
+        let answer = self.mesh.send(invocation).await?;
         let reply = answer.reply;
         Ok(Reply {
             payload: reply.payload,
@@ -124,6 +119,3 @@ impl Reply {
 }
 
 const DEADLINE: Duration = Duration::from_secs(10);
-
-/// What an answer sent at the deadline may take on its way.
-const ANSWER_GRACE: Duration = Duration::from_millis(500);

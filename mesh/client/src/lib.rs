@@ -40,6 +40,8 @@ mod function;
 mod link;
 mod mesh;
 pub mod server;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use context::{Context, ContextError, ContextNode};

@@ -30,6 +30,17 @@ struct State {
     failed: Option<Failed>,
 }
 
+/// How much a link promises; the best are asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Promise {
+    /// There is a connection.
+    Connected,
+    /// Nothing is known of the node.
+    Unknown,
+    /// Its connection was lost, or its last dial failed: asking it may take a whole dial.
+    Lost,
+}
+
 #[derive(Clone)]
 struct Failed {
     failure: Failure,
@@ -45,7 +56,23 @@ impl Link {
     /// Sends one request over the connection, which is made first if there is none.
     pub(crate) async fn call(&self, pin: &CaPin, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         let stranger = self.connected(pin, deadline).await?;
-        stranger.call(Service::Client, body, deadline).await
+        // A node answers at the deadline by itself, and better than we could: it knows whether the function ran.
+        let answered_by = deadline + ANSWER_GRACE;
+        let answer = stranger.call(Service::Client, body, answered_by).await;
+        if answer.is_err() && Instant::now() >= answered_by {
+            self.forget(&stranger);
+        }
+        answer
+    }
+
+    /// What is known of the node.
+    pub(crate) fn promise(&self) -> Promise {
+        let state = self.state();
+        match &state.stranger {
+            Some(stranger) if !stranger.is_closed() => Promise::Connected,
+            None if state.failed.is_none() => Promise::Unknown,
+            _ => Promise::Lost,
+        }
     }
 
     /// The connection, made if there is none. A dial that failed a moment ago is not repeated.
@@ -92,7 +119,10 @@ impl Link {
                 Err(failure) => last = failure,
             }
         }
-        // Whatever became of the dial, the call itself never left.
+        // A node that is too slow or too busy to take a connection is, for this client, one that is not there.
+        if matches!(last.code, ErrorCode::DeadlineExceeded | ErrorCode::Overloaded) {
+            last.code = ErrorCode::Unreachable;
+        }
         last.message = format!("node {} at {}: {}", self.name, self.address, last.message);
         Err(last)
     }
@@ -126,6 +156,14 @@ impl Link {
         }
     }
 
+    /// Drops a connection over which no answer came: the next call finds out whether the node is there.
+    fn forget(&self, silent: &Arc<Stranger>) {
+        let mut state = self.state();
+        if state.stranger.as_ref().is_some_and(|stranger| Arc::ptr_eq(stranger, silent)) {
+            state.stranger = None;
+        }
+    }
+
     fn unreachable(&self, reason: &str) -> Failure {
         let message = format!("node {} at {}: {reason}", self.name, self.address);
         Failure::not_executed(ErrorCode::Unreachable, message)
@@ -139,6 +177,9 @@ impl Link {
 
 /// Longest dial: several round trips around the world. Longer only delays the turn of another node.
 const DIAL_MAX: Duration = Duration::from_secs(2);
+
+/// What an answer that was sent at the deadline may take on its way.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
 /// For how long a failed dial answers further calls; doubles with each, since the node may be gone for good.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);

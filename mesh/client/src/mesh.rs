@@ -13,7 +13,10 @@ use skein_proto::{
     ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, ParseError, Progress, Reply, codec,
 };
 use skein_transport::CaPin;
-use tokio::time::Instant;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Context, Function,
@@ -45,17 +48,34 @@ impl Mesh {
         let pin = CaPin::from_pem(&context.ca)?;
         let links: Vec<_> = context.nodes.into_iter().map(|node| Link::new(node.name, node.mesh)).collect();
         let mesh = Self { shared: Arc::new(Shared { key: context.key, pin, links, first: AtomicUsize::new(0) }) };
+        let mut dials = JoinSet::new();
+        for index in 0..mesh.shared.links.len() {
+            let mesh = mesh.clone();
+            dials.spawn(async move {
+                // A node that is there answers before the next one is bothered.
+                sleep(STAGGER * u32::try_from(index).unwrap_or(u32::MAX)).await;
+                (index, mesh.dial(index).await)
+            });
+        }
         let mut last = Failure::not_executed(ErrorCode::BadRequest, "the context names no node");
-        for (index, link) in mesh.shared.links.iter().enumerate() {
-            match link.connected(&mesh.shared.pin, Instant::now() + CONNECT_MAX).await {
-                Ok(_) => {
+        while let Some(dialed) = dials.join_next().await {
+            match dialed {
+                Ok((index, Ok(()))) => {
                     mesh.shared.first.store(index, Relaxed);
                     return Ok(mesh);
                 }
-                Err(failure) => last = failure,
+                Ok((_, Err(failure))) => last = failure,
+                Err(broken) => last = Failure::not_executed(ErrorCode::Internal, broken.to_string()),
             }
         }
         Err(last)
+    }
+
+    async fn dial(&self, index: usize) -> Result<(), Failure> {
+        match self.shared.links.get(index) {
+            Some(link) => link.connected(&self.shared.pin, Instant::now() + CONNECT_MAX).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The function that `reference` (`[app/]name[@version|:alias]`) names. Asks nobody; the call itself does.
@@ -88,16 +108,12 @@ impl Mesh {
             index_min: invocation.index_min,
             is_idempotent,
         };
-        let count = self.shared.links.len();
-        let first = self.shared.first.load(Relaxed);
         let mut progress = Progress::NotExecuted;
-        let mut last = Failure::not_executed(ErrorCode::Unreachable, "the context names no node");
-        // Every node once, and the first once more: its connection may only have been stale.
-        for index in (first..=first + count).map(|index| index % count.max(1)) {
-            let Some(link) = self.shared.links.get(index) else { break };
+        // What stands if the deadline leaves no time to ask anybody; else the last answer, which says more.
+        let mut last = Failure::not_executed(ErrorCode::DeadlineExceeded, "the deadline passed before the call left");
+        for (index, link) in self.order() {
             let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                last = Failure::not_executed(ErrorCode::DeadlineExceeded, "the deadline passed before a node answered");
                 break;
             }
             request.deadline_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -118,6 +134,18 @@ impl Mesh {
         }
         last.progress = furthest(progress, last.progress);
         Err(last)
+    }
+
+    /// The links in the order in which to ask them: the one that answered last leads among those that promise the same,
+    /// and the first is asked once more at the end, since its connection may only have been stale.
+    fn order(&self) -> Vec<(usize, &Link)> {
+        let links = &self.shared.links;
+        let first = self.shared.first.load(Relaxed);
+        let mut order: Vec<_> = links.iter().enumerate().collect();
+        order.rotate_left(first.min(links.len()));
+        order.sort_by_cached_key(|(_, link)| link.promise());
+        order.extend(order.first().copied());
+        order
     }
 }
 
@@ -178,6 +206,9 @@ fn furthest(one: Progress, other: Progress) -> Progress {
 
 /// How long [`Mesh::connect`] waits for each node.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How far apart [`Mesh::connect`] begins its dials: some handshakes on a local network, one around the world.
+const STAGGER: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests;

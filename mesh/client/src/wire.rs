@@ -49,7 +49,7 @@ impl std::fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientRequest")
             .field("invocation", &self.invocation)
-            .field("reference", &self.reference)
+            .field("reference", &format_args!("{}", self.reference))
             .field("payload_bytes", &self.payload.len())
             .field("deadline_ms", &self.deadline_ms)
             .finish_non_exhaustive()

@@ -1,0 +1,61 @@
+//! What the tests of this crate share: a node that answers clients, without a runtime behind it.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use skein_proto::{
+    ErrorCode, Failure, FunctionId, FunctionRef, Invocation, InvocationTarget, Invoke, NodeId, NodeName, Reply, Start,
+    Usage, VersionId,
+};
+
+use crate::server::Authorize;
+
+/// The key that is good here.
+pub(crate) const KEY: &str = "sk_good_00";
+
+/// Answers every call by what its function is called, and keeps what it was asked.
+#[derive(Default)]
+pub(crate) struct Functions {
+    pub(crate) node: u64,
+    pub(crate) seen: Mutex<Vec<Invocation>>,
+}
+
+#[async_trait]
+impl Invoke for Functions {
+    async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
+        self.seen.lock().unwrap().push(invocation.clone());
+        let InvocationTarget::Reference(reference) = &invocation.target else { panic!("not resolved yet") };
+        match reference.name.as_str() {
+            "echo" => Ok(reply(self.node, invocation.payload)),
+            "fail" => {
+                Err(Failure { exit_code: Some(3), ..Failure::executed(ErrorCode::FunctionFailed, "exit code 3") })
+            }
+            "draining" => Err(Failure::not_executed(ErrorCode::Draining, "leaving")),
+            "hang" => std::future::pending().await,
+            _ => Err(Failure::not_executed(ErrorCode::FunctionNotFound, "no such function")),
+        }
+    }
+}
+
+fn reply(node: u64, payload: Bytes) -> Reply {
+    let version = VersionId { function: FunctionId(1), number: 4 };
+    Reply { payload, version, node: NodeId(node), start: Start::Warm, usage: Usage::default() }
+}
+
+/// Knows one key, and calls node 1 `goose`.
+pub(crate) struct Keys;
+
+impl Authorize for Keys {
+    fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {
+        match (key, function.app.as_str()) {
+            (KEY, "secret") => Err(Failure::not_executed(ErrorCode::Forbidden, "not this app")),
+            (KEY, _) => Ok(()),
+            _ => Err(Failure::not_executed(ErrorCode::Unauthenticated, "unknown key")),
+        }
+    }
+
+    fn node_name(&self, node: NodeId) -> Option<NodeName> {
+        (node == NodeId(1)).then(|| "goose".parse().unwrap())
+    }
+}
