@@ -13,7 +13,7 @@ mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use skein_artifacts::Artifacts;
+use skein_artifacts::{Artifacts, OpenError};
 use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
@@ -80,7 +80,8 @@ impl Node {
             .await
             .map_err(bind_failure)?;
         let transport: Arc<dyn Transport> = Arc::new(network.clone());
-        let artifacts = Artifacts::open(data.artifacts(), transport.clone()).await?;
+        let artifacts =
+            Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
         let engine = Engine::open(EngineConfig::new(data.cache()))?;
         let consensus = Consensus::start(skein_raft::Config::new(data.raft(), me), transport.clone()).await?;
         members.follow(consensus.watch());
@@ -196,6 +197,10 @@ fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot
     network.handle(Service::Control, Arc::new(Control::new(shared.clone(), admission.clone())));
     network.handle(Service::Join, admission);
     network.handle(Service::Client, ClientAccess::service(shared, router));
+}
+
+fn artifacts_failure(error: &OpenError) -> Failure {
+    Failure::not_executed(ErrorCode::Internal, error.to_string())
 }
 
 fn bind_failure(error: BindError) -> Failure {

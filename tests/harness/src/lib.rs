@@ -11,7 +11,7 @@ mod modules;
 mod node;
 mod wait;
 
-pub use examples::{Example, examples};
+pub use examples::{Example, examples, examples_dir};
 pub use http::{Answer, Http};
 pub use load::{Load, LoadReport, Running};
 pub use mesh::{Mesh, Ran};

@@ -65,10 +65,13 @@ pub(super) async fn await_version(
     deadline: Instant,
 ) -> Result<(), Failure> {
     let mut watch = shared.consensus.watch();
-    let applied = tokio::time::timeout_at(deadline, watch.wait_for(|catalog| catalog.index() >= index)).await;
+    // The guard that the wait gives must be gone before the next await.
+    let applied = tokio::time::timeout_at(deadline, watch.wait_for(|catalog| catalog.index() >= index))
+        .await
+        .map(|waited| waited.is_ok());
     match applied {
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) => return Err(Failure::not_executed(ErrorCode::Unavailable, "the node is stopping")),
+        Ok(true) => {}
+        Ok(false) => return Err(Failure::not_executed(ErrorCode::Unavailable, "the node is stopping")),
         Err(_) => {
             let message = format!("index {index} was not applied here in time");
             return Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message));

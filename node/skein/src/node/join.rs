@@ -31,8 +31,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct JoinRequest {
     token: String,
-    #[serde(with = "serde_bytes")]
-    secret: Vec<u8>,
+    secret: Bytes,
     name: NodeName,
     addresses: Addresses,
     role: MemberRole,
@@ -62,7 +61,7 @@ pub(super) async fn join(
     let key = load_or_make(dir)?;
     let request = JoinRequest {
         token: token.id.clone(),
-        secret: token.secret.to_vec(),
+        secret: Bytes::copy_from_slice(&token.secret),
         name: config.name.clone(),
         addresses: addresses(config)?,
         role: config.role,

@@ -1,0 +1,64 @@
+//! Measures Skein, each figure beside a floor or a rival of the same run, as a ratio.
+//!
+//! `cargo run --release -p skein-bench -- all`; `bench/README.md` says what each measures and what was found.
+
+use clap::{Parser, Subcommand};
+
+mod closed_loop;
+mod cold;
+mod commit;
+mod etcd;
+mod gateway;
+mod publish;
+mod report;
+mod rivals;
+mod transport;
+
+/// Benchmarks of Skein beside floors and rivals.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// The skein binary to measure
+    #[arg(long, default_value = "target/release/skein", global = true)]
+    binary: String,
+    /// Interleaved rounds; medians are shown
+    #[arg(long, default_value_t = 5, global = true)]
+    rounds: usize,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Gateway echo, beside a bare axum echo
+    Gateway,
+    /// A call to a peer, 100 B and 64 KiB, beside the same framing on a bare quinn stream and a tonic unary call
+    Transport,
+    /// First call of a function whose compiled code is on disk
+    Cold,
+    /// A committed, fsynced change on three nodes, beside etcd
+    Commit,
+    /// Publish to serving on three nodes, split
+    Publish,
+    /// All of them
+    All,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    report::machine();
+    let (binary, rounds) = (cli.binary.as_str(), cli.rounds);
+    match cli.bench {
+        Bench::Gateway => gateway::run(binary, rounds),
+        Bench::Transport => transport::run(rounds),
+        Bench::Cold => cold::run(binary),
+        Bench::Commit => commit::run(binary, rounds),
+        Bench::Publish => publish::run(binary),
+        Bench::All => {
+            transport::run(rounds)?;
+            gateway::run(binary, rounds)?;
+            cold::run(binary)?;
+            publish::run(binary)?;
+            commit::run(binary, rounds)
+        }
+    }
+}
