@@ -19,7 +19,7 @@ use crate::{
     propose_service::ProposeService,
     raft_service::RaftService,
     reconcile::Reconciler,
-    replica::{Applied, Replica},
+    replica::Replica,
     snapshot::Shelf,
     status::Heard,
     storage::Storage,
@@ -41,12 +41,13 @@ pub(crate) struct Inner<M: StateMachine> {
     pub(crate) disk: Disk,
     pub(crate) timings: Timings,
     pub(crate) state: watch::Receiver<Arc<M>>,
-    pub(crate) applied: watch::Receiver<Applied<M>>,
+    /// The number of entries applied to `state`.
+    pub(crate) applied: watch::Receiver<u64>,
     pub(crate) status: watch::Receiver<RaftStatus>,
     heard: Arc<Heard>,
     log: Log,
     tasks: TaskTracker,
-    closing: CancellationToken,
+    pub(crate) closing: CancellationToken,
 }
 
 /// How long founding may take: one vote and a few entries, each synced.
@@ -74,15 +75,24 @@ impl<M: StateMachine> Group<M> {
         let (log, shelf) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
         let disk = Disk::new(config.dir.clone(), config.disk_reserve_bytes);
         let (published, state) = watch::channel(Arc::new(M::default()));
-        let (applied_tx, applied) = watch::channel(Applied { next: 0, state: state.borrow().clone() });
+        let (applied_tx, applied) = watch::channel(0);
         let replica = Replica::new(shelf, disk.clone(), published, applied_tx);
         let peers = Peers { transport: transport.clone() };
         let openraft = Arc::new(config.to_openraft()?);
         let raft = Raft::<M>::new(config.node.0, openraft, peers, Storage { log: log.clone() }, replica).await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         let (tasks, closing, heard) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Heard::new()));
-        let (observer, status) =
-            Observer::new(config.node, &raft, log.clone(), disk.clone(), heard.clone(), config.timings);
+        let (status_tx, status) = watch::channel(RaftStatus { node: config.node, ..RaftStatus::default() });
+        let observer = Observer {
+            node: config.node,
+            seen: raft.metrics(),
+            log: log.clone(),
+            disk: disk.clone(),
+            heard: heard.clone(),
+            timings: config.timings,
+            status: status_tx,
+        };
+        observer.publish();
         tasks.spawn(observer.run(closing.clone()));
         let (node, timings) = (config.node, config.timings);
         let inner = Inner { node, raft, transport, disk, timings, state, applied, status, heard, log, tasks, closing };

@@ -7,47 +7,25 @@ use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    RaftRole, RaftStatus, StateMachine, Timings,
-    disk::Disk,
-    log::Log,
-    metrics,
-    status::Heard,
-    types::{Raft, Types},
-};
+use crate::{RaftRole, RaftStatus, Timings, disk::Disk, log::Log, metrics, status::Heard, types::Types};
 
 type MetricsReceiver = openraft::alias::WatchReceiverOf<Types, RaftMetrics<Types>>;
 
 /// The task that keeps it.
 pub(crate) struct Observer {
-    node: NodeId,
-    seen: MetricsReceiver,
-    log: Log,
-    disk: Disk,
-    heard: Arc<Heard>,
-    timings: Timings,
-    status: watch::Sender<RaftStatus>,
+    pub(crate) node: NodeId,
+    pub(crate) seen: MetricsReceiver,
+    pub(crate) log: Log,
+    pub(crate) disk: Disk,
+    pub(crate) heard: Arc<Heard>,
+    pub(crate) timings: Timings,
+    pub(crate) status: watch::Sender<RaftStatus>,
 }
 
 /// How often the clock is asked whether a quorum still answers.
 const TICK: Duration = Duration::from_millis(100);
 
 impl Observer {
-    pub(crate) fn new<M: StateMachine>(
-        node: NodeId,
-        raft: &Raft<M>,
-        log: Log,
-        disk: Disk,
-        heard: Arc<Heard>,
-        timings: Timings,
-    ) -> (Self, watch::Receiver<RaftStatus>) {
-        let seen = raft.metrics();
-        let (status, receiver) = watch::channel(RaftStatus { node, ..RaftStatus::default() });
-        let observer = Self { node, seen, log, disk, heard, timings, status };
-        observer.publish();
-        (observer, receiver)
-    }
-
     /// Works until the group is closed.
     pub(crate) async fn run(mut self, closing: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
@@ -63,7 +41,8 @@ impl Observer {
         }
     }
 
-    fn publish(&self) {
+    /// Looks, and tells those who watch if anything has changed.
+    pub(crate) fn publish(&self) {
         let status = {
             let seen = self.seen.borrow_watched();
             self.status_of(&seen)

@@ -67,6 +67,9 @@ impl<M: StateMachine> Group<M> {
         let mut metrics = self.inner.raft.metrics();
         let (mut is_handed, mut last) = (false, None);
         while Instant::now() < deadline {
+            if self.inner.closing.is_cancelled() {
+                return Err(Failure::not_executed(ErrorCode::Unavailable, "this node is shutting down"));
+            }
             let leader = metrics.borrow_watched().current_leader.map(NodeId);
             let answered = match leader {
                 Some(node) if node == self.inner.node => self.answer(&ask, deadline).await,
@@ -84,7 +87,7 @@ impl<M: StateMachine> Group<M> {
             }
             let _ = timeout_at(deadline.min(Instant::now() + PAUSE), metrics.changed()).await;
         }
-        let reason = last.map_or_else(|| "there is no leader".to_owned(), |last| last);
+        let reason = last.unwrap_or_else(|| "there is no leader".to_owned());
         let message = format!("no majority of the voters answered in time: {reason}");
         Err(match (&ask, is_handed) {
             (Ask::Propose(_), true) => Failure::maybe_executed(ErrorCode::NoQuorum, message),
@@ -122,6 +125,7 @@ impl<M: StateMachine> Group<M> {
         })
     }
 
+    /// Has a proposal appended, replicated and applied, if this node leads.
     async fn commit(&self, payload: &Payload) -> Result<Answer, Failure> {
         metrics::proposed("leader");
         if self.inner.disk.is_full() {
@@ -138,6 +142,7 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
+    /// Confirms with a majority that this node still leads.
     async fn confirm(&self, deadline: Instant) -> Result<Answer, Failure> {
         let patience = deadline.saturating_duration_since(Instant::now());
         let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(patience);
@@ -149,9 +154,10 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
+    /// Waits until the entry at `index` is applied here.
     async fn await_applied(&self, index: u64, deadline: Instant) -> Result<(), Failure> {
         let mut applied = self.inner.applied.clone();
-        let is_applied = timeout_at(deadline, applied.wait_for(|applied| applied.next > index)).await;
+        let is_applied = timeout_at(deadline, applied.wait_for(|next| *next > index)).await;
         match is_applied {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Failure::executed(ErrorCode::Unavailable, "raft stopped on this node")),

@@ -23,14 +23,6 @@ use crate::{
     types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types},
 };
 
-/// A state, as published: with the index up to which the log was applied to it.
-#[derive(Debug, Clone)]
-pub(crate) struct Applied<M> {
-    /// The number of entries applied: one more than the last one's index.
-    pub(crate) next: u64,
-    pub(crate) state: Arc<M>,
-}
-
 /// The state machine with its place in the log.
 pub(crate) struct Replica<M: StateMachine> {
     state: M,
@@ -39,19 +31,15 @@ pub(crate) struct Replica<M: StateMachine> {
     shelf: Shelf,
     disk: Disk,
     published: watch::Sender<Arc<M>>,
-    applied: watch::Sender<Applied<M>>,
+    /// The number of entries applied: one more than the last one's index.
+    applied: watch::Sender<u64>,
 }
 
 /// Entries applied before they are published, when many are at hand.
 const PUBLISH_EVERY: usize = 256;
 
 impl<M: StateMachine> Replica<M> {
-    pub(crate) fn new(
-        shelf: Shelf,
-        disk: Disk,
-        published: watch::Sender<Arc<M>>,
-        applied: watch::Sender<Applied<M>>,
-    ) -> Self {
+    pub(crate) fn new(shelf: Shelf, disk: Disk, published: watch::Sender<Arc<M>>, applied: watch::Sender<u64>) -> Self {
         let (state, last, membership) = (M::default(), None, StoredMembership::default());
         Self { state, last, membership, shelf, disk, published, applied }
     }
@@ -80,10 +68,8 @@ impl<M: StateMachine> Replica<M> {
 
     /// Shows the state to those who watch, then answers those who waited for it.
     fn publish(&self, answers: &mut Vec<(ApplyResponder<Types>, Payload)>) {
-        let state = Arc::new(self.state.clone());
-        let next = self.last.map_or(0, |last| last.index + 1);
-        self.published.send_replace(state.clone());
-        self.applied.send_replace(Applied { next, state });
+        self.published.send_replace(Arc::new(self.state.clone()));
+        self.applied.send_replace(self.last.map_or(0, |last| last.index + 1));
         for (responder, answer) in answers.drain(..) {
             responder.send(answer);
         }

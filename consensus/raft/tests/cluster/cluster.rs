@@ -78,7 +78,7 @@ impl Cluster {
         self.network.plug(id, Service::Propose, propose);
         group.reconcile(self.alive.subscribe());
         self.nodes.insert(id, group);
-        self.alive.send_modify(|alive| drop(alive.insert(id)));
+        self.alive.send_if_modified(|alive| alive.insert(id));
         Ok(())
     }
 
@@ -86,7 +86,7 @@ impl Cluster {
     pub(crate) async fn stop(&mut self, node: u64) {
         let id = NodeId(node);
         self.network.unplug(id);
-        self.alive.send_modify(|alive| drop(alive.remove(&id)));
+        self.alive.send_if_modified(|alive| alive.remove(&id));
         self.nodes.remove(&id).unwrap().shutdown().await.unwrap();
     }
 

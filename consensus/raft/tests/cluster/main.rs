@@ -1,5 +1,7 @@
 //! Groups of several nodes in one process, over a network whose links can be cut.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test, its helpers too")]
+
 mod catalog;
 mod cluster;
 mod ledger;
@@ -81,7 +83,7 @@ async fn what_was_acknowledged_is_there_after_all_nodes_restart() {
         cluster.await_notes(node, &notes).await;
     }
     cluster.submit(2, Change::Note(999)).await.unwrap();
-    assert!(cluster.status(1).snapshot_index > 0);
+    until("there is a snapshot", || cluster.status(1).snapshot_index > 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +140,7 @@ async fn a_blank_node_gets_the_snapshot() {
     until("the log is purged", || cluster.status(1).snapshot_index > 100).await;
     cluster.join(4).await;
     cluster.await_notes(4, &notes).await;
-    assert!(cluster.status(4).snapshot_index > 0);
+    until("it has the snapshot", || cluster.status(4).snapshot_index > 0).await;
     cluster.stop(4).await;
     cluster.start(4).await.unwrap();
     cluster.await_notes(4, &notes).await;
