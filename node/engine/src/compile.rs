@@ -55,9 +55,13 @@ fn compile_unguarded(code: &[u8], threads: usize, time_max: Duration) -> Result<
     cranelift.push_middleware(Arc::new(safepoint::Safepoints));
     let engine = EngineBuilder::new(cranelift).set_features(Some(inspect::features())).engine();
     engine.validate(code).map_err(|error| refusal(&error, time_max))?;
-    let end = clock::now() + time_max;
+    let begin = clock::now();
     let in_time = CompilationProgressCallback::new(move |_| {
-        if clock::now() < end { Ok(()) } else { Err(UserAbort::new("it takes too long")) }
+        if clock::now().saturating_duration_since(begin) < time_max {
+            Ok(())
+        } else {
+            Err(UserAbort::new("it takes too long"))
+        }
     });
     let memories = PrimaryMap::from_iter([MemoryStyle::Static]);
     let tables = (0..tables(code)).map(|_| TableStyle::CallerChecksSignature).collect();

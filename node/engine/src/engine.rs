@@ -74,12 +74,16 @@ impl Engine {
     /// # Errors
     /// As [`Engine::inspect`], and [`EngineError::Digest`], [`EngineError::Cache`], [`EngineError::Shutdown`].
     pub fn prepare(&self, digest: Digest, code: &[u8]) -> Result<Prepared, EngineError> {
-        self.shared.flights.share(digest, || {
-            if let Some(report) = self.shared.cache.report(digest) {
-                return Ok(Prepared { was_cached: true, compile: Duration::ZERO, report });
-            }
-            self.compile(digest, code)
-        })
+        if let Some(prepared) = self.cached(digest) {
+            return Ok(prepared);
+        }
+        // Looked at again, because another flight may have landed just now.
+        self.shared.flights.share(digest, || self.cached(digest).map_or_else(|| self.compile(digest, code), Ok))
+    }
+
+    fn cached(&self, digest: Digest) -> Option<Prepared> {
+        let report = self.shared.cache.report(digest)?;
+        Some(Prepared { was_cached: true, compile: Duration::ZERO, report })
     }
 
     fn compile(&self, digest: Digest, code: &[u8]) -> Result<Prepared, EngineError> {

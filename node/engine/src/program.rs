@@ -53,8 +53,9 @@ impl Program {
     /// Every [`RunError`]. None leaves anything behind.
     pub fn run(&self, call: Call<'_>) -> Result<Output, RunError> {
         let now = clock::now();
-        let limit = now + Duration::from_millis(call.limits.deadline_ms);
-        let deadline = call.deadline.into_std().min(limit);
+        let limit = now.checked_add(Duration::from_millis(call.limits.deadline_ms));
+        let deadline = call.deadline.into_std();
+        let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
         if deadline <= now {
             return Err(stopped(Reason::Deadline, Output::default(), false));
         }

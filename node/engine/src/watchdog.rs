@@ -31,6 +31,8 @@ struct State {
     /// By deadline, then by a number that tells equal deadlines apart. As many as guests run.
     guests: BTreeMap<(Instant, u64), Arc<Interrupt>>,
     next: u64,
+    /// Until when the thread sleeps, unless it is woken; `None` if it sleeps for as long as nothing happens.
+    wakes_at: Option<Instant>,
     is_shut_down: bool,
 }
 
@@ -58,9 +60,10 @@ impl Watchdog {
         let key = (deadline, state.next);
         state.next += 1;
         state.guests.insert(key, Arc::clone(guest));
-        let is_first = state.guests.first_key_value().is_some_and(|(first, _)| *first == key);
+        // A thread that wakes too early looks again; waking it for every call would cost more than a short call does.
+        let is_late = state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at);
         drop(state);
-        if is_first {
+        if is_late {
             self.shared.changed.notify_one();
         }
         Some(Watch { shared: Arc::clone(&self.shared), key })
@@ -99,7 +102,9 @@ impl Shared {
         let mut state = lock(&self.state);
         while !state.is_shut_down {
             let now = clock::now();
-            state = match state.guests.first_key_value().map(|(key, _)| key.0) {
+            let first = state.guests.first_key_value().map(|(key, _)| key.0);
+            state.wakes_at = first;
+            state = match first {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) if deadline > now => {
                     let wait = self.changed.wait_timeout(state, deadline - now);

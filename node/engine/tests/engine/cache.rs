@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, thread};
 
-use skein_engine::{Engine, EngineConfig, EngineError};
+use skein_engine::{Engine, EngineConfig, EngineError, RunError};
 use skein_proto::{Digest, ErrorCode, Failure};
 
 use crate::support::{Bench, LONG, call, code, command};
@@ -132,4 +132,28 @@ fn a_directory_that_cannot_be_used_is_said_so() {
     fs::write(&file, "").unwrap();
     let error = Engine::open(EngineConfig::new(&file)).unwrap_err();
     assert!(matches!(error, EngineError::Cache(_)), "{error}");
+}
+
+#[test]
+fn programs_come_and_go_on_many_threads() {
+    let bench = Bench::new();
+    let modules: Vec<_> =
+        (0..4).map(|number| code(&command(&format!("(call $proc_exit (i32.const {number}))")))).collect();
+    thread::scope(|scope| {
+        for start in 0..8 {
+            let (bench, modules) = (&bench, &modules);
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let number = (start + round) % modules.len();
+                    let code = &modules[number];
+                    let program = bench.engine.load(Digest::of(code), || Ok(code.clone())).unwrap();
+                    let code = match program.run(call(LONG)) {
+                        Err(RunError::Exit { code, .. }) => usize::try_from(code).unwrap(),
+                        other => other.map(|_| 0).unwrap(),
+                    };
+                    assert_eq!(code, number);
+                }
+            });
+        }
+    });
 }
