@@ -69,7 +69,8 @@ fn is_leader(url: &str) -> bool {
 
 /// One put by the JSON gateway.
 pub(crate) async fn put(client: reqwest::Client, url: String, key: u64) -> Result<()> {
-    let body = serde_json::json!({ "key": BASE64.encode(format!("k{key}").as_bytes()), "value": BASE64.encode(&[7; 100]) });
+    let body =
+        serde_json::json!({ "key": BASE64.encode(format!("k{key}").as_bytes()), "value": BASE64.encode(&[7; 100]) });
     let answer = client.post(format!("{url}/v3/kv/put")).json(&body).send().await?;
     let status = answer.status();
     answer.bytes().await?;

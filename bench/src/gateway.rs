@@ -13,7 +13,8 @@ use crate::{
 };
 
 const ROUND: Duration = Duration::from_secs(3);
-const BODY: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+const BODY: &str =
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
 pub(crate) fn run(binary: &str, rounds: usize) -> Result<()> {
     let bare = format!("http://{}/echo", axum_echo::serve()?);
@@ -29,8 +30,11 @@ pub(crate) fn run(binary: &str, rounds: usize) -> Result<()> {
     let key = mesh.nodes[0].key();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for connections in [1, 64] {
-        let mut rows =
-            [Row::new("bare axum echo"), Row::new("Skein, same node, fresh sandbox"), Row::new("Skein, another node, fresh sandbox")];
+        let mut rows = [
+            Row::new("bare axum echo"),
+            Row::new("Skein, same node, fresh sandbox"),
+            Row::new("Skein, another node, fresh sandbox"),
+        ];
         for _ in 0..rounds {
             for (row, url) in rows.iter_mut().zip(&subjects) {
                 row.samples.push(runtime.block_on(measure(url.clone(), key.clone(), connections))?);

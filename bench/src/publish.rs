@@ -12,7 +12,14 @@ const PUBLISHES: usize = 40;
 
 pub(crate) fn run(binary: &str) -> Result<()> {
     let mesh = Mesh::start(binary, 3);
-    let names = ["inspect", "store and replicate", "commit and apply", "compile and serve on all three", "first call", "whole: command to first answer"];
+    let names = [
+        "inspect",
+        "store and replicate",
+        "commit and apply",
+        "compile and serve on all three",
+        "first call",
+        "whole: command to first answer",
+    ];
     let mut times: [Vec<Duration>; 6] = Default::default();
     for i in 0..PUBLISHES {
         let text = ECHO.replace("(module", &format!("(module (func (export \"n{i}\") (result i32) (i32.const {i}))"));
@@ -24,7 +31,14 @@ pub(crate) fn run(binary: &str) -> Result<()> {
         let answer = mesh.gateway(1).post("/fn/default/echo", "x");
         ensure!(answer.status == 200 && answer.header("skein-version") == Some(&format!("{}", i + 1)), "{answer:?}");
         let part = |name: &str| Duration::from_micros(report["timings"][name].as_u64().unwrap_or_default());
-        let parts = [part("inspect_us"), part("store_us"), part("commit_us"), part("serve_us"), called.elapsed()?, started.elapsed()?];
+        let parts = [
+            part("inspect_us"),
+            part("store_us"),
+            part("commit_us"),
+            part("serve_us"),
+            called.elapsed()?,
+            started.elapsed()?,
+        ];
         for (times, part) in times.iter_mut().zip(parts) {
             times.push(part);
         }

@@ -72,7 +72,11 @@ async fn measure(
     bare: &quinn_echo::Client,
     grpc: &tonic_echo::Client,
 ) -> Result<()> {
-    let mut rows = [Row::new("bare quinn stream, same framing"), Row::new("Skein call (mutual TLS)"), Row::new("tonic unary (clear text)")];
+    let mut rows = [
+        Row::new("bare quinn stream, same framing"),
+        Row::new("Skein call (mutual TLS)"),
+        Row::new("tonic unary (clear text)"),
+    ];
     let body = Bytes::from(vec![7; size]);
     let mut streams = Vec::new();
     for _ in 0..callers {

@@ -60,7 +60,8 @@ fn secrets_are_in_no_log_and_in_no_listing() {
 
 /// `skein up` that should end by itself; its exit code and stderr.
 fn up(mesh: &Mesh, data: &str, args: &[&str]) -> (i32, String) {
-    let mut all = vec!["up", "--data", data, "--mesh", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut all =
+        vec!["up", "--data", data, "--mesh", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     all.extend(args);
     let ran = Command::new(mesh.binary())
         .args(all)
@@ -102,7 +103,9 @@ fn a_context_of_another_mesh_opens_nothing() {
     let other = Mesh::start(SKEIN, 1);
     mesh.publish_wat(0, "echo", ECHO).ok();
     let text = std::fs::read_to_string(other.nodes[0].context()).unwrap();
-    let mixed = text.replace(other.nodes[0].mesh(), mesh.nodes[0].mesh()).replace(other.nodes[0].admin(), mesh.nodes[0].admin());
+    let mixed = text
+        .replace(other.nodes[0].mesh(), mesh.nodes[0].mesh())
+        .replace(other.nodes[0].admin(), mesh.nodes[0].admin());
     let file = mesh.file("mixed.toml", mixed.as_bytes());
     mesh.skein_bare(&["--context", &file, "invoke", "echo", "-d", "x"]).failed(1, "untrusted");
     mesh.skein_bare(&["--context", &file, "nodes"]).failed(1, "unauthenticated");

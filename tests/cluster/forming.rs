@@ -58,7 +58,10 @@ fn a_worker_serves_and_never_votes() {
     let args = vec!["--token".to_owned(), token, "--join".to_owned(), worker];
     let late = Node::start(mesh.binary(), mesh.home(), "late", NodeOptions { args, data: None });
     assert!(late.context().exists());
-    assert!(!late.data.join("identity/authority.pem").exists() || !mesh.nodes[1].data.join("identity/authority.pem").exists());
+    assert!(
+        !late.data.join("identity/authority.pem").exists()
+            || !mesh.nodes[1].data.join("identity/authority.pem").exists()
+    );
 }
 
 #[test]

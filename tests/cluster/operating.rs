@@ -104,7 +104,8 @@ fn busy_ports_and_unusable_directories_are_named() {
 
     let fresh = mesh.home().join("fresh");
     let fresh = fresh.to_str().unwrap();
-    let flags = [("--mesh", mesh.nodes[0].mesh()), ("--http", mesh.nodes[0].http()), ("--admin", mesh.nodes[0].admin())];
+    let flags =
+        [("--mesh", mesh.nodes[0].mesh()), ("--http", mesh.nodes[0].http()), ("--admin", mesh.nodes[0].admin())];
     for (busy, address) in flags {
         let mut args = vec!["--data", fresh];
         for (flag, _) in flags {
@@ -226,13 +227,19 @@ fn a_full_disk_refuses_a_publish_and_leaves_the_node_whole() {
         return;
     }
     let unmount = Unmount(mount.clone());
-    let node = Node::start(mesh.binary(), mesh.home(), "small", NodeOptions { args: vec![], data: Some(mount.join("data")) });
+    let node =
+        Node::start(mesh.binary(), mesh.home(), "small", NodeOptions { args: vec![], data: Some(mount.join("data")) });
     let context = node.context();
     let context = context.to_str().unwrap();
     let echo = mesh.file("echo.wat", ECHO.as_bytes());
     mesh.skein_bare(&["--context", context, "publish", &echo]).ok();
     std::fs::write(mount.join("filler"), vec![1_u8; 64 << 20]).unwrap_err();
-    let other = mesh.file("other.wat", ECHO.replace("64 KiB", "64 KB").replace("(memory (export \"memory\") 2)", "(memory (export \"memory\") 3)").as_bytes());
+    let other = mesh.file(
+        "other.wat",
+        ECHO.replace("64 KiB", "64 KB")
+            .replace("(memory (export \"memory\") 2)", "(memory (export \"memory\") 3)")
+            .as_bytes(),
+    );
     mesh.skein_bare(&["--context", context, "publish", &other]).failed(1, "disk-full");
     assert_eq!(mesh.skein_bare(&["--context", context, "invoke", "echo", "-d", "x"]).ok().text(), "x");
     std::fs::remove_file(mount.join("filler")).unwrap();

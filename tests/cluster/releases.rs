@@ -25,7 +25,11 @@ fn an_alias_moves_on_publish_and_returns_on_rollback_everywhere() {
     for word in ["one", "two", "three"] {
         mesh.publish_wat(0, "word", &says(word)).ok();
         for i in 0..3 {
-            assert_eq!(mesh.skein(i, &["invoke", "word"]).ok().text(), word, "at node {i}, right after publish returned");
+            assert_eq!(
+                mesh.skein(i, &["invoke", "word"]).ok().text(),
+                word,
+                "at node {i}, right after publish returned"
+            );
         }
     }
     assert_eq!(mesh.skein(1, &["invoke", "word@1"]).ok().text(), "one");
@@ -48,7 +52,8 @@ fn functions_are_listed_shown_and_deleted() {
     mesh.skein(0, &["functions"]).ok();
     let directory = "price";
     mesh.file("price/price.wasm", &wasm(&says("42")));
-    let manifest = "name = \"price\"\napp = \"shop\"\ncode = \"price.wasm\"\ncategory = \"pricing\"\ntags = [\"checkout\"]\n";
+    let manifest =
+        "name = \"price\"\napp = \"shop\"\ncode = \"price.wasm\"\ncategory = \"pricing\"\ntags = [\"checkout\"]\n";
     let file = mesh.file("price/function.toml", manifest.as_bytes());
     let path = file.trim_end_matches("/function.toml").to_owned();
     assert!(path.ends_with(directory));

@@ -36,10 +36,6 @@ impl DataDir {
         Ok(Self { path, _lock: lock })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn identity(&self) -> PathBuf {
         self.path.join("identity")
     }

@@ -11,7 +11,7 @@ mod operations;
 mod publish;
 mod status;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use skein_artifacts::{Artifacts, OpenError};
 use skein_catalog::Propose;
@@ -85,6 +85,7 @@ impl Node {
         let engine = Engine::open(EngineConfig::new(data.cache()))?;
         let consensus = Consensus::start(skein_raft::Config::new(data.raft(), me), transport.clone()).await?;
         members.follow(consensus.watch());
+        describe_metrics();
         let membership = Membership::spawn(
             skein_membership::Config::default(),
             transport.clone(),
@@ -120,7 +121,7 @@ impl Node {
         let gateway =
             Gateway::serve(GatewayConfig::new(config.http, config.admin), parts).await.map_err(gateway_failure)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        duties::start(&shared, &network, &data, &tasks, &stop);
+        duties::start(&shared, &network, boot.peers.clone(), &tasks, &stop);
         let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, tasks, stop };
         node.begin(&shared, &boot).await?;
         Ok(node)
@@ -154,10 +155,6 @@ impl Node {
         self.data.context()
     }
 
-    pub(crate) fn admin_addr(&self) -> SocketAddr {
-        self.gateway.admin_addr()
-    }
-
     /// Leaves in order: no new calls, leadership handed over, running calls finished, peers told, files closed.
     pub(crate) async fn shutdown(self) {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE;
@@ -184,6 +181,13 @@ impl Node {
         self.network.shutdown(deadline).await;
         tracing::info!(name = %self.config.name, "left");
     }
+}
+
+/// Gives every metric its unit and help text.
+fn describe_metrics() {
+    skein_artifacts::metrics::describe();
+    skein_membership::metrics::describe();
+    skein_router::metrics::describe();
 }
 
 fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot) {

@@ -30,10 +30,8 @@ pub fn examples() -> &'static [Example] {
         let root = examples_dir();
         let built = Command::new("bash").arg(root.join("build.sh")).status().expect("bash runs");
         assert!(built.success(), "examples/build.sh failed: {built}");
-        let mut examples: Vec<Example> = fs::read_dir(&root)
-            .expect("the examples")
-            .filter_map(|entry| read(&entry.ok()?.path()))
-            .collect();
+        let mut examples: Vec<Example> =
+            fs::read_dir(&root).expect("the examples").filter_map(|entry| read(&entry.ok()?.path())).collect();
         examples.sort_by(|a, b| a.name.cmp(&b.name));
         examples
     })

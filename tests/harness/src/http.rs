@@ -63,7 +63,8 @@ impl Http {
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
+            let client =
+                reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
             let mut request = client.request(method, format!("http://{}{path}", self.address)).body(body);
             if let Some(key) = &self.key {

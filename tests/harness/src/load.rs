@@ -65,7 +65,8 @@ impl Load {
             let due = ticks.tick().await;
             let gateway = &self.gateways[sent % self.gateways.len()];
             sent += 1;
-            let call = client.post(format!("http://{gateway}{}", self.path)).bearer_auth(&self.key).body(self.body.clone());
+            let call =
+                client.post(format!("http://{gateway}{}", self.path)).bearer_auth(&self.key).body(self.body.clone());
             let (report, body) = (report.clone(), self.body.clone());
             calls.spawn(async move {
                 let ended = match call.send().await {

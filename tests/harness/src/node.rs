@@ -42,8 +42,14 @@ impl Node {
     /// If it ends or says nothing; with the end of its log.
     pub fn start(binary: &Path, home: &Path, name: &str, options: NodeOptions) -> Self {
         let data = options.data.unwrap_or_else(|| home.join(name));
-        let mut node =
-            Self { binary: binary.to_owned(), home: home.to_owned(), data, name: name.to_owned(), child: None, ready: BTreeMap::new() };
+        let mut node = Self {
+            binary: binary.to_owned(),
+            home: home.to_owned(),
+            data,
+            name: name.to_owned(),
+            child: None,
+            ready: BTreeMap::new(),
+        };
         let mut args: Vec<String> = ["--name", name].map(String::from).to_vec();
         for flag in ["--mesh", "--http", "--admin"] {
             args.extend([flag.to_owned(), "127.0.0.1:0".to_owned()]);
@@ -67,7 +73,6 @@ impl Node {
             .arg(&self.data)
             .args(args)
             .env("XDG_CONFIG_HOME", self.home.join("config"))
-            .env("SKEIN_LOG", std::env::var("SKEIN_LOG").unwrap_or_else(|_| "info".to_owned()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -82,8 +87,13 @@ impl Node {
             }
         });
         self.child = Some(child);
-        let line = told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{} is not ready\n{}", self.name, self.log_tail()));
-        self.ready = line.split(' ').filter_map(|word| word.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let line =
+            told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{} is not ready\n{}", self.name, self.log_tail()));
+        self.ready = line
+            .split(' ')
+            .filter_map(|word| word.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
         assert!(line.starts_with("ready name="), "{} said {line:?}\n{}", self.name, self.log_tail());
     }
 

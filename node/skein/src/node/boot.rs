@@ -34,6 +34,8 @@ pub(super) struct Boot {
     pub(super) identity: Identity,
     /// The mesh's CA, on nodes that may let others in.
     pub(super) authority: Option<Arc<Authority>>,
+    /// Members as they were when this node was let in; the catalogue, once it is here, knows better.
+    pub(super) peers: Vec<(NodeId, SocketAddr)>,
     pub(super) is_founder: bool,
     pub(super) is_resumed: bool,
 }
@@ -42,6 +44,7 @@ pub(super) struct Boot {
 const FOUNDER: NodeId = NodeId(1);
 const AUTHORITY_FILE: &str = "authority.pem";
 const FOUNDER_FILE: &str = "founder";
+const PEERS_FILE: &str = "peers.json";
 /// How long the founder's own group of one may take to begin.
 const FOUND_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -87,7 +90,8 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: Entry)
                 tracing::info!("the data directory already belongs to a mesh: resuming it, the token is not needed");
             }
             let is_founder = dir.join(FOUNDER_FILE).exists();
-            return Ok(Boot { identity, authority: load_authority(&dir)?, is_founder, is_resumed: true });
+            let (authority, peers) = (load_authority(&dir)?, load_peers(&dir)?);
+            return Ok(Boot { identity, authority, peers, is_founder, is_resumed: true });
         }
         Err(IdentityError::Absent { .. }) => {}
         Err(error) => return Err(identity_failure(error)),
@@ -95,12 +99,14 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: Entry)
     fs::create_dir_all(&dir).map_err(|error| crate::data_dir::io_failure("create", &dir, &error))?;
     match entry.token {
         Some(token) => {
-            let (identity, authority) = join::join(config, &dir, &token, &entry.seeds).await?;
-            if let Some(authority) = &authority {
+            let admitted = join::join(config, &dir, &token, &entry.seeds).await?;
+            if let Some(authority) = &admitted.authority {
                 save_authority(&dir, authority)?;
             }
-            identity.save(&dir).map_err(identity_failure)?;
-            Ok(Boot { identity, authority: authority.map(Arc::new), is_founder: false, is_resumed: false })
+            save_peers(&dir, &admitted.peers)?;
+            admitted.identity.save(&dir).map_err(identity_failure)?;
+            let (identity, authority) = (admitted.identity, admitted.authority.map(Arc::new));
+            Ok(Boot { identity, authority, peers: load_peers(&dir)?, is_founder: false, is_resumed: false })
         }
         None if !entry.seeds.is_empty() => Err(Failure::not_executed(
             ErrorCode::BadToken,
@@ -121,7 +127,8 @@ fn found(dir: &Path) -> Result<Boot, Failure> {
     write_private(&dir.join(FOUNDER_FILE), b"")?;
     // Last: with it, the next start resumes.
     identity.save(dir).map_err(identity_failure)?;
-    Ok(Boot { identity, authority: Some(Arc::new(authority)), is_founder: true, is_resumed: false })
+    let authority = Some(Arc::new(authority));
+    Ok(Boot { identity, authority, peers: Vec::new(), is_founder: true, is_resumed: false })
 }
 
 /// Begins the group of one, unless that was done before. A crash between the two is made good by the next start.
@@ -159,6 +166,23 @@ fn load_authority(dir: &Path) -> Result<Option<Arc<Authority>>, Failure> {
 
 fn save_authority(dir: &Path, authority: &Authority) -> Result<(), Failure> {
     write_private(&dir.join(AUTHORITY_FILE), authority.to_pem().as_bytes())
+}
+
+fn save_peers(dir: &Path, peers: &[(NodeId, String)]) -> Result<(), Failure> {
+    write_private(&dir.join(PEERS_FILE), &serde_json::to_vec(peers).map_err(internal)?)
+}
+
+/// The members that were saved; those whose address cannot be read are left out, the catalogue will name them.
+fn load_peers(dir: &Path) -> Result<Vec<(NodeId, SocketAddr)>, Failure> {
+    let path = dir.join(PEERS_FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(crate::data_dir::io_failure("read", &path, &error)),
+    };
+    let peers: Vec<(NodeId, String)> = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::not_executed(ErrorCode::CorruptStore, format!("{}: {error}", path.display())))?;
+    Ok(peers.into_iter().filter_map(|(node, addr)| Some((node, addr.parse().ok()?))).collect())
 }
 
 pub(super) fn identity_failure(error: IdentityError) -> Failure {

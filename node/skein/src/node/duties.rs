@@ -1,8 +1,9 @@
 //! What a node does by itself: follows the members, obeys a drain, cleans up, tells its load.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use skein_catalog::{Command, Propose, RequestId};
+use skein_catalog::{Catalog, Command, Propose, RequestId};
+use skein_membership::PeerState;
 use skein_proto::NodeId;
 use skein_transport::Network;
 use tokio::{sync::watch, time::Instant};
@@ -10,7 +11,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{Shared, boot, load};
-use crate::data_dir::DataDir;
 
 /// Between two collections of artifacts that nothing refers to.
 const COLLECT_PERIOD: Duration = Duration::from_secs(600);
@@ -22,15 +22,22 @@ const CORRECT_AGAIN: Duration = Duration::from_secs(2);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Starts the duties. Each ends with `stop`.
-pub(super) fn start(shared: &Shared, network: &Network, data: &DataDir, tasks: &TaskTracker, stop: &CancellationToken) {
+pub(super) fn start(
+    shared: &Shared,
+    network: &Network,
+    peers: Vec<(NodeId, SocketAddr)>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let (alive_tx, alive) = watch::channel(BTreeSet::new());
     shared.consensus.reconcile(alive);
     tasks.spawn(tell_alive(shared.clone(), alive_tx, stop.clone()));
-    tasks.spawn(follow_members(shared.clone(), network.clone(), stop.clone()));
+    tasks.spawn(follow_members(shared.clone(), network.clone(), peers, stop.clone()));
+    tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
     tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
-    tasks.spawn(collect(shared.clone(), data.path().to_owned(), stop.clone()));
+    tasks.spawn(collect(shared.clone(), stop.clone()));
 }
 
 /// Gives the failure detector's word to the consensus.
@@ -50,20 +57,15 @@ async fn tell_alive(shared: Shared, alive: watch::Sender<BTreeSet<NodeId>>, stop
     }
 }
 
-/// Keeps the transport's address book and the failure detector's list at the catalogue's state.
-async fn follow_members(shared: Shared, network: Network, stop: CancellationToken) {
+/// Keeps the transport's address book and the failure detector's list at the catalogue's state; before there is one, at
+/// what this node was told when it was let in.
+async fn follow_members(shared: Shared, network: Network, told: Vec<(NodeId, SocketAddr)>, stop: CancellationToken) {
     let me = shared.transport.local();
     let mut catalog = shared.consensus.watch();
     let mut known: BTreeSet<NodeId> = BTreeSet::new();
     loop {
         let now = catalog.borrow_and_update().clone();
-        let mut members = Vec::new();
-        for member in now.members().filter(|member| member.node != me) {
-            match member.addresses.mesh.parse::<SocketAddr>() {
-                Ok(addr) => members.push((member.node, addr)),
-                Err(_) => tracing::warn!(name = %member.name, addr = %member.addresses.mesh, "address cannot be read"),
-            }
-        }
+        let members = if now.mesh().is_some() { others(&now, me) } else { told.clone() };
         for (node, addr) in &members {
             network.set_address(*node, *addr);
         }
@@ -73,13 +75,42 @@ async fn follow_members(shared: Shared, network: Network, stop: CancellationToke
             network.disconnect(*gone);
         }
         shared.membership.announce(members);
-        if now.mesh().is_some() {
-            shared.membership.retain(&ids);
-        }
+        shared.membership.retain(&ids);
         known = ids;
         tokio::select! {
             () = stop.cancelled() => return,
             changed = catalog.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn others(catalog: &Catalog, me: NodeId) -> Vec<(NodeId, SocketAddr)> {
+    let mut others = Vec::new();
+    for member in catalog.members().filter(|member| member.node != me) {
+        match member.addresses.mesh.parse() {
+            Ok(addr) => others.push((member.node, addr)),
+            Err(_) => tracing::warn!(name = %member.name, addr = %member.addresses.mesh, "address cannot be read"),
+        }
+    }
+    others
+}
+
+/// Cuts the connections to a node that is given up, so that what waits for it ends now, not at its own deadline.
+async fn drop_dead(shared: Shared, network: Network, stop: CancellationToken) {
+    let mut view = shared.membership.watch();
+    let mut dead: BTreeSet<NodeId> = BTreeSet::new();
+    loop {
+        let now: BTreeSet<NodeId> = {
+            let view = view.borrow_and_update();
+            view.peers.values().filter(|peer| peer.state == PeerState::Down).map(|peer| peer.node).collect()
+        };
+        for node in now.difference(&dead) {
+            network.disconnect(*node);
+        }
+        dead = now;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = view.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -139,7 +170,7 @@ async fn correct_addresses(shared: Shared, stop: CancellationToken) {
 }
 
 /// Removes artifacts that no version refers to.
-async fn collect(shared: Shared, data: PathBuf, stop: CancellationToken) {
+async fn collect(shared: Shared, stop: CancellationToken) {
     let mut ticks = tokio::time::interval_at(Instant::now() + COLLECT_PERIOD, COLLECT_PERIOD);
     loop {
         tokio::select! {
@@ -150,7 +181,7 @@ async fn collect(shared: Shared, data: PathBuf, stop: CancellationToken) {
         // Before anything is applied, everything looks unreferenced.
         if catalog.mesh().is_some() {
             let report = shared.artifacts.collect(&catalog.digests(), COLLECT_AGE).await;
-            tracing::debug!(?report, data = %data.display(), "collected artifacts");
+            tracing::debug!(?report, "collected artifacts");
         }
     }
 }

@@ -46,6 +46,15 @@ struct JoinAnswer {
     ca_certificate: Bytes,
     /// The CA with its key, for nodes that may let others in.
     authority: Option<String>,
+    /// The members so far, by their mesh addresses: whom to listen to until the catalogue arrives.
+    peers: Vec<(NodeId, String)>,
+}
+
+/// What a node that was let in knows.
+pub(super) struct Admitted {
+    pub(super) identity: Identity,
+    pub(super) authority: Option<Authority>,
+    pub(super) peers: Vec<(NodeId, String)>,
 }
 
 /// Asks the nodes, one after the other, until one lets this node in.
@@ -57,7 +66,7 @@ pub(super) async fn join(
     dir: &Path,
     token: &JoinToken,
     seeds: &[SocketAddr],
-) -> Result<(Identity, Option<Authority>), Failure> {
+) -> Result<Admitted, Failure> {
     let key = load_or_make(dir)?;
     let request = JoinRequest {
         token: token.id.clone(),
@@ -75,7 +84,7 @@ pub(super) async fn join(
     while Instant::now() < deadline && !seeds.is_empty() {
         for seed in &seeds {
             match ask(*seed, token.ca_fingerprint, &body).await {
-                Ok(answer) => return admit(key, token, &answer),
+                Ok(answer) => return admit(key, token, answer),
                 Err(failure) if is_final(&failure) => return Err(failure),
                 Err(failure) => last = failure,
             }
@@ -112,14 +121,14 @@ fn is_final(failure: &Failure) -> bool {
     matches!(failure.code, BadRequest | BadToken | Conflict | Forbidden | Malformed | ProtocolMismatch | Untrusted)
 }
 
-fn admit(key: NodeKey, token: &JoinToken, answer: &JoinAnswer) -> Result<(Identity, Option<Authority>), Failure> {
+fn admit(key: NodeKey, token: &JoinToken, answer: JoinAnswer) -> Result<Admitted, Failure> {
     let identity = Identity::new(key, &answer.certificate, &answer.ca_certificate).map_err(identity_failure)?;
     // TLS has shown this already; what is kept is checked all the same.
     if identity.ca_fingerprint() != token.ca_fingerprint || identity.mesh() != token.mesh {
         return Err(Failure::not_executed(ErrorCode::Untrusted, "the answer is from another mesh than the token"));
     }
     let authority = answer.authority.as_deref().map(Authority::from_pem).transpose().map_err(internal)?;
-    Ok((identity, authority))
+    Ok(Admitted { identity, authority, peers: answer.peers })
 }
 
 /// Lets new nodes in.
@@ -161,9 +170,26 @@ impl Admission {
         };
         let applied = self.shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await?;
         let Outcome::Member(node) = applied.outcome else { return Err(internal("the catalogue gave no node id")) };
-        let answer = sign(authority, &join.request, node, role)?;
+        let answer = self.answer(authority, &join.request, node, role)?;
         tracing::info!(%node, name = %join.name, "a node was let in");
         Ok(codec::encode(&answer)?)
+    }
+
+    fn answer(
+        &self,
+        authority: &Authority,
+        request: &[u8],
+        node: NodeId,
+        role: MemberRole,
+    ) -> Result<JoinAnswer, Failure> {
+        let catalog = self.shared.consensus.catalog();
+        let others = catalog.members().filter(|member| member.node != node);
+        Ok(JoinAnswer {
+            certificate: authority.sign(request, node, Validity::of_a_node()).map_err(bad_request)?,
+            ca_certificate: Bytes::copy_from_slice(authority.certificate()),
+            authority: (role != MemberRole::Worker).then(|| authority.to_pem()),
+            peers: others.map(|member| (member.node, member.addresses.mesh.clone())).collect(),
+        })
     }
 
     /// A worker has no CA: a member that has one decides.
@@ -182,14 +208,6 @@ impl Admission {
         }
         Err(last)
     }
-}
-
-fn sign(authority: &Authority, request: &[u8], node: NodeId, role: MemberRole) -> Result<JoinAnswer, Failure> {
-    Ok(JoinAnswer {
-        certificate: authority.sign(request, node, Validity::of_a_node()).map_err(bad_request)?,
-        ca_certificate: Bytes::copy_from_slice(authority.certificate()),
-        authority: (role != MemberRole::Worker).then(|| authority.to_pem()),
-    })
 }
 
 fn bad_request(error: impl std::fmt::Display) -> Failure {
