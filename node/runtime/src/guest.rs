@@ -108,4 +108,5 @@ impl Drop for StopOnDrop {
 /// How long the engine may take to stop a guest before its caller is answered without it.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-const BUSY_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// When a node whose threads or instances are all taken is worth another try.
+pub(crate) const BUSY_RETRY_AFTER: Duration = Duration::from_millis(100);

@@ -16,6 +16,24 @@
 //! ```
 //!
 //! **Start reading at** [`Runtime`], then `activation`.
+//!
+//! ```no_run
+//! use std::{sync::Arc, time::Duration};
+//!
+//! use skein_catalog::Watch;
+//! use skein_engine::{Engine, EngineConfig};
+//! use skein_proto::{Failure, Invocation, Invoke, NodeId, Reply};
+//! use skein_runtime::{CodeSource, Config, Runtime};
+//! use tokio::time::Instant;
+//!
+//! async fn once(code: Arc<dyn CodeSource>, catalog: Watch, call: Invocation) -> Result<Reply, Failure> {
+//!     let engine = Engine::open(EngineConfig::new("/var/lib/skein/artefacts"))?;
+//!     let runtime = Runtime::start(Config::new(NodeId(1)), engine, code, catalog).await?;
+//!     let reply = runtime.invoke(call).await;
+//!     runtime.shutdown(Instant::now() + Duration::from_secs(10)).await;
+//!     reply
+//! }
+//! ```
 
 mod activation;
 mod actor;

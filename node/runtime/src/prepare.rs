@@ -15,7 +15,7 @@ use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::{Instant, timeout_at},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
@@ -24,6 +24,19 @@ use crate::{
     executor::{Executor, Job},
     metrics,
 };
+
+/// What a preparer works with.
+pub(crate) struct Arguments {
+    pub(crate) engine: Engine,
+    pub(crate) source: Arc<dyn CodeSource>,
+    pub(crate) executor: Executor,
+    /// Where the preparations run, so that shutdown can wait for them.
+    pub(crate) tasks: TaskTracker,
+    /// Ends them.
+    pub(crate) stop: CancellationToken,
+    /// How many at a time.
+    pub(crate) parallel: usize,
+}
 
 /// Prepares and loads versions. A handle: clones share the work at hand.
 #[derive(Clone)]
@@ -36,6 +49,7 @@ struct Shared {
     source: Arc<dyn CodeSource>,
     executor: Executor,
     tasks: TaskTracker,
+    stop: CancellationToken,
     /// A permit for each preparation at a time.
     turns: Semaphore,
     /// The preparations under way, so that everybody who wants one digest waits for the same one.
@@ -46,15 +60,10 @@ struct Shared {
 type Flight = watch::Receiver<Option<Result<(), Failure>>>;
 
 impl Preparer {
-    pub(crate) fn new(
-        engine: Engine,
-        source: Arc<dyn CodeSource>,
-        executor: Executor,
-        tasks: TaskTracker,
-        parallel: usize,
-    ) -> Self {
+    pub(crate) fn new(arguments: Arguments) -> Self {
+        let Arguments { engine, source, executor, tasks, stop, parallel } = arguments;
         let turns = Semaphore::new(parallel.clamp(1, Semaphore::MAX_PERMITS));
-        Self { shared: Arc::new(Shared { engine, source, executor, tasks, turns, flights: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { engine, source, executor, tasks, stop, turns, flights: Mutex::default() }) }
     }
 
     /// True if the compiled code of `digest` is on this node.
@@ -104,7 +113,10 @@ impl Preparer {
         flights.insert(record.digest, flight.clone());
         let (shared, record) = (self.shared.clone(), record.clone());
         self.shared.tasks.spawn(async move {
-            let ended = shared.fly(&record).await;
+            let ended = tokio::select! {
+                ended = shared.fly(&record) => ended,
+                () = shared.stop.cancelled() => Err(stopping()),
+            };
             metrics::prepared(ended.as_ref().err().map(|failure| failure.code));
             shared.flights().remove(&record.digest);
             outcome.send_replace(Some(ended));
@@ -115,8 +127,7 @@ impl Preparer {
 
 impl Shared {
     async fn fly(self: &Arc<Self>, record: &Arc<VersionRecord>) -> Result<(), Failure> {
-        let closed = |_| Failure::not_executed(ErrorCode::Draining, "this node is stopping");
-        let _turn = self.turns.acquire().await.map_err(closed)?;
+        let _turn = self.turns.acquire().await.map_err(|_| stopping())?;
         // An earlier flight may have landed between its caller's look and this one.
         if self.engine.is_cached(record.digest) {
             return Ok(());
@@ -141,6 +152,10 @@ impl Shared {
         // A map insertion or removal is all that ever happens under the lock.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stopping() -> Failure {
+    Failure::not_executed(ErrorCode::Draining, "this node is stopping")
 }
 
 /// Runs blocking work on a thread of the executor.

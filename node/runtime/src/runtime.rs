@@ -28,10 +28,10 @@ use crate::{
     activation::{Activation, NoPermit, Permit, name},
     environment::environment,
     executor::Executor,
-    guest::{Guest, Ran},
+    guest::{BUSY_RETRY_AFTER, Guest, Ran},
     metrics::{self, micros},
     prefetch::Prefetch,
-    prepare::Preparer,
+    prepare::{self, Preparer},
     supervisor::{self, Supervisor, draining},
     table::Table,
 };
@@ -83,7 +83,14 @@ impl Runtime {
         metrics::describe();
         let (tasks, stop, table) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Table::new()));
         let executor = Executor::new(config.threads_max, config.thread_idle());
-        let preparer = Preparer::new(engine, code, executor.clone(), tasks.clone(), config.prepare_parallel);
+        let preparer = Preparer::new(prepare::Arguments {
+            engine,
+            source: code,
+            executor: executor.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            parallel: config.prepare_parallel,
+        });
         let arguments = supervisor::Arguments {
             config: config.clone(),
             table: table.clone(),
@@ -328,13 +335,17 @@ impl Shared {
         Ok(Reply { payload: output.stdout, version: activation.version(), node: self.node, start, usage })
     }
 
-    /// A guest that was stopped because the node stops was not taken back by its caller.
+    /// What the engine cannot know of a failure.
     fn explained(&self, failure: Failure) -> Failure {
-        if failure.code != ErrorCode::Cancelled || !self.is_stopping.load(SeqCst) {
-            return failure;
+        match failure.code {
+            // Stopped because the node stops, not taken back by its caller.
+            ErrorCode::Cancelled if self.is_stopping.load(SeqCst) => {
+                let message = "the node stopped before the function had ended".to_owned();
+                Failure { code: ErrorCode::Unavailable, message, ..failure }
+            }
+            ErrorCode::Overloaded => failure.retry_after(BUSY_RETRY_AFTER),
+            _ => failure,
         }
-        let message = "the node stopped before the function had ended".to_owned();
-        Failure { code: ErrorCode::Unavailable, message, ..failure }
     }
 }
 

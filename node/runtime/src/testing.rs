@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -53,11 +53,17 @@ pub(crate) fn publish(catalog: &mut Catalog, manifest: Manifest, code: &[u8], is
 pub(crate) struct Store {
     code: Mutex<HashMap<Digest, Bytes>>,
     pub(crate) fetches: AtomicUsize,
+    is_held: AtomicBool,
 }
 
 impl Store {
     pub(crate) fn put(&self, code: &[u8]) {
         self.code.lock().unwrap().insert(Digest::of(code), Bytes::copy_from_slice(code));
+    }
+
+    /// From now on nothing is answered.
+    pub(crate) fn hold(&self) {
+        self.is_held.store(true, SeqCst);
     }
 }
 
@@ -65,6 +71,9 @@ impl Store {
 impl CodeSource for Store {
     async fn code(&self, version: &VersionRecord, _: Instant) -> Result<Bytes, Failure> {
         self.fetches.fetch_add(1, SeqCst);
+        if self.is_held.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let found = self.code.lock().unwrap().get(&version.digest).cloned();
         found.ok_or_else(|| Failure::not_executed(ErrorCode::ArtifactUnavailable, "no node has it"))
     }

@@ -110,6 +110,22 @@ async fn bytes_and_json_go_there_and_back() {
 }
 
 #[tokio::test]
+async fn more_calls_than_a_connection_has_streams_wait_their_turn() {
+    let nodes = Nodes::start(1).await;
+    let mesh = Mesh::connect(nodes.context()).await.unwrap();
+    let echo = mesh.function("echo").unwrap().deadline(Duration::from_secs(60));
+    let mut calls = JoinSet::new();
+    for number in 0..200_u32 {
+        let echo = echo.clone();
+        calls.spawn(async move { (number, echo.call::<_, u32>(&number).await) });
+    }
+    while let Some(call) = calls.join_next().await {
+        let (number, answer) = call.unwrap();
+        assert_eq!(answer.unwrap(), number);
+    }
+}
+
+#[tokio::test]
 async fn what_speaks_of_the_call_is_answered_by_the_first_node() {
     let nodes = Nodes::start(2).await;
     let mesh = Mesh::connect(nodes.context()).await.unwrap();

@@ -370,6 +370,19 @@ async fn headers_and_grants_reach_the_guest_as_environment() {
 }
 
 #[tokio::test]
+async fn shutdown_does_not_wait_for_code_that_does_not_arrive() {
+    let node = Node::start().await;
+    node.store.hold();
+    let version = node.publish(manifest("echo"), ECHO);
+    let call = node.spawn(version, LONG);
+    node.busy(1, 0).await;
+    let tasks = node.runtime.shared.tasks.clone();
+    node.end().await;
+    assert!(tasks.is_empty());
+    assert_eq!(call.await.unwrap().unwrap_err().progress, Progress::NotExecuted);
+}
+
+#[tokio::test]
 async fn names_are_for_the_router() {
     let node = Node::start().await;
     let call = Invocation::new("default/echo".parse().unwrap(), Bytes::new(), Instant::now() + LONG);
