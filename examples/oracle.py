@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Runs a WASI preview 1 command in wasmtime, an engine that is not Skein's, to compare results with.
 
-    examples/build.sh --oracle                                         # fetches the engine into target/
-    examples/oracle.py target/examples/slug.wasm < examples/slug/input.txt
-    examples/oracle.py target/examples/svg.wasm - -c < examples/svg/input.svg > expected.png
-    examples/oracle.py --check                                         # every example against its expected output
+    examples/build.sh --oracle svg < examples/svg/input.svg > expected.png     # fetches the engine, then runs this
+    examples/build.sh --check                                                  # every example against its expected output
+    examples/oracle.py target/examples/slug.wasm < examples/slug/input.txt     # any module, with arguments after it
 
 The command's stdout, stderr and exit code become ours; a trap is exit code 134. `--env NAME=VALUE` may come first.
 """
@@ -24,7 +23,9 @@ def run(module: str, arguments: list[str], environment: list[tuple[str, str]]) -
     try:
         import wasmtime
     except ImportError:
-        sys.exit("oracle: wasmtime is not there; run examples/build.sh --oracle first")
+        sys.exit("oracle: wasmtime is not there; examples/build.sh --check fetches it")
+    if not Path(module).is_file():
+        sys.exit(f"oracle: there is no {module}; run examples/build.sh first")
     engine = wasmtime.Engine()
     linker = wasmtime.Linker(engine)
     linker.define_wasi()
@@ -52,13 +53,20 @@ def run(module: str, arguments: list[str], environment: list[tuple[str, str]]) -
     return code
 
 
+def example(folder: Path) -> list[str]:
+    """The module of an example and the arguments it is started with."""
+    settings = tomllib.loads((folder / "function.toml").read_text())
+    return [str((folder / settings["code"]).resolve()), *settings.get("args", [])]
+
+
 def check() -> int:
     """Every example: the input gives what is expected, the bad input gives an exit code and a message."""
     failures = 0
     for manifest in sorted((ROOT / "examples").glob("*/function.toml")):
-        folder, settings = manifest.parent, tomllib.loads(manifest.read_text())
-        command = [sys.executable, __file__, str((folder / settings["code"]).resolve()), *settings.get("args", [])]
-        for case in sorted(folder.glob("input.*")) + sorted(folder.glob("bad.*")) + sorted(set(folder.glob("*.svg")) - {folder / "input.svg", folder / "bad.svg"}):
+        folder = manifest.parent
+        command = [sys.executable, __file__, *example(folder)]
+        cases = {*folder.glob("input.*"), *folder.glob("bad.*"), *folder.glob("*.svg")}
+        for case in sorted(cases):
             done = subprocess.run(command, stdin=case.open("rb"), capture_output=True, check=False)
             expected = next(folder.glob("expected.*"), None)
             if case.stem == "bad":
@@ -67,8 +75,8 @@ def check() -> int:
                 is_good = (done.returncode, done.stdout) == (0, expected.read_bytes())
             else:
                 is_good = done.returncode == 0 and done.stdout.startswith(b"\x89PNG\r\n")
-            note = f" exit {done.returncode}: {done.stderr.decode(errors='replace').strip()}" if case.stem == "bad" or not is_good else ""
-            print(f"{'ok    ' if is_good else 'FAILED'} {folder.name}/{case.name} {len(done.stdout)} bytes{note}")
+            said = done.stderr.decode(errors="replace").strip()
+            print(f"{'ok' if is_good else 'FAILED'}  {folder.name}/{case.name}: exit {done.returncode}, {len(done.stdout)} bytes  {said}")
             failures += not is_good
     return 1 if failures else 0
 
@@ -81,6 +89,8 @@ def main() -> int:
         arguments = arguments[2:]
     if arguments == ["--check"]:
         return check()
+    if arguments[:1] == ["--example"]:
+        arguments = example(ROOT / "examples" / arguments[1])
     if not arguments or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2

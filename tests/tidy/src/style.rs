@@ -55,7 +55,9 @@ fn check_lines(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let tests_at = if source.is_test() { 0 } else { source.tests_at() };
     let text: Vec<_> = source.text.lines().collect();
-    for (at, code) in source.code.lines().enumerate() {
+    let lines: Vec<_> = source.code.lines().collect();
+    let has_paused_time = has_word(&source.code, "start_paused") || has_word(&source.code, "time::pause(");
+    for (at, code) in lines.iter().enumerate() {
         let mut found = |advice: &str| findings.push(Finding::new(&source.path, at + 1, advice));
         if has_word(code, "todo!") || has_word(code, "unimplemented!") {
             found("is not written yet: write it, or open an issue and return an error");
@@ -63,12 +65,28 @@ fn check_lines(source: &Source) -> Vec<Finding> {
         if has_word(code, "unsafe") && !source.path.starts_with(UNSAFE_FOLDER) {
             found("uses unsafe outside node/engine: find a safe way, or a crate that has one");
         }
-        let may_sleep = text[at.saturating_sub(1)..=at].iter().any(|line| line.contains(MAY_SLEEP));
-        if at >= tests_at && has_word(code, "sleep(") && !may_sleep {
+        let may_sleep = has_paused_time || text[at.saturating_sub(1)..=at].iter().any(|line| line.contains(MAY_SLEEP));
+        if at >= tests_at && has_word(code, "sleep(") && !may_sleep && !is_poll(&lines[..at]) {
             found("sleeps in a test: wait for a condition with a deadline, or pause time");
         }
     }
     findings
+}
+
+/// True if the block that is open after `lines` is a loop: one that looks again and again, not one that hopes.
+fn is_poll(lines: &[&str]) -> bool {
+    let mut closed = 0_usize;
+    for line in lines.iter().rev() {
+        for c in line.chars().rev() {
+            match c {
+                '}' => closed += 1,
+                '{' if closed == 0 => return has_word(line, "while") || has_word(line, "loop"),
+                '{' => closed -= 1,
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 /// True if `line` holds `word` and no longer word that ends or begins with it.
@@ -175,11 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn a_test_does_not_sleep_and_a_loop_may() {
+    fn a_test_does_not_sleep_unless_it_polls_or_time_is_paused() {
         let test =
             "//! B.\nasync fn b() { sleep(MOMENT).await }\n#[cfg(test)]\nmod tests {\nfn b() { sleep(MOMENT) }\n}\n";
         check_file("mesh/a/src/b.rs", test, &["mesh/a/src/b.rs:5: sleeps"]);
         check_file("mesh/a/tests/b.rs", "//! B.\nfn b() { time::sleep(MOMENT) }\n", &["mesh/a/tests/b.rs:2: sleeps"]);
+        let poll = "//! B.\nfn b() {\n    while !c() {\n        if d() {}\n        sleep(MOMENT);\n    }\n}\n";
+        check_file("mesh/a/tests/b.rs", poll, &[]);
+        let hope = "//! B.\nfn b() {\n    while !c() {\n    }\n    sleep(MOMENT);\n}\n";
+        check_file("mesh/a/tests/b.rs", hope, &["mesh/a/tests/b.rs:5: sleeps"]);
+        let paused = "//! B.\n#[tokio::test(start_paused = true)]\nasync fn b() { sleep(MOMENT).await }\n";
+        check_file("mesh/a/tests/b.rs", paused, &[]);
         let poll = "//! B.\n// tidy: sleeps because it polls a process.\nfn b() { time::sleep(MOMENT) }\n";
         check_file("mesh/a/tests/b.rs", poll, &[]);
     }
