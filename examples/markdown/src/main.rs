@@ -1,10 +1,8 @@
-//! Turns a useful subset of Markdown into HTML; what it does not know it shows as it is, with `<`, `&` and so on escaped.
-//!
+//! Turns a useful subset of Markdown into HTML; what it does not know it shows as it is, escaped.
 //! ```text
 //! skein publish examples/markdown && skein invoke markdown -d '# Hello *mesh*'
 //! <h1>Hello <em>mesh</em></h1>
 //! ```
-//!
 //! Exit code 1 with a message on stderr: a text that is not UTF-8, or a code fence that is not closed.
 
 use std::io::{self, Write};
@@ -23,8 +21,7 @@ fn main() -> ExitCode {
 
 /// The blocks of a text, one after another.
 fn html(text: &str) -> Result<String, String> {
-    let mut out = String::new();
-    let mut lines = text.lines().enumerate().peekable();
+    let (mut out, mut lines) = (String::new(), text.lines().enumerate().peekable());
     while let Some((number, line)) = lines.next() {
         if line.starts_with("```") {
             out += "<pre><code>";
@@ -46,11 +43,11 @@ fn html(text: &str) -> Result<String, String> {
             }
             out += &format!("<ul>\n<li>{items}</li>\n</ul>\n");
         } else if is_text(line) {
-            let mut paragraph = line.trim().to_owned();
+            let mut text = line.trim().to_owned();
             while let Some((_, next)) = lines.next_if(|(_, line)| is_text(line)) {
-                paragraph += &format!("\n{}", next.trim());
+                text = text + "\n" + next.trim();
             }
-            out += &format!("<p>{}</p>\n", inline(&paragraph));
+            out += &format!("<p>{}</p>\n", inline(&text));
         }
     }
     Ok(out)
