@@ -24,10 +24,10 @@ pub(crate) enum Next {
 
 /// What may follow `failure`. Only what did not run may be repeated, or what may have run if that does no harm; and
 /// only when another node can do better: a failure of the function, or of the request, is the same everywhere.
-pub(crate) fn next(failure: &Failure, is_idempotent: bool) -> Next {
+pub(crate) fn next(failure: &Failure, is_repeatable: bool) -> Next {
     match failure.progress {
         Progress::NotExecuted => {}
-        Progress::MaybeExecuted if is_idempotent => {}
+        Progress::MaybeExecuted if is_repeatable => {}
         Progress::MaybeExecuted | Progress::Executed => return Next::GiveUp,
     }
     match failure.code {

@@ -133,6 +133,7 @@ impl Shared {
     /// Tries the nodes in order, as far as failures, deadline and budget allow.
     async fn run(&self, invocation: Invocation, resolved: &Resolved, ranked: Vec<Candidate>) -> Result<Reply, Failure> {
         let mut trail = Trail::default();
+        let is_repeatable = invocation.is_idempotent || resolved.version.manifest.grants.is_effect_free();
         for candidate in ranked {
             if !trail.leads_to(&candidate) {
                 continue;
@@ -144,7 +145,7 @@ impl Shared {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            let next = attempt::next(&failure, invocation.is_idempotent);
+            let next = attempt::next(&failure, is_repeatable);
             if next == Next::GiveUp {
                 return Err(trail.marked(failure));
             }

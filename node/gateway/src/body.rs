@@ -29,10 +29,10 @@ pub(crate) struct BodyPolicy {
 const UNIT_BYTES: usize = 1 << 10;
 
 /// Most bytes read and thrown away after a refusal, so that a client that is still sending gets to read the answer
-/// instead of a reset connection.
-const DISCARD_BYTES_MAX: usize = 8 << 20;
+/// instead of a reset connection. 128 MiB: twice the largest artifact, which is what is refused for its size most; nothing of it is kept.
+const DISCARD_BYTES_MAX: usize = 128 << 20;
 /// Longest time spent on that.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most bytes reserved on the word of a `content-length` alone.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 

@@ -272,7 +272,8 @@ pub(crate) enum Alias {
         /// The function and alias: [app/]name:alias
         reference: FunctionRef,
         /// The version
-        version: u64,
+        #[arg(value_name = "VERSION")]
+        number: u64,
         /// Refuse unless it points at this version now
         #[arg(long, value_name = "N")]
         expected: Option<u64>,

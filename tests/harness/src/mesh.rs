@@ -13,10 +13,10 @@ use crate::{Http, Node, NodeOptions, until};
 
 /// A mesh of real nodes on this machine. Everything ends and goes away with it.
 pub struct Mesh {
+    /// The nodes, in the order they were started. Dropped before the directory that holds their logs.
+    pub nodes: Vec<Node>,
     binary: PathBuf,
     home: TempDir,
-    /// The nodes, in the order they were started.
-    pub nodes: Vec<Node>,
 }
 
 /// What a command did.

@@ -81,12 +81,13 @@ async fn what_did_not_run_is_tried_on_another_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_run_is_repeated_only_when_idempotent() {
+async fn what_may_have_run_is_repeated_if_nobody_could_tell() {
+    // The function has no grant by which it reaches out of its sandbox; what else may be repeated, `attempt` tests.
     let lost = || Does::Fails(Failure::maybe_executed(ErrorCode::PeerLost, "connection lost"));
     let bench = Bench::of(2).plan(1, [lost(), lost()]);
-    check_failed(bench.invoke(|_| {}).await, ErrorCode::PeerLost, Progress::MaybeExecuted);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
     assert_eq!(bench.invoke(|call| call.is_idempotent = true).await.unwrap().node, NodeId(2));
-    assert_eq!(bench.fake.nodes_tried(), [1, 1, 2]);
+    assert_eq!(bench.fake.nodes_tried(), [1, 2, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -133,9 +133,9 @@ fn alias_of(reference: &FunctionRef) -> Result<&AliasName, Failure> {
 }
 
 pub(super) async fn alias(common: &Common, command: Alias) -> Result<(), Failure> {
-    let Alias::Set { reference, version, expected } = command;
+    let Alias::Set { reference, number, expected } = command;
     let path = format!("/v1/functions/{}/aliases/{}", reference.function(), alias_of(&reference)?);
-    let report: AliasReport = admin(common)?.put(&path, &AliasRequest { version, expected }).await?;
+    let report: AliasReport = admin(common)?.put(&path, &AliasRequest { version: number, expected }).await?;
     emit(common.json, &report, || moved(&report))
 }
 
