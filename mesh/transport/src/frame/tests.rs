@@ -1,3 +1,5 @@
+//! Frames are what they are on the wire, and nothing else is taken for one.
+
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use skein_proto::ErrorCode;

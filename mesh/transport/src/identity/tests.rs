@@ -1,3 +1,5 @@
+//! Identities round-trip through their files, and damaged ones are refused.
+
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
