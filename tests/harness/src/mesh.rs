@@ -91,7 +91,8 @@ impl Mesh {
         self.nodes.push(Node::start(&self.binary, self.home.path(), &name, options));
     }
 
-    /// Waits until the running nodes see one another alive and the consensus has grown as far as it should.
+    /// Waits until the running nodes see one another alive, the consensus has grown as far as it should, and every node
+    /// has applied what any of them had when the wait began.
     pub fn settle(&mut self) {
         let running: Vec<usize> = (0..self.nodes.len()).filter(|i| self.nodes[*i].is_running()).collect();
         let expected = match self.nodes.len() {
@@ -99,6 +100,8 @@ impl Mesh {
             3 | 4 => 3,
             _ => 5,
         };
+        let indexes = running.iter().filter_map(|i| self.try_status(*i)?["index"].as_u64());
+        let goal = indexes.max().unwrap_or_default();
         for i in &running {
             until("every node alive and the voters complete", || {
                 let status = self.try_status(*i)?;
@@ -106,7 +109,8 @@ impl Mesh {
                 let alive = nodes.iter().filter(|node| node["state"] == "alive").count();
                 let voters = status["consensus"]["voters"].as_array()?.len();
                 let has_quorum = status["consensus"]["has_quorum"] == true && !status["consensus"]["leader"].is_null();
-                (alive == running.len() && voters >= expected && has_quorum).then_some(())
+                let is_caught_up = status["index"].as_u64()? >= goal;
+                (alive == running.len() && voters >= expected && has_quorum && is_caught_up).then_some(())
             });
         }
     }
