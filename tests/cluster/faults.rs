@@ -138,7 +138,9 @@ fn a_removed_node_is_refused_for_good() {
         let nodes = status["nodes"].as_array()?.clone();
         nodes.iter().any(|node| node["name"] == name.as_str() && node["state"] == "down").then_some(())
     });
+    let key = mesh.nodes[victim].key();
     mesh.skein(leader, &["node", "remove", &name]).ok();
+    mesh.admin(leader).with_key(Some(&key)).get("/v1/nodes").problem(401, "unauthenticated");
     let nodes = mesh.skein(leader, &["nodes", "--json"]).ok().json();
     assert_eq!(nodes["nodes"].as_array().unwrap().len(), 3, "{nodes}");
     mesh.skein(leader, &["node", "remove", &name]).failed(1, "not-found");

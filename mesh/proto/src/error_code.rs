@@ -107,7 +107,7 @@ codes! {
     /// The data directory was written by a newer release.
     DataDirTooNew "data-dir-too-new" 500 1 "Start it with the newer release; downgrades are not possible.";
     /// A stored record does not match its checksum; it is not used.
-    CorruptStore "corrupt-store" 500 1 "Move the data directory away and let the node join again with a new token; the mesh has the data.";
+    CorruptStore "corrupt-store" 500 1 "Take the node off with `skein node remove NAME`, move its data directory away, and let it join with a new token; the mesh has the data.";
     /// The disk has no room.
     DiskFull "disk-full" 507 1 "Free some space; what was acknowledged is safe, and the node takes writes again by itself.";
     /// Something that should not happen did.

@@ -75,7 +75,7 @@ impl Node {
         config.remember(&data.settings())?;
         let (me, mesh_addr) = (boot.identity.node(), config.mesh);
 
-        let members = Arc::new(Members::default());
+        let members = Arc::new(Members::new(boot.peers.clone()));
         let network = Network::bind(NetworkConfig::new(config.mesh), boot.identity.clone(), members.clone())
             .await
             .map_err(bind_failure)?;
@@ -121,7 +121,8 @@ impl Node {
         let gateway =
             Gateway::serve(GatewayConfig::new(config.http, config.admin), parts).await.map_err(gateway_failure)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        duties::start(&shared, &network, boot.peers.clone(), &tasks, &stop);
+        let told = boot.peers.iter().map(|peer| (peer.node, peer.mesh)).collect();
+        duties::start(&shared, &network, told, &tasks, &stop);
         let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, tasks, stop };
         node.begin(&shared, &boot).await?;
         Ok(node)

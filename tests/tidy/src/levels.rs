@@ -44,7 +44,6 @@ const fn room(name: &'static str, level: u8, folder: &'static str, may_use: &'st
 /// A big dependency and the only folders that may name it.
 const DOORS: &[(&str, &[&str])] = &[
     ("openraft", &["consensus/raft"]),
-    ("redb", &["consensus/raft"]),
     ("quinn", &["mesh/transport", "bench"]),
     ("rustls", &["mesh/transport", "bench"]),
     ("rcgen", &["mesh/transport", "bench"]),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longest life of a join token: what lies about is found by somebody.
-const TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Life of a join token whose maker says nothing.
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
 /// Longest remark on a key, in bytes: it lives in every replica of the catalogue.
@@ -74,7 +74,7 @@ pub(super) async fn create_token(asked: Asked, body: Inbound) -> Result<Bytes, R
     let ttl = ttl_ms.map_or(TOKEN_TTL, Duration::from_millis);
     if !(Duration::from_millis(1)..=TOKEN_TTL_MAX).contains(&ttl) {
         let most = TOKEN_TTL_MAX.as_millis();
-        return Err(Refusal::bad_request(format!("`ttl_ms` must be from 1 to {most}, which is 30 days")));
+        return Err(Refusal::bad_request(format!("`ttl_ms` must be from 1 to {most}, which is 7 days")));
     }
     to_json(&asked.admin.parts.operations.create_token(ttl, role).await?)
 }

@@ -79,6 +79,11 @@ async fn wait_until_member(shared: &Shared, deadline: Instant) -> Result<(), Fai
     }
 }
 
+/// By what a node's own key is told from others, when the node is removed.
+pub(super) fn key_note(name: &NodeName) -> String {
+    format!("local administrator of {name}")
+}
+
 /// A key's id and text, and its record.
 fn new_key(shared: &Shared) -> ((String, String), KeyRecord) {
     let mut random = rand::rng();
@@ -87,7 +92,7 @@ fn new_key(shared: &Shared) -> ((String, String), KeyRecord) {
         hash: key.hash,
         role: Role::Admin,
         app: None,
-        note: format!("local administrator of {}", shared.config.name),
+        note: key_note(&shared.config.name),
         created_ms: now_ms(),
         expires_ms: None,
     };

@@ -14,7 +14,7 @@ use skein_transport::{Authority, Identity, IdentityError, JoinToken, NodeKey, Va
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Shared, join};
+use super::{Shared, join, members::KnownPeer};
 use crate::{
     config::NodeConfig,
     data_dir::{DataDir, write_private},
@@ -35,7 +35,7 @@ pub(super) struct Boot {
     /// The mesh's CA, on nodes that may let others in.
     pub(super) authority: Option<Arc<Authority>>,
     /// Members as they were when this node was let in; the catalogue, once it is here, knows better.
-    pub(super) peers: Vec<(NodeId, SocketAddr)>,
+    pub(super) peers: Vec<KnownPeer>,
     pub(super) is_founder: bool,
     pub(super) is_resumed: bool,
 }
@@ -168,21 +168,19 @@ fn save_authority(dir: &Path, authority: &Authority) -> Result<(), Failure> {
     write_private(&dir.join(AUTHORITY_FILE), authority.to_pem().as_bytes())
 }
 
-fn save_peers(dir: &Path, peers: &[(NodeId, String)]) -> Result<(), Failure> {
+fn save_peers(dir: &Path, peers: &[KnownPeer]) -> Result<(), Failure> {
     write_private(&dir.join(PEERS_FILE), &serde_json::to_vec(peers).map_err(internal)?)
 }
 
-/// The members that were saved; those whose address cannot be read are left out, the catalogue will name them.
-fn load_peers(dir: &Path) -> Result<Vec<(NodeId, SocketAddr)>, Failure> {
+fn load_peers(dir: &Path) -> Result<Vec<KnownPeer>, Failure> {
     let path = dir.join(PEERS_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(crate::data_dir::io_failure("read", &path, &error)),
     };
-    let peers: Vec<(NodeId, String)> = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::not_executed(ErrorCode::CorruptStore, format!("{}: {error}", path.display())))?;
-    Ok(peers.into_iter().filter_map(|(node, addr)| Some((node, addr.parse().ok()?))).collect())
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::not_executed(ErrorCode::CorruptStore, format!("{}: {error}", path.display())))
 }
 
 pub(super) fn identity_failure(error: IdentityError) -> Failure {

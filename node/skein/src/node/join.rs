@@ -17,6 +17,7 @@ use super::{
     Shared,
     boot::{addresses, identity_failure, internal},
     control::ControlRequest,
+    members::KnownPeer,
 };
 use crate::config::NodeConfig;
 
@@ -46,15 +47,15 @@ struct JoinAnswer {
     ca_certificate: Bytes,
     /// The CA with its key, for nodes that may let others in.
     authority: Option<String>,
-    /// The members so far, by their mesh addresses: whom to listen to until the catalogue arrives.
-    peers: Vec<(NodeId, String)>,
+    /// The members so far: whom to listen to until the catalogue arrives.
+    peers: Vec<KnownPeer>,
 }
 
 /// What a node that was let in knows.
 pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) authority: Option<Authority>,
-    pub(super) peers: Vec<(NodeId, String)>,
+    pub(super) peers: Vec<KnownPeer>,
 }
 
 /// Asks the nodes, one after the other, until one lets this node in.
@@ -188,7 +189,12 @@ impl Admission {
             certificate: authority.sign(request, node, Validity::of_a_node()).map_err(bad_request)?,
             ca_certificate: Bytes::copy_from_slice(authority.certificate()),
             authority: (role != MemberRole::Worker).then(|| authority.to_pem()),
-            peers: others.map(|member| (member.node, member.addresses.mesh.clone())).collect(),
+            peers: others
+                .filter_map(|member| {
+                    let mesh = member.addresses.mesh.parse().ok()?;
+                    Some(KnownPeer { node: member.node, mesh, key: member.key })
+                })
+                .collect(),
         })
     }
 

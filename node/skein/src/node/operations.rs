@@ -15,7 +15,11 @@ use skein_transport::{Identity, JoinToken};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Shared, access::now_ms, publish, status};
+use super::{
+    Shared,
+    access::{self, now_ms},
+    publish, status,
+};
 
 /// Longest life of a join token: what is stolen later is worthless.
 const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -47,6 +51,20 @@ impl NodeOperations {
         let deadline = Instant::now() + PROPOSE_DEADLINE;
         let applied = self.shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await?;
         Ok(Done { index: applied.index })
+    }
+
+    /// Makes the removed node's own administrator key worthless. The node is out either way: a key that could not be
+    /// revoked now is shown by `skein key ls`.
+    async fn revoke_key_of(&self, name: &NodeName) {
+        let note = access::key_note(name);
+        let catalog = self.shared.consensus.catalog();
+        let ids: Vec<String> =
+            catalog.keys().filter(|(_, key)| key.note == note).map(|(id, _)| id.to_owned()).collect();
+        for id in ids {
+            if let Err(failure) = self.propose(Command::RevokeKey { id: id.clone() }).await {
+                tracing::warn!(%id, %failure, "the key of a removed node could not be revoked");
+            }
+        }
     }
 
     /// Addresses of live nodes for a token, this one's first.
@@ -107,7 +125,9 @@ impl Operations for NodeOperations {
     async fn remove(&self, name: &NodeName) -> Result<Done, Failure> {
         let node = self.find(name)?;
         self.check_removal(name, node)?;
-        self.propose(Command::RemoveMember { node }).await
+        let done = self.propose(Command::RemoveMember { node }).await?;
+        self.revoke_key_of(name).await;
+        Ok(done)
     }
 
     async fn create_token(&self, ttl: Duration, role: Option<MemberRole>) -> Result<TokenCreated, Failure> {
