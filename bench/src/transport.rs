@@ -57,21 +57,23 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let bare = quinn_echo::Client::connect(quinn_addr, certificate).await?;
         let grpc = tonic_echo::Client::connect(tonic_addr).await?;
+        let subjects = Subjects { bare, here, grpc };
         for (size, callers) in [(100, 1), (100, 64), (64 << 10, 1), (64 << 10, 16)] {
-            measure(rounds, size, callers, &here, &bare, &grpc).await?;
+            measure(rounds, size, callers, &subjects).await?;
         }
         Ok(())
     })
 }
 
-async fn measure(
-    rounds: usize,
-    size: usize,
-    callers: usize,
-    here: &Network,
-    bare: &quinn_echo::Client,
-    grpc: &tonic_echo::Client,
-) -> Result<()> {
+/// What is measured, connected.
+struct Subjects {
+    bare: quinn_echo::Client,
+    here: Network,
+    grpc: tonic_echo::Client,
+}
+
+async fn measure(rounds: usize, size: usize, callers: usize, subjects: &Subjects) -> Result<()> {
+    let Subjects { bare, here, grpc } = subjects;
     let mut rows = [
         Row::new("bare quinn stream, same framing"),
         Row::new("Skein call (mutual TLS)"),

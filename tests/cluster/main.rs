@@ -1,5 +1,7 @@
 //! Whole-program tests: real nodes as real processes over real sockets, used as a user would.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is its job")]
+
 mod bad_input;
 mod entrance;
 mod examples;

@@ -20,8 +20,17 @@ pub(crate) struct AdminClient {
     timeout: Duration,
 }
 
+/// One request, the same at whichever node.
+struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    body: Body<'a>,
+    /// The catalogue applies what comes twice under one key once.
+    key: uuid::Uuid,
+}
+
 /// What travels in a request.
-pub(crate) enum Body<'a> {
+enum Body<'a> {
     Nothing,
     Json(serde_json::Value),
     Bytes(&'a [u8]),
@@ -46,32 +55,32 @@ impl AdminClient {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.request(Method::GET, path, &Body::Nothing).await
+        self.request(Method::GET, path, Body::Nothing).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.request(Method::POST, path, &Body::Json(to_json(body)?)).await
+        self.request(Method::POST, path, Body::Json(to_json(body)?)).await
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.request(Method::PUT, path, &Body::Json(to_json(body)?)).await
+        self.request(Method::PUT, path, Body::Json(to_json(body)?)).await
     }
 
     pub(crate) async fn put_bytes<T: DeserializeOwned>(&self, path: &str, bytes: &[u8]) -> Result<T, Failure> {
-        self.request(Method::PUT, path, &Body::Bytes(bytes)).await
+        self.request(Method::PUT, path, Body::Bytes(bytes)).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.request(Method::DELETE, path, &Body::Nothing).await
+        self.request(Method::DELETE, path, Body::Nothing).await
     }
 
     /// Sends the request to the first node that answers. One that certainly did not run may be tried at the next; all
     /// of them carry the same idempotency key, so that the catalogue applies a repeated one once.
-    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, body: &Body<'_>) -> Result<T, Failure> {
-        let key = uuid::Uuid::now_v7();
+    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body<'_>) -> Result<T, Failure> {
+        let ask = Ask { method, path, body, key: uuid::Uuid::now_v7() };
         let mut last = Failure::not_executed(ErrorCode::Unreachable, "the context names no node");
         for node in &self.context.nodes {
-            match self.request_at(&node.admin, method.clone(), path, body, key).await {
+            match self.ask(&node.admin, &ask).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if may_try_next(&failure) => last = failure,
                 Err(failure) => return Err(failure),
@@ -80,21 +89,15 @@ impl AdminClient {
         Err(last)
     }
 
-    async fn request_at<T: DeserializeOwned>(
-        &self,
-        admin: &str,
-        method: Method,
-        path: &str,
-        body: &Body<'_>,
-        key: uuid::Uuid,
-    ) -> Result<T, Failure> {
+    async fn ask<T: DeserializeOwned>(&self, admin: &str, ask: &Ask<'_>) -> Result<T, Failure> {
+        let path = ask.path;
         let mut request = self
             .http
-            .request(method, format!("http://{admin}{path}"))
+            .request(ask.method.clone(), format!("http://{admin}{path}"))
             .timeout(self.timeout)
             .bearer_auth(&self.context.key)
-            .header("idempotency-key", key.to_string());
-        request = match body {
+            .header("idempotency-key", ask.key.to_string());
+        request = match &ask.body {
             Body::Nothing => request,
             Body::Json(json) => request.json(json),
             Body::Bytes(bytes) => request.body(bytes.to_vec()),

@@ -101,19 +101,19 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) name: Option<NodeName>,
     /// Mesh address (QUIC, UDP); port 0 picks a free one [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) mesh: Option<SocketAddr>,
     /// Gateway address; port 0 picks a free one [default: 127.0.0.1:7080]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) http: Option<SocketAddr>,
     /// Admin API and console address; port 0 picks a free one [default: 127.0.0.1:7090]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) admin: Option<SocketAddr>,
     /// IP address that others reach this node by, if it listens on all
     #[arg(long, value_name = "IP")]
     pub(crate) advertise: Option<std::net::IpAddr>,
     /// Mesh address of a node to join; may be repeated [default: the ones in the token]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) join: Vec<SocketAddr>,
     /// Join token, from `skein token create`
     #[arg(long, env = "SKEIN_TOKEN", hide_env_values = true)]
@@ -199,7 +199,7 @@ pub(crate) struct Publish {
     /// A .wasm or .wat file, or a directory with function.toml
     pub(crate) path: PathBuf,
     /// Publish under this name: [app/]name
-    #[arg(long = "as", value_name = "REF")]
+    #[arg(long = "as", value_name = "REF", value_parser = whole_function)]
     pub(crate) reference: Option<FunctionRef>,
     /// Alias to move to the new version
     #[arg(long, default_value = "live")]
@@ -261,6 +261,7 @@ pub(crate) enum Function {
     /// Remove a function with all its versions
     Delete {
         /// The function: [app/]name
+        #[arg(value_parser = whole_function)]
         reference: FunctionRef,
     },
 }
@@ -353,6 +354,19 @@ pub(crate) enum Context {
     },
 }
 
+/// A function as a whole: who names a version or an alias means less than what would happen.
+fn whole_function(text: &str) -> Result<FunctionRef, String> {
+    let reference: FunctionRef = text.parse().map_err(|error| format!("{error}"))?;
+    if text.contains(['@', ':']) {
+        return Err(format!("name the whole function, as in `{}`: no version and no alias", reference.function()));
+    }
+    Ok(reference)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected IP:PORT, as in 127.0.0.1:7070 or [::1]:7070".to_owned())
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -369,5 +383,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_concerns_a_whole_function_takes_no_version_and_no_alias() {
+        assert!(whole_function("shop/price").is_ok());
+        for reference in ["price@1", "shop/price:beta", "price:live"] {
+            assert!(whole_function(reference).unwrap_err().contains("whole function"), "{reference}");
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     cli::{Cli, Command, Common},
     contexts::Contexts,
     data_dir::io_failure,
+    output,
 };
 
 /// Runs the command that was asked for.
@@ -49,8 +50,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Explain { code } => explain::explain(&common, code.as_deref()),
         Command::Context(command) => context::context(&common, command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "skein", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "skein", &mut script);
+            output::write_stdout(&script)
         }
     }
 }

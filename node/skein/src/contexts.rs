@@ -60,7 +60,7 @@ impl Contexts {
             .collect();
         names.sort();
         let listed = names.into_iter().filter_map(|name| {
-            let context = Context::load(&self.path(&name)).ok()?;
+            let context = Context::load(self.path(&name)).ok()?;
             Some(Listed {
                 is_current: current.as_ref() == Some(&name),
                 mesh: context.mesh.to_string(),

@@ -10,12 +10,13 @@ use tracing_subscriber::EnvFilter;
 const SECONDS: &[f64] =
     &[0.0001, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// openraft tells of each step at `info`; what an operator needs of it, `skein-raft` says.
-const DEFAULT_FILTER: &str = "info,openraft=warn";
+/// openraft tells of each step at `info`, and at `warn` of each of several attempts a second to reach a voter that is
+/// down. What an operator needs of it `skein-raft` says, and membership once, who is lost and who is back.
+const DEFAULT_FILTER: &str = "info,openraft=error";
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Starts structured logs on stderr. `SKEIN_LOG` chooses what is logged (`info` unless set, and `warn` for openraft), `SKEIN_LOG_FORMAT=json`
+/// Starts structured logs on stderr. `SKEIN_LOG` chooses what is logged (`info` unless set, and `error` for openraft), `SKEIN_LOG_FORMAT=json`
 /// makes each line a JSON object.
 pub(crate) fn start_logs() {
     let filter = EnvFilter::try_from_env("SKEIN_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));

@@ -19,7 +19,7 @@ const PAGE: usize = 1_000;
 pub(super) async fn list(common: &Common, command: Functions) -> Result<(), Failure> {
     let admin = admin(common)?;
     let query = command.query.unwrap_or_default();
-    let query: String = query.bytes().map(|byte| escape(byte)).collect();
+    let query: String = query.bytes().map(escape).collect();
     let mut list: FunctionList = admin.get(&format!("/v1/functions?q={query}&limit={PAGE}")).await?;
     while let Some(after) = list.next.take() {
         let after: String = after.bytes().map(escape).collect();

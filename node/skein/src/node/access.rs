@@ -63,7 +63,7 @@ pub(super) async fn prepare_context(
     };
     let command = Command::CreateKey { id, key: record };
     shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await?;
-    Ok(context.save(&data.context())?)
+    Ok(context.save(data.context())?)
 }
 
 async fn wait_until_member(shared: &Shared, deadline: Instant) -> Result<(), Failure> {
