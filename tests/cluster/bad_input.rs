@@ -177,3 +177,15 @@ fn a_mesh_that_is_not_there_is_reported_as_such() {
     mesh.skein(0, &["invoke", "echo", "-d", "x"]).failed(3, "unreachable");
     mesh.skein_bare(&["--context", "/nonexistent", "nodes"]).failed(1, "not-found");
 }
+
+#[test]
+fn deleting_names_a_whole_function_and_nothing_less() {
+    let mesh = Mesh::start(SKEIN, 1);
+    mesh.publish_wat(0, "echo", ECHO).ok();
+    for reference in ["echo@1", "echo:live", "default/echo:beta"] {
+        let ran = mesh.skein(0, &["function", "delete", reference]);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains("default/echo"), "{}", ran.stderr);
+    }
+    assert_eq!(mesh.skein(0, &["invoke", "echo", "-d", "x"]).ok().text(), "x");
+}

@@ -147,3 +147,20 @@ fn a_removed_node_is_refused_for_good() {
     let publish = mesh.publish_wat(leader, "echo", ECHO).ok().text();
     assert!(publish.starts_with("default/echo@1"));
 }
+
+#[test]
+fn a_removed_node_that_runs_learns_it_and_ends() {
+    let mut mesh = Mesh::start(SKEIN, 3);
+    let leader = mesh.leader();
+    // The first leaves a mesh of two: what it must hear comes from one node alone.
+    for victim in [(leader + 1) % 3, (leader + 2) % 3] {
+        let name = mesh.nodes[victim].name.clone();
+        until("the rest can do without it", || {
+            (mesh.skein(leader, &["node", "remove", &name]).code == 0).then_some(())
+        });
+        let ended = mesh.nodes[victim].wait();
+        assert_eq!(ended.code(), Some(1));
+        let log = mesh.nodes[victim].log();
+        assert!(log.contains("was removed from the mesh"), "{log}");
+    }
+}

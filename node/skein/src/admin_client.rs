@@ -12,6 +12,8 @@ use skein_proto::{ErrorCode, Failure};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for an answer, unless the command says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for what is only read: every node answers that at once, from memory; one that does not is passed over.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client of the admin API of any node in a context.
 pub(crate) struct AdminClient {
@@ -91,10 +93,11 @@ impl AdminClient {
 
     async fn ask<T: DeserializeOwned>(&self, admin: &str, ask: &Ask<'_>) -> Result<T, Failure> {
         let path = ask.path;
+        let is_read = ask.method == Method::GET;
         let mut request = self
             .http
             .request(ask.method.clone(), format!("http://{admin}{path}"))
-            .timeout(self.timeout)
+            .timeout(if is_read { READ_TIMEOUT } else { self.timeout })
             .bearer_auth(&self.context.key)
             .header("idempotency-key", ask.key.to_string());
         request = match &ask.body {
@@ -102,7 +105,10 @@ impl AdminClient {
             Body::Json(json) => request.json(json),
             Body::Bytes(bytes) => request.body(bytes.to_vec()),
         };
-        let response = request.send().await.map_err(|error| unreachable(admin, &error))?;
+        let response = request.send().await.map_err(|error| match unreachable(admin, &error) {
+            failure if is_read => Failure::not_executed(ErrorCode::Unreachable, failure.message),
+            failure => failure,
+        })?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| lost(admin, &error))?;
         if status.is_success() {

@@ -156,6 +156,15 @@ impl Node {
         self.data.context()
     }
 
+    /// Ends when the mesh has taken this node off for good; that is how it learns of it.
+    pub(crate) async fn removed(&self) {
+        let me = self.network.local();
+        let mut catalog = self.consensus.watch();
+        if catalog.wait_for(|catalog| catalog.was_removed(me)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Leaves in order: no new calls, leadership handed over, running calls finished, peers told, files closed.
     pub(crate) async fn shutdown(self) {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE;

@@ -38,7 +38,13 @@ impl Catalog {
         check_addresses(joiner.addresses)?;
         if let Some(other) = self.member_named(joiner.name.as_str()) {
             let taken = self.members().map(|member| &member.name);
-            let message = format!("node {} is already named {}; taken: {}", other.node, joiner.name, listed(taken));
+            let message = format!(
+                "node {} is already named {name}; taken: {}. Choose another name; or, if that node is gone for good, \
+                 take it off first with `skein node remove {name}`",
+                other.node,
+                listed(taken),
+                name = joiner.name
+            );
             return Err(Refusal::conflict(message));
         }
         if self.members.size() >= MEMBERS_MAX {

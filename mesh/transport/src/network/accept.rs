@@ -59,7 +59,8 @@ impl Acceptor {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 self.host.metrics.handshake_failures.increment(1);
-                tracing::info!(%remote, %error, "handshake failed");
+                // Anyone can cause it, as often as they like: it is counted, and told only who asks.
+                tracing::debug!(%remote, %error, "handshake failed");
                 return;
             }
             Err(_) => {

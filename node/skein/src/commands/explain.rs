@@ -17,9 +17,12 @@ pub(super) fn explain(common: &Common, code: Option<&str>) -> Result<(), Failure
             table(&["CODE", "HTTP", "MEANING"], rows)
         });
     };
-    let code = ErrorCode::from_text(text).ok_or_else(|| {
-        let nearest = ErrorCode::ALL.iter().min_by_key(|code| strsim::damerau_levenshtein(text, code.as_str()));
-        let hint = nearest.map(|code| format!("; did you mean `{code}`?")).unwrap_or_default();
+    let text = text.to_ascii_lowercase().replace('_', "-");
+    let code = ErrorCode::from_text(&text).ok_or_else(|| {
+        let distance = |code: &&ErrorCode| strsim::damerau_levenshtein(&text, code.as_str());
+        let nearest = ErrorCode::ALL.iter().min_by_key(distance).filter(|code| distance(code) <= text.len() / 3);
+        let hint =
+            nearest.map_or("; `skein explain` lists them all".to_owned(), |code| format!("; did you mean `{code}`?"));
         Failure::not_executed(ErrorCode::NotFound, format!("no error code `{text}`{hint}"))
     })?;
     let page = ErrorPage::from(code);

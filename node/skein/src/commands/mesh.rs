@@ -85,7 +85,9 @@ fn page(status: &MeshStatus) -> String {
     let quorum = if consensus.has_quorum { "yes" } else { "NO" };
     line("quorum", format!("{quorum}; leader {leader}, term {}", consensus.term));
     line("voters", names(&consensus.voters));
-    line("learners", names(&consensus.learners));
+    if !consensus.learners.is_empty() {
+        line("learners", names(&consensus.learners));
+    }
     line("index", format!("{} applied, {} committed", status.index, consensus.committed_index));
     line("functions", format!("{} with {} versions", status.functions, status.versions));
     line("activations", status.activations.len().to_string());

@@ -33,11 +33,21 @@ pub(super) async fn up(up: Up) -> Result<(), Failure> {
     if let Err(failure) = Contexts::of_user().link(node.name(), &node.context_file()) {
         tracing::warn!(%failure, "the context was not added to the user's configuration; use --context");
     }
-    stop.next().await;
+    let ended = tokio::select! {
+        () = stop.next() => Ok(()),
+        () = node.removed() => Err(removed(&node)),
+    };
     tokio::select! {
-        () = node.shutdown() => Ok(()),
+        () = node.shutdown() => ended,
         () = stop.next() => std::process::exit(INTERRUPTED),
     }
+}
+
+/// Why a node ends that was taken off: the others refuse it, so that all it could do is answer with what is old.
+fn removed(node: &Node) -> Failure {
+    let name = node.name();
+    let message = format!("{name} was removed from the mesh; to come back, join with an empty data directory");
+    Failure::not_executed(ErrorCode::Untrusted, message)
 }
 
 /// What the flags, the file and the last run say.

@@ -48,10 +48,11 @@ const PEERS_FILE: &str = "peers.json";
 /// How long the founder's own group of one may take to begin.
 const FOUND_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Finds the ports that 0 stands for, and makes sure that each is free, before anything lasting is done.
+/// Finds the ports that 0 stands for, and makes sure that each is free and can be told to others, before anything
+/// lasting is done.
 ///
 /// # Errors
-/// `address-in-use`, with the address.
+/// `address-in-use`, with the address; `bad-request` for one that nobody can be told.
 pub(super) fn reserve(config: &mut NodeConfig) -> Result<(), Failure> {
     let busy = |addr: SocketAddr, what: &str, error: std::io::Error| {
         let code = match error.kind() {
@@ -66,7 +67,7 @@ pub(super) fn reserve(config: &mut NodeConfig) -> Result<(), Failure> {
         let tcp = TcpListener::bind(*addr).and_then(|listener| listener.local_addr());
         *addr = tcp.map_err(|error| busy(*addr, what, error))?;
     }
-    Ok(())
+    addresses(config).map(|_| ())
 }
 
 /// The addresses others are told.

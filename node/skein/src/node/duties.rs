@@ -18,6 +18,8 @@ const COLLECT_PERIOD: Duration = Duration::from_secs(600);
 const COLLECT_AGE: Duration = Duration::from_secs(3600);
 /// Pause before a failed correction of this node's own record is tried again.
 const CORRECT_AGAIN: Duration = Duration::from_secs(2);
+/// How long a removed node may still listen, to learn that it was.
+const PART_AFTER: Duration = Duration::from_secs(2);
 /// How long running calls may take when an operator drains the node.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -32,7 +34,7 @@ pub(super) fn start(
     let (alive_tx, alive) = watch::channel(BTreeSet::new());
     shared.consensus.reconcile(alive);
     tasks.spawn(tell_alive(shared.clone(), alive_tx, stop.clone()));
-    tasks.spawn(follow_members(shared.clone(), network.clone(), peers, stop.clone()));
+    tasks.spawn(follow_members(shared.clone(), network.clone(), peers, tasks.clone(), stop.clone()));
     tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
     tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
@@ -59,7 +61,13 @@ async fn tell_alive(shared: Shared, alive: watch::Sender<BTreeSet<NodeId>>, stop
 
 /// Keeps the transport's address book and the failure detector's list at the catalogue's state; before there is one, at
 /// what this node was told when it was let in.
-async fn follow_members(shared: Shared, network: Network, told: Vec<(NodeId, SocketAddr)>, stop: CancellationToken) {
+async fn follow_members(
+    shared: Shared,
+    network: Network,
+    told: Vec<(NodeId, SocketAddr)>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     let me = shared.transport.local();
     let mut catalog = shared.consensus.watch();
     let mut known: BTreeSet<NodeId> = BTreeSet::new();
@@ -71,8 +79,7 @@ async fn follow_members(shared: Shared, network: Network, told: Vec<(NodeId, Soc
         }
         let ids: BTreeSet<NodeId> = members.iter().map(|(node, _)| *node).collect();
         for gone in known.difference(&ids) {
-            network.remove_address(*gone);
-            network.disconnect(*gone);
+            tasks.spawn(part(network.clone(), *gone, stop.clone()));
         }
         shared.membership.announce(members);
         shared.membership.retain(&ids);
@@ -82,6 +89,18 @@ async fn follow_members(shared: Shared, network: Network, told: Vec<(NodeId, Soc
             changed = catalog.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Cuts off a node that was removed, a moment after: the log's next entry tells it so, and it ends by itself. New
+/// connections of its own are refused from now on.
+async fn part(network: Network, node: NodeId, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = tokio::time::sleep(PART_AFTER) => {}
+    }
+    // Ids are never used twice, so it cannot have come back.
+    network.remove_address(node);
+    network.disconnect(node);
 }
 
 fn others(catalog: &Catalog, me: NodeId) -> Vec<(NodeId, SocketAddr)> {

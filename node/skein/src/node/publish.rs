@@ -47,7 +47,9 @@ impl CodeSource for PeerCode {
             return Ok(bytes);
         }
         let view = self.membership.view();
-        let is_peer = |node: &NodeId| *node != self.me && view.is_alive(*node);
+        // A node that has just started has heard of nobody yet: then any of them may be there.
+        let knows_anyone = view.alive().any(|peer| peer.node != self.me);
+        let is_peer = |node: &NodeId| *node != self.me && (view.is_alive(*node) || !knows_anyone);
         // Those who had it when it was published first; any other may have fetched it since.
         let mut peers: Vec<NodeId> = version.holders.iter().copied().filter(is_peer).collect();
         let others: Vec<NodeId> =
