@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use skein_harness::{ECHO, Mesh};
+use skein_harness::{Mesh, echo_variant};
 
 use crate::report::{Row, Sample, table};
 
@@ -13,8 +13,7 @@ const FUNCTIONS: usize = 100;
 pub(crate) fn run(binary: &str) -> Result<()> {
     let mut mesh = Mesh::start(binary, 1);
     for i in 0..FUNCTIONS {
-        // A constant of its own makes each a module of its own, which is compiled and loaded for itself.
-        let text = ECHO.replace("(module", &format!("(module (func (export \"n{i}\") (result i32) (i32.const {i}))"));
+        let text = echo_variant(i);
         mesh.publish_wat(0, &format!("echo-{i}"), &text).ok();
     }
     // The node forgets what it has loaded; the compiled code stays on disk.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
-use skein_harness::{ECHO, Mesh};
+use skein_harness::{Mesh, echo_variant};
 
 use crate::report::{median_time, micros};
 
@@ -22,7 +22,7 @@ pub(crate) fn run(binary: &str) -> Result<()> {
     ];
     let mut times: [Vec<Duration>; 6] = Default::default();
     for i in 0..PUBLISHES {
-        let text = ECHO.replace("(module", &format!("(module (func (export \"n{i}\") (result i32) (i32.const {i}))"));
+        let text = echo_variant(i);
         let file = mesh.file(&format!("p{i}.wat"), text.as_bytes());
         let started = SystemTime::now();
         let report = mesh.skein(0, &["publish", &file, "--as", "echo", "--json"]).ok().json();

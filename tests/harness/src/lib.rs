@@ -15,6 +15,6 @@ pub use examples::{Example, examples, examples_dir};
 pub use http::{Answer, Http};
 pub use load::{Load, LoadReport, Running};
 pub use mesh::{Mesh, Ran};
-pub use modules::{ECHO, wasm};
+pub use modules::{ECHO, echo_variant, wasm};
 pub use node::{Node, NodeOptions};
 pub use wait::{PATIENCE, until};
