@@ -39,7 +39,8 @@ struct Example {
 }
 
 pub(super) async fn demo(command: Demo) -> Result<(), Failure> {
-    let mut stop = Signals::listen()?;
+    // Whoever closes the terminal wants the nodes gone as well.
+    let mut stop = Signals::listen()?.and_hangup()?;
     tokio::select! {
         shown = show(&command) => {
             let nodes = shown?;
@@ -105,7 +106,7 @@ fn invite(nodes: &DemoNodes) -> Result<(), Failure> {
     say(&format!("\nconsole   http://{}/  (its key is in the context file)", node.admin))?;
     say(&format!("context   export SKEIN_CONTEXT={}", nodes.nodes[0].context.display()))?;
     say(&format!(
-        "call      skein invoke slug -d 'Hello, Mesh'\n          curl -H \"Authorization: Bearer $KEY\" -d 'Hello, Mesh' http://{}/fn/default/slug",
+        "call      skein invoke slug -d 'Hello, Mesh'\n          KEY=$(skein key create)\n          curl -H \"Authorization: Bearer $KEY\" -d 'Hello, Mesh' http://{}/fn/default/slug",
         node.http
     ))
 }
@@ -198,10 +199,13 @@ async fn call(mesh: &Mesh, at: &str, example: &Example) -> Result<(Vec<String>, 
     Ok((row, reply.payload.to_vec()))
 }
 
-/// The first line of a result, or what it is.
+/// The beginning of a result on one line, or what it is.
 fn summary(payload: &[u8]) -> String {
     match std::str::from_utf8(payload) {
-        Ok(text) => text.lines().next().unwrap_or_default().chars().take(48).collect(),
+        Ok(text) => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            words.join(" ").chars().take(48).collect()
+        }
         Err(_) if payload.starts_with(b"\x89PNG") => format!("PNG, {} bytes", payload.len()),
         Err(_) => format!("{} bytes", payload.len()),
     }

@@ -77,25 +77,40 @@ fn random_name() -> Result<NodeName, Failure> {
     name.parse().map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("{error}")))
 }
 
-/// SIGTERM and SIGINT, whichever comes.
+/// SIGTERM and SIGINT, whichever comes; SIGHUP too where it was asked for.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::not_executed(ErrorCode::Internal, format!("no signal handler: {error}"));
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-        })
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup: None })
+    }
+
+    /// The end of the terminal counts too. Not for `up`: there it would undo `nohup`.
+    pub(super) fn and_hangup(mut self) -> Result<Self, Failure> {
+        self.hangup = Some(listen(SignalKind::hangup())?);
+        Ok(self)
     }
 
     pub(super) async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hangup => {}
         }
     }
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("no signal handler: {error}")))
 }

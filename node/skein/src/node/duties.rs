@@ -37,6 +37,7 @@ pub(super) fn start(
     tasks.spawn(follow_members(shared.clone(), network.clone(), peers, tasks.clone(), stop.clone()));
     tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
+    tasks.spawn(tell_leader(shared.clone(), stop.clone()));
     tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
     tasks.spawn(collect(shared.clone(), stop.clone()));
@@ -154,6 +155,34 @@ async fn obey_drain(shared: Shared, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             changed = catalog.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Says in the log who leads, when that changes, and when nobody does for want of a majority.
+async fn tell_leader(shared: Shared, stop: CancellationToken) {
+    let mut status = shared.consensus.watch_status();
+    let mut told = None;
+    loop {
+        let (leader, term, has_quorum) = {
+            let status = status.borrow_and_update();
+            (status.leader, status.term, status.is_quorum_alive)
+        };
+        // Between two leaders there is a moment without one, which says nothing.
+        let now = leader.filter(|_| has_quorum).map(|leader| (leader, term));
+        if now != told && (now.is_some() || !has_quorum) {
+            match now {
+                Some((leader, term)) => {
+                    let name = shared.consensus.catalog().member(leader).map(|member| member.name.to_string());
+                    tracing::info!(node = %leader, name, term, "leads the mesh");
+                }
+                None => tracing::warn!("no majority of the voters answers: nothing can be written until one does"),
+            }
+            told = now;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = status.changed() => if changed.is_err() { return },
         }
     }
 }
