@@ -131,6 +131,10 @@ pub(crate) fn io_failure(what: &str, path: &Path, error: &io::Error) -> Failure 
     let code = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
         io::ErrorKind::NotFound => ErrorCode::NotFound,
+        // The path is not one that this user can use so: that is for the user to correct.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+            ErrorCode::BadRequest
+        }
         _ => ErrorCode::Internal,
     };
     Failure::not_executed(code, format!("could not {what} {}: {error}", path.display()))

@@ -1,11 +1,13 @@
 //! How results and failures look: data on stdout, talk on stderr, one JSON document if asked for.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use skein_gateway::api::Problem;
 use skein_proto::{ErrorCode, Failure};
+
+use crate::data_dir::io_failure;
 
 /// Prints a result: `value` as JSON if `json`, else what `text` says.
 ///
@@ -24,12 +26,12 @@ pub(crate) fn emit<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> S
 /// Writes bytes to stdout as they are. A reader that has gone away is no failure of ours.
 ///
 /// # Errors
-/// `internal` if stdout cannot be written for another reason.
+/// The system's error if stdout cannot be written for another reason.
 pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::executed(ErrorCode::Internal, format!("could not write to stdout: {error}")))
+            Err(io_failure("write to", Path::new("standard output"), &error))
         }
         _ => Ok(()),
     }
