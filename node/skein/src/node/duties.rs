@@ -18,6 +18,8 @@ const COLLECT_PERIOD: Duration = Duration::from_secs(600);
 const COLLECT_AGE: Duration = Duration::from_secs(3600);
 /// Pause before a failed correction of this node's own record is tried again.
 const CORRECT_AGAIN: Duration = Duration::from_secs(2);
+/// After how long without a leader a node that has just started says so.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a removed node may still listen, to learn that it was.
 const PART_AFTER: Duration = Duration::from_secs(2);
 /// How long running calls may take when an operator drains the node.
@@ -163,6 +165,9 @@ async fn obey_drain(shared: Shared, stop: CancellationToken) {
 async fn tell_leader(shared: Shared, stop: CancellationToken) {
     let mut status = shared.consensus.watch_status();
     let mut told = None;
+    let patience = tokio::time::sleep(LEADER_PATIENCE);
+    tokio::pin!(patience);
+    let mut has_waited = false;
     loop {
         let (leader, term, has_quorum) = {
             let status = status.borrow_and_update();
@@ -179,9 +184,17 @@ async fn tell_leader(shared: Shared, stop: CancellationToken) {
                 None => tracing::warn!("no majority of the voters answers: nothing can be written until one does"),
             }
             told = now;
+            has_waited = true;
         }
         tokio::select! {
             () = stop.cancelled() => return,
+            () = &mut patience, if !has_waited => {
+                has_waited = true;
+                tracing::warn!(
+                    "still without a leader: too few voters are up, or this node was removed while it was down; \
+                     `skein nodes` at another node tells"
+                );
+            }
             changed = status.changed() => if changed.is_err() { return },
         }
     }
