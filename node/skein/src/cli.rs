@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Alias(Alias),
     /// Return an alias to the version it pointed at before
     Rollback {
-        /// The function and alias: [app/]name[:alias]
+        #[arg(help = "The function and alias: [app/]name[:alias]")]
         reference: FunctionRef,
         /// Return to this version
         #[arg(long, value_name = "N")]
@@ -220,7 +220,7 @@ pub(crate) struct Publish {
 
 #[derive(Debug, Args)]
 pub(crate) struct Invoke {
-    /// The function: [app/]name[@version|:alias]
+    #[arg(help = "The function: [app/]name[@version|:alias]")]
     pub(crate) reference: FunctionRef,
     /// The payload
     #[arg(short, long, value_name = "DATA")]
