@@ -10,10 +10,10 @@ use crate::SKEIN;
 /// Calls a second while nodes die.
 const RATE: u32 = 200;
 /// How long the load goes on for each victim: before, during and after its death. `SKEIN_FAULT_SECONDS` overrides it
-/// for a longer look.
+/// for a shorter or longer look.
 fn load_time() -> Duration {
     let seconds = std::env::var("SKEIN_FAULT_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(10))
+    Duration::from_secs(seconds.unwrap_or(30))
 }
 
 /// Kills `victim` under load against the others, publishes meanwhile, brings it back.
