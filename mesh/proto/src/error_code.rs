@@ -74,6 +74,12 @@ codes! {
     MemoryExceeded "memory-exceeded" 502 1 "Raise `limits.memory` in function.toml, or use less memory.";
     /// The function wrote more than the limit of its result or log.
     OutputExceeded "output-exceeded" 502 1 "Return less, or raise `limits.payload` in function.toml.";
+    /// The function computed for longer than its CPU budget and was stopped.
+    CpuExceeded "cpu-exceeded" 502 1 "Raise `limits.cpu` in function.toml, or make the function compute less.";
+    /// The function used more of something than its limit: calls of others, open files, a call chain's depth.
+    LimitExceeded "limit-exceeded" 502 1 "Raise the limit that the message names in function.toml, or use less of it.";
+    /// The function asked for something that its version was not granted.
+    NotGranted "not-granted" 403 1 "Grant it in `[grants]` of function.toml, as the message says, and publish again.";
     /// The call did not end by its deadline; a function that was running was stopped.
     DeadlineExceeded "deadline-exceeded" 504 4 "Give a longer `--deadline`, raise `limits.deadline` in function.toml, or make the function faster.";
     /// The caller went away or took the call back, and it was stopped.

@@ -35,6 +35,6 @@ pub use failure::{Failure, Progress};
 pub use id::{FunctionId, InvocationId, MeshId, NodeId, VersionId};
 pub use invocation::{Invocation, InvocationTarget, Invoke, Reply, Start, Usage};
 pub use load::Load;
-pub use manifest::{Abi, Grants, InstancePolicy, Limits, Manifest, Scale};
+pub use manifest::{Abi, Grants, InstancePolicy, Limits, Manifest, Scale, Snapshot};
 pub use name::{AliasName, AppName, FunctionName, NodeName, ParseError};
 pub use reference::{FunctionRef, Target};

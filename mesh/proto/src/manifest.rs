@@ -32,6 +32,13 @@ pub struct Manifest {
     /// Arguments a command is started with, after its name.
     #[serde(default)]
     pub args: Vec<String>,
+    /// What is called: the export of a module that is no command (default `handle`), or the file of a script that has
+    /// the default export (default `index.js`, or its only file).
+    #[serde(default)]
+    pub entry: Option<String>,
+    /// Whether instances start from an image taken after the module's initialisation.
+    #[serde(default)]
+    pub snapshot: Snapshot,
     /// What one call may use.
     #[serde(default)]
     pub limits: Limits,
@@ -55,6 +62,8 @@ impl Manifest {
             abi: Abi::default(),
             instance: InstancePolicy::default(),
             args: Vec::new(),
+            entry: None,
+            snapshot: Snapshot::default(),
             limits: Limits::default(),
             grants: Grants::default(),
             scale: Scale::default(),
@@ -70,8 +79,15 @@ pub enum Abi {
     /// Whatever the module's exports say. The default.
     #[default]
     Auto,
-    /// A WASI preview 1 command: payload on stdin, result on stdout, log on stderr.
+    /// WASI preview 1: payload on stdin, result on stdout, log on stderr. A command (`_start`), or a reactor whose
+    /// exported handler takes no arguments.
     Wasi,
+    /// The Extism plug-in interface.
+    Extism,
+    /// A WASI 0.2 component that handles HTTP: known, and refused at publish.
+    Http,
+    /// JavaScript source.
+    Script,
 }
 
 /// Whether calls share a sandbox.
@@ -82,6 +98,24 @@ pub enum InstancePolicy {
     /// A new sandbox for every call. The default.
     #[default]
     Fresh,
+    /// Warm instances serve many calls, one at a time, and keep their memory in between. Not for commands, which end.
+    Reuse,
+}
+
+/// Whether instances start from an image of memory and globals taken after the module initialised itself
+/// (`_initialize`, a script's top level).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Snapshot {
+    /// Where nobody can tell: the initialisation asked for no random bytes and no clock, and left nothing outside memory
+    /// and globals. The default.
+    #[default]
+    Auto,
+    /// Also where it asked for random bytes or the time: every instance then starts with the same seeds.
+    Always,
+    /// Every instance initialises itself.
+    Never,
 }
 
 /// What one call may use. Every field has a default, so that nothing is unlimited.
@@ -98,6 +132,19 @@ pub struct Limits {
     pub payload_bytes: u64,
     /// Most log (stderr) kept of one call, in bytes; the rest is dropped and counted. Default 256 KiB.
     pub log_bytes: u64,
+    /// Longest one call may compute, in milliseconds of CPU time; waiting is not counted. Default and most: the deadline.
+    pub cpu_ms: u64,
+    /// Most elements of each table. Default 131,072, which is the most.
+    pub table_elements: u32,
+    /// Stack of one instance, in bytes. Default 1 MiB; at most [`Limits::STACK_BYTES_MAX`].
+    pub stack_bytes: u64,
+    /// Most calls and requests that one call makes of others. Default 64; at most [`Limits::OUTBOUND_MAX`].
+    pub outbound: u32,
+    /// Most open descriptors of one call, the three streams and preopened directories among them. Default 64; at most
+    /// [`Limits::HANDLES_MAX`].
+    pub handles: u32,
+    /// Size of a call's private directory, in bytes. Default 16 MiB; counted besides linear memory.
+    pub scratch_bytes: u64,
 }
 
 impl Limits {
@@ -111,6 +158,16 @@ impl Limits {
     pub const CONCURRENCY_MAX: u32 = 512;
     /// 16 MiB of log for one call.
     pub const LOG_BYTES_MAX: u64 = 16 << 20;
+    /// Most elements of one table: some ten times the functions of the largest module measured. 16 bytes each.
+    pub const TABLE_ELEMENTS_MAX: u32 = 1 << 17;
+    /// 16 MiB of stack: every thread that runs such a guest keeps one.
+    pub const STACK_BYTES_MAX: u64 = 16 << 20;
+    /// Most calls and requests of one call.
+    pub const OUTBOUND_MAX: u32 = 10_000;
+    /// Most descriptors of one call.
+    pub const HANDLES_MAX: u32 = 1_024;
+    /// 1 GiB of private files.
+    pub const SCRATCH_BYTES_MAX: u64 = 1 << 30;
     /// Largest artifact, in bytes: 64 MiB, some ten times the largest module measured.
     pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
 
@@ -127,7 +184,13 @@ impl Limits {
         within("memory", self.memory_bytes, Self::MEMORY_BYTES_MAX)?;
         within("concurrency", self.concurrency.into(), Self::CONCURRENCY_MAX.into())?;
         within("payload", self.payload_bytes, Self::PAYLOAD_BYTES_MAX)?;
-        within("log", self.log_bytes, Self::LOG_BYTES_MAX)
+        within("log", self.log_bytes, Self::LOG_BYTES_MAX)?;
+        within("cpu", self.cpu_ms, Self::DEADLINE_MS_MAX)?;
+        within("table", self.table_elements.into(), Self::TABLE_ELEMENTS_MAX.into())?;
+        within("stack", self.stack_bytes, Self::STACK_BYTES_MAX)?;
+        within("outbound", self.outbound.into(), Self::OUTBOUND_MAX.into())?;
+        within("handles", self.handles.into(), Self::HANDLES_MAX.into())?;
+        within("scratch", self.scratch_bytes, Self::SCRATCH_BYTES_MAX)
     }
 }
 
@@ -139,6 +202,12 @@ impl Default for Limits {
             concurrency: 64,
             payload_bytes: 6 << 20,
             log_bytes: 256 << 10,
+            cpu_ms: Self::DEADLINE_MS_MAX,
+            table_elements: Self::TABLE_ELEMENTS_MAX,
+            stack_bytes: 1 << 20,
+            outbound: 64,
+            handles: 64,
+            scratch_bytes: 16 << 20,
         }
     }
 }
@@ -149,15 +218,21 @@ impl Default for Limits {
 pub struct Grants {
     /// Environment variables the guest sees.
     pub env: BTreeMap<String, String>,
+    /// Functions it may call: `app/name`, `app/*` or `*`.
+    pub invoke: Vec<String>,
+    /// Origins it may send HTTP requests to: `https://host[:port]`, with `*.` before a host for those below it.
+    pub http: Vec<String>,
+    /// True if each call has a private, empty directory, gone when it ends; a WASI module finds it as `/`.
+    pub scratch: bool,
 }
 
 impl Grants {
     /// Whether a call leaves no trace outside its own sandbox, so that nobody can tell if it ran twice. A grant that
-    /// reaches out (a call, a request, a write) makes this false; today none does.
+    /// reaches out (a call, a request, a write) makes this false.
     pub fn is_effect_free(&self) -> bool {
         // Taken apart so that a new grant does not compile until somebody has decided what it means here.
-        let Self { env: _ } = self;
-        true
+        let Self { env: _, invoke, http, scratch: _ } = self;
+        invoke.is_empty() && http.is_empty()
     }
 }
 

@@ -1,12 +1,12 @@
 //! One call of a program: what goes in, what comes out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use skein_proto::Limits;
 use tokio::time::Instant;
 
-use crate::StopHandle;
+use crate::{Services, StopHandle};
 
 /// What one call of a [`Program`](crate::Program) is given.
 #[derive(Debug, Clone)]
@@ -15,20 +15,22 @@ pub struct Call<'a> {
     pub args: &'a [String],
     /// The environment, as names and values.
     pub env: &'a [(String, String)],
-    /// What the guest reads on stdin.
-    pub stdin: Bytes,
+    /// The input; what a WASI module reads on stdin.
+    pub payload: Bytes,
     /// What the call may use. `deadline_ms` counts from the start of the run.
     pub limits: Limits,
     /// When the caller stops waiting; the guest is stopped then, or after `limits.deadline_ms`, whichever comes first.
     pub deadline: Instant,
     /// Stops the guest from another thread.
     pub stop: StopHandle,
+    /// Answers what the guest asks of the world outside; `None` if it was granted nothing.
+    pub services: Option<Arc<dyn Services>>,
 }
 
 impl Call<'_> {
     /// A call with no arguments, environment or input.
     pub fn new(limits: Limits, deadline: Instant, stop: StopHandle) -> Self {
-        Self { args: &[], env: &[], stdin: Bytes::new(), limits, deadline, stop }
+        Self { args: &[], env: &[], payload: Bytes::new(), limits, deadline, stop, services: None }
     }
 }
 
@@ -36,11 +38,11 @@ impl Call<'_> {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Output {
-    /// The result: what the guest wrote to stdout.
-    pub stdout: Bytes,
-    /// What it wrote to stderr, cut at `limits.log_bytes`.
+    /// The result; what a WASI module wrote to stdout.
+    pub payload: Bytes,
+    /// What it logged, to stderr or otherwise, cut at `limits.log_bytes`.
     pub log: Bytes,
-    /// What it wrote to stderr in all.
+    /// What it logged in all.
     pub log_bytes_total: u64,
     /// Creating the instance, its start section included.
     pub instantiate: Duration,

@@ -73,10 +73,11 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::inspect`], and [`EngineError::Digest`], [`EngineError::Cache`], [`EngineError::Shutdown`].
-    pub fn prepare(&self, digest: Digest, code: &[u8]) -> Result<Prepared, EngineError> {
+    pub fn prepare(&self, digest: Digest, manifest: &Manifest, code: &[u8]) -> Result<Prepared, EngineError> {
         if let Some(prepared) = self.cached(digest) {
             return Ok(prepared);
         }
+        let _ = manifest;
         // Looked at again, because another flight may have landed just now.
         self.shared.flights.share(digest, || self.cached(digest).map_or_else(|| self.compile(digest, code), Ok))
     }
@@ -110,13 +111,14 @@ impl Engine {
     pub fn load(
         &self,
         digest: Digest,
+        manifest: &Manifest,
         code: impl FnOnce() -> Result<Bytes, Failure>,
     ) -> Result<Arc<Program>, EngineError> {
         if let Some(loaded) = self.shared.cache.load(digest)? {
             return Ok(Program::new(loaded, Arc::clone(&self.shared)));
         }
         let code = code().map_err(EngineError::Code)?;
-        self.prepare(digest, &code)?;
+        self.prepare(digest, manifest, &code)?;
         let loaded = self.shared.cache.load(digest)?;
         let loaded = loaded.ok_or_else(|| EngineError::Cache("an artefact vanished while it was loaded".to_owned()))?;
         Ok(Program::new(loaded, Arc::clone(&self.shared)))

@@ -14,15 +14,16 @@
 //!
 //! ```
 //! use skein_engine::{Call, Engine, EngineConfig, StopHandle};
-//! use skein_proto::{Digest, Limits};
+//! use skein_proto::{Digest, FunctionName, Limits, Manifest};
 //!
 //! let dir = tempfile::tempdir()?;
 //! let engine = Engine::open(EngineConfig::new(dir.path()))?;
 //! let code = wat::parse_str(r#"(module (func (export "_start")))"#)?;
-//! let program = engine.load(Digest::of(&code), || Ok(code.into()))?;
+//! let manifest = Manifest::named(Default::default(), "nothing".parse::<FunctionName>()?);
+//! let program = engine.load(Digest::of(&code), &manifest, || Ok(code.into()))?;
 //! let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
 //! let output = program.run(Call::new(Limits::default(), deadline, StopHandle::new()))?;
-//! assert!(output.stdout.is_empty());
+//! assert!(output.payload.is_empty());
 //! engine.shutdown();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -36,6 +37,7 @@ mod config;
 mod engine;
 mod error;
 mod flight;
+mod host;
 mod inspect;
 mod memory;
 mod metrics;
@@ -43,6 +45,7 @@ mod program;
 mod report;
 mod run;
 mod safepoint;
+mod services;
 mod stop;
 mod wasi;
 mod watchdog;
@@ -53,4 +56,5 @@ pub use engine::{Engine, Prepared};
 pub use error::{EngineError, RunError, TrapKind};
 pub use program::Program;
 pub use report::ModuleReport;
+pub use services::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services};
 pub use stop::StopHandle;

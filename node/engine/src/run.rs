@@ -10,9 +10,10 @@ use wasmer_types::TrapCode;
 use crate::{
     Call, Output, RunError, TrapKind, clock,
     code::Code,
+    host::Host,
     memory::{CallTunables, Slot},
     stop::{Interrupt, Reason},
-    wasi::{self, Halt, Wasi},
+    wasi::{self, Halt},
 };
 
 /// What one run is made of.
@@ -38,8 +39,9 @@ impl Run<'_> {
         let mut engine = self.code.engine().clone();
         engine.set_tunables(CallTunables::new(Arc::clone(&self.slot), call.limits.memory_bytes, self.stack_bytes));
         let mut store = Store::new(engine);
-        let wasi = Wasi::new(Arc::clone(&self.slot), Arc::clone(&self.interrupt), call);
-        let env = FunctionEnv::new(&mut store, wasi);
+        let mut host = Host::new(Arc::clone(&self.slot), Arc::clone(&self.interrupt));
+        host.begin(call, Arc::clone(&self.interrupt));
+        let env = FunctionEnv::new(&mut store, host);
         let mut instantiate = Duration::ZERO;
         let end = match self.instantiate(&mut store, &env) {
             Ok(instance) => {
@@ -53,9 +55,9 @@ impl Run<'_> {
                 other => End::NotMade(other),
             },
         };
-        let written = env.as_mut(&mut store).take_written();
+        let written = env.as_mut(&mut store).end();
         let output = Output {
-            stdout: written.stdout.into(),
+            payload: written.output.into(),
             log: written.log.into(),
             log_bytes_total: written.log_bytes_total,
             instantiate,
@@ -65,7 +67,7 @@ impl Run<'_> {
         self.judge(end, call, output)
     }
 
-    fn instantiate(&self, store: &mut Store, env: &FunctionEnv<Wasi>) -> Result<Instance, Box<InstantiationError>> {
+    fn instantiate(&self, store: &mut Store, env: &FunctionEnv<Host>) -> Result<Instance, Box<InstantiationError>> {
         let missing = |name: &String| {
             // The inspection lets no such module through.
             Box::new(InstantiationError::Link(LinkError::Resource(format!("no host function {name}"))))
@@ -97,7 +99,7 @@ impl Run<'_> {
             return Err(stopped(reason, output, true));
         }
         if halt == Some(Halt::Output) {
-            output.stdout.clear();
+            output.payload.clear();
             return Err(RunError::Output { bytes_max: call.limits.payload_bytes, output: Box::new(output) });
         }
         if halt == Some(Halt::Exit(0)) {

@@ -1,7 +1,14 @@
 //! Stopping a guest: who asked, the gate of its safepoints, and the sleep it may be in.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
     time::Instant,
 };
 
@@ -76,11 +83,29 @@ struct State {
     reason: Option<Reason>,
     /// The guest's memory, until its run has ended.
     slot: Option<Arc<Slot>>,
+    /// Wakes the guest's thread while it waits for an answer.
+    sleeper: Option<Waker>,
+}
+
+/// Wakes a thread that waits for a future.
+struct Woken {
+    is_woken: AtomicBool,
+    thread: Thread,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
 }
 
 impl Interrupt {
     pub(crate) fn new(slot: Arc<Slot>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { reason: None, slot: Some(slot) }), stopped: Condvar::new() })
+        Arc::new(Self {
+            state: Mutex::new(State { reason: None, slot: Some(slot), sleeper: None }),
+            stopped: Condvar::new(),
+        })
     }
 
     /// Stops the guest. Does nothing to one that has ended or was stopped before.
@@ -95,6 +120,9 @@ impl Interrupt {
             ::metrics::counter!(metrics::STOPS).increment(1);
         }
         self.stopped.notify_all();
+        if let Some(sleeper) = state.sleeper.take() {
+            sleeper.wake();
+        }
     }
 
     /// Why it was stopped, if it was.
@@ -115,6 +143,28 @@ impl Interrupt {
                 Some(left) => self.stopped.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
+    }
+
+    /// Waits for `future` on this thread; `None` if the guest was stopped before it was ready, and the future dropped.
+    pub(crate) fn wait_for<T>(&self, mut future: Pin<Box<dyn Future<Output = T> + Send>>) -> Option<T> {
+        let woken = Arc::new(Woken { is_woken: AtomicBool::new(true), thread: std::thread::current() });
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        lock(&self.state).sleeper = Some(waker.clone());
+        let answer = loop {
+            if self.reason().is_some() {
+                break None;
+            }
+            if woken.is_woken.swap(false, Ordering::AcqRel) {
+                if let Poll::Ready(answer) = future.as_mut().poll(&mut context) {
+                    break Some(answer);
+                }
+            } else {
+                std::thread::park();
+            }
+        };
+        lock(&self.state).sleeper = None;
+        answer
     }
 
     /// The run has ended: lets go of the guest's memory.

@@ -55,7 +55,8 @@ impl Guest {
             let call = Call {
                 args: &args,
                 env: &self.environment,
-                stdin: payload,
+                payload,
+                services: None,
                 limits: manifest.limits,
                 deadline,
                 stop: handle,

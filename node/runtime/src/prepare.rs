@@ -99,7 +99,7 @@ impl Preparer {
         on_thread(&self.shared.executor, move || {
             // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
             let code = || runtime.block_on(shared.code(&record, deadline));
-            Ok(shared.engine.load(record.digest, code)?)
+            Ok(shared.engine.load(record.digest, &record.manifest, code)?)
         })
         .await
     }
@@ -133,8 +133,9 @@ impl Shared {
             return Ok(());
         }
         let code = self.code(record, Instant::now() + FETCH_MAX).await?;
-        let (shared, digest) = (self.clone(), record.digest);
-        let prepared = on_thread(&self.executor, move || Ok(shared.engine.prepare(digest, &code)?)).await?;
+        let (shared, digest, wanted) = (self.clone(), record.digest, record.clone());
+        let prepared =
+            on_thread(&self.executor, move || Ok(shared.engine.prepare(digest, &wanted.manifest, &code)?)).await?;
         let (was_cached, compile_ms) = (prepared.was_cached, prepared.compile.as_millis());
         debug!(function = %name(record), %digest, was_cached, compile_ms, "version is prepared");
         Ok(())

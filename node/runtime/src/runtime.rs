@@ -332,7 +332,7 @@ impl Shared {
             memory_bytes: output.memory_bytes,
             log_bytes: output.log_bytes_total,
         };
-        Ok(Reply { payload: output.stdout, version: activation.version(), node: self.node, start, usage })
+        Ok(Reply { payload: output.payload, version: activation.version(), node: self.node, start, usage })
     }
 
     /// What the engine cannot know of a failure.

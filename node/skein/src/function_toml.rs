@@ -9,7 +9,9 @@ use std::{
 
 use bytesize::ByteSize;
 use serde::Deserialize;
-use skein_proto::{Abi, AppName, ErrorCode, Failure, FunctionName, Grants, InstancePolicy, Limits, Manifest, Scale};
+use skein_proto::{
+    Abi, AppName, ErrorCode, Failure, FunctionName, Grants, InstancePolicy, Limits, Manifest, Scale, Snapshot,
+};
 
 use crate::data_dir::io_failure;
 
@@ -163,6 +165,7 @@ fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
         concurrency: document.limits.concurrency.unwrap_or(defaults.concurrency),
         payload_bytes: bytes(document.limits.payload, defaults.payload_bytes),
         log_bytes: bytes(document.limits.log, defaults.log_bytes),
+        ..defaults
     };
     limits.check()?;
     let scale = Scale { idle_ms: millis("scale.idle", document.scale.idle, Scale::default().idle_ms)? };
@@ -175,8 +178,10 @@ fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
         abi: document.abi,
         instance: document.instance,
         args: document.args,
+        entry: None,
+        snapshot: Snapshot::default(),
         limits,
-        grants: Grants { env: document.grants.env },
+        grants: Grants { env: document.grants.env, ..Grants::default() },
         scale,
     };
     Ok((manifest, document.code))

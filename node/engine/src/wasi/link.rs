@@ -1,14 +1,15 @@
-//! Makes host functions out of [`Wasi`]: only those that the module imports.
+//! Makes host functions out of [`Host`]: only those that the module imports.
 
 use wasmer::{Function, FunctionEnv, FunctionEnvMut, FunctionType, Store, Type, Value};
 
-use super::{Errno, Fault, Halt, Wasi, signature};
+use super::{Errno, Fault, Halt, signature};
+use crate::host::Host;
 
 /// The host function `name`; `None` if WASI has no such function.
-pub(crate) fn import(store: &mut Store, env: &FunctionEnv<Wasi>, name: &str) -> Option<Function> {
+pub(crate) fn import(store: &mut Store, env: &FunctionEnv<Host>, name: &str) -> Option<Function> {
     macro_rules! host {
         ($method:ident $(, $arg:ident: $ty:ty)*) => {
-            Function::new_typed_with_env(store, env, |mut env: FunctionEnvMut<'_, Wasi> $(, $arg: $ty)*| {
+            Function::new_typed_with_env(store, env, |mut env: FunctionEnvMut<'_, Host> $(, $arg: $ty)*| {
                 answer(env.data_mut().$method($($arg),*))
             })
         };
@@ -48,13 +49,13 @@ fn answer(result: Result<(), Fault>) -> Result<i32, Halt> {
 }
 
 /// A function that only says why it cannot.
-fn refusal(store: &mut Store, env: &FunctionEnv<Wasi>, name: &str) -> Option<Function> {
+fn refusal(store: &mut Store, env: &FunctionEnv<Host>, name: &str) -> Option<Function> {
     let params = signature(name)?.params.chars().map(|letter| if letter == 'I' { Type::I64 } else { Type::I32 });
     let ty = FunctionType::new(params.collect::<Vec<_>>(), [Type::I32]);
     // The directory of `path_symlink` is its third argument; of all others it is the first.
     let fd_index = if name == "path_symlink" { 2 } else { 0 };
     let name = name.to_owned();
-    Some(Function::new_with_env(store, env, ty, move |env: FunctionEnvMut<'_, Wasi>, args: &[Value]| {
+    Some(Function::new_with_env(store, env, ty, move |env: FunctionEnvMut<'_, Host>, args: &[Value]| {
         let fd = args.get(fd_index).and_then(Value::i32).unwrap_or(-1);
         let errno = env.data().refuse(&name, fd.cast_unsigned());
         Ok(vec![Value::I32(i32::from(errno.0))])

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Errno, Fault, Halt, Wasi, process::clock_now};
-use crate::clock;
+use super::{Errno, Fault, Halt, process::clock_now};
+use crate::{clock, host::Host};
 
 const SUBSCRIPTION_BYTES: u32 = 48;
 const EVENT_BYTES: u32 = 32;
@@ -27,7 +27,7 @@ enum Wait {
     Never(Errno),
 }
 
-impl Wasi {
+impl Host {
     pub(super) fn poll_oneoff(&mut self, input: u32, output: u32, count: u32, result: u32) -> Result<(), Fault> {
         if count == 0 || count > SUBSCRIPTIONS_MAX {
             return Err(Errno::INVAL.into());
@@ -66,7 +66,7 @@ impl Wasi {
                 }
             }
             KIND_READ | KIND_WRITE => match self.stream(u32_at(16)) {
-                Ok(0) if kind == KIND_READ => Wait::Ready { bytes: self.stdin.len() as u64 },
+                Ok(0) if kind == KIND_READ => Wait::Ready { bytes: self.payload.len() as u64 },
                 Ok(1 | 2) if kind == KIND_WRITE => Wait::Ready { bytes: u64::from(u32::MAX) },
                 _ => Wait::Never(Errno::BADF),
             },

@@ -4,28 +4,38 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::RngCore as _;
 
-use super::{Errno, Fault, Halt, Wasi};
-use crate::clock;
+use super::{Errno, Fault, Halt, terminated};
+use crate::{clock, host::Host};
 
 /// The clocks of WASI by their ids: wall clock, monotonic clock, CPU time of the process and of the thread.
 const REALTIME: u32 = 0;
 const CLOCK_MAX: u32 = 3;
 
-impl Wasi {
+impl Host {
     pub(super) fn args_sizes_get(&mut self, count: u32, bytes: u32) -> Result<(), Fault> {
-        self.write_sizes(&self.args, count, bytes)
+        self.write_sizes(&self.arguments(), count, bytes)
     }
 
     pub(super) fn args_get(&mut self, pointers: u32, buffer: u32) -> Result<(), Fault> {
-        self.write_strings(&self.args, pointers, buffer)
+        self.write_strings(&self.arguments(), pointers, buffer)
     }
 
     pub(super) fn environ_sizes_get(&mut self, count: u32, bytes: u32) -> Result<(), Fault> {
-        self.write_sizes(&self.env, count, bytes)
+        self.write_sizes(&self.environment(), count, bytes)
     }
 
     pub(super) fn environ_get(&mut self, pointers: u32, buffer: u32) -> Result<(), Fault> {
-        self.write_strings(&self.env, pointers, buffer)
+        self.write_strings(&self.environment(), pointers, buffer)
+    }
+
+    /// Each ends with a zero byte.
+    fn arguments(&self) -> Vec<Vec<u8>> {
+        self.args.iter().map(|arg| terminated([arg.as_bytes()])).collect()
+    }
+
+    /// Each is `name=value` and ends with a zero byte.
+    fn environment(&self) -> Vec<Vec<u8>> {
+        self.env.iter().map(|(name, value)| terminated([name.as_bytes(), b"=", value.as_bytes()])).collect()
     }
 
     fn write_sizes(&self, strings: &[Vec<u8>], count: u32, bytes: u32) -> Result<(), Fault> {
@@ -51,6 +61,7 @@ impl Wasi {
     }
 
     pub(super) fn clock_time_get(&mut self, id: u32, _precision: u64, result: u32) -> Result<(), Fault> {
+        self.asked.clock = true;
         self.write_u64(result, clock_now(id)?)
     }
 
@@ -60,6 +71,7 @@ impl Wasi {
         if !self.slot.contains(at, length as usize) {
             return Err(Errno::FAULT.into());
         }
+        self.asked.random = true;
         let mut chunk = [0; CHUNK_BYTES];
         let mut done = 0;
         while done < length {

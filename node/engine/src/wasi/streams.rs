@@ -2,7 +2,8 @@
 
 use bytes::Buf as _;
 
-use super::{Errno, Fault, Halt, Wasi};
+use super::{Errno, Fault, Halt};
+use crate::host::Host;
 
 /// Most buffers of one read or write, as POSIX has it (`IOV_MAX`): what the host does for one call stays short.
 const BUFFERS_MAX: u32 = 1024;
@@ -10,20 +11,21 @@ const BUFFERS_MAX: u32 = 1024;
 const STDIN: usize = 0;
 const STDOUT: usize = 1;
 
-impl Wasi {
+impl Host {
     pub(super) fn fd_read(&mut self, fd: u32, buffers: u32, count: u32, result: u32) -> Result<(), Fault> {
         if self.stream(fd)? != STDIN {
             return Err(Errno::BADF.into());
         }
+        self.asked.input = true;
         let mut total = 0;
         for index in 0..bounded(count)? {
             let (at, length) = self.buffer(buffers, index)?;
             if !self.slot.contains(at, length as usize) {
                 return Err(Errno::FAULT.into());
             }
-            let piece = self.stdin.len().min(length as usize);
-            self.write(at, &self.stdin[..piece])?;
-            self.stdin.advance(piece);
+            let piece = self.payload.len().min(length as usize);
+            self.write(at, &self.payload[..piece])?;
+            self.payload.advance(piece);
             total += piece;
         }
         self.write_u32(result, u32::try_from(total).map_err(|_| Errno::OVERFLOW)?)
@@ -41,24 +43,31 @@ impl Wasi {
                 return Err(Errno::FAULT.into());
             }
             total = total.checked_add(length).ok_or(Errno::INVAL)?;
-            if stream == STDOUT { self.write_stdout(at, length)? } else { self.write_log(at, length)? }
+            if stream == STDOUT { self.write_output(at, length)? } else { self.write_log(at, length)? }
         }
         self.write_u32(result, total)
     }
 
-    fn write_stdout(&mut self, at: u32, length: u32) -> Result<(), Fault> {
-        if self.stdout.len() as u64 + u64::from(length) > self.limits.payload_bytes {
+    fn write_output(&mut self, at: u32, length: u32) -> Result<(), Fault> {
+        if self.written.output.len() as u64 + u64::from(length) > self.limits.payload_bytes {
             return Err(Halt::Output.into());
         }
-        if self.slot.append_to(&mut self.stdout, at, length as usize) { Ok(()) } else { Err(Errno::FAULT.into()) }
+        if self.slot.append_to(&mut self.written.output, at, length as usize) {
+            Ok(())
+        } else {
+            Err(Errno::FAULT.into())
+        }
     }
 
-    /// Keeps what fits the limit of the log, and counts the rest: a guest does not fail for talking too much.
     fn write_log(&mut self, at: u32, length: u32) -> Result<(), Fault> {
-        self.log_bytes_total += u64::from(length);
-        let room = self.limits.log_bytes.saturating_sub(self.log.len() as u64);
+        // What does not fit is only counted, so that no more than the limit is ever copied.
+        let room = self.limits.log_bytes.saturating_sub(self.written.log.len() as u64);
         let kept = u64::from(length).min(room) as usize;
-        if self.slot.append_to(&mut self.log, at, kept) { Ok(()) } else { Err(Errno::FAULT.into()) }
+        if !self.slot.append_to(&mut self.written.log, at, kept) {
+            return Err(Errno::FAULT.into());
+        }
+        self.written.log_bytes_total += u64::from(length);
+        Ok(())
     }
 
     /// The address and the length of the buffer at `index` of an array of them.

@@ -18,10 +18,10 @@ fn a_module_is_compiled_once_and_loaded_without_its_code() {
     let code = code(&command(""));
     let digest = Digest::of(&code);
     assert!(!bench.engine.is_cached(digest));
-    assert!(!bench.engine.prepare(digest, &code).unwrap().was_cached);
+    assert!(!bench.engine.prepare(digest, &plain(), &code).unwrap().was_cached);
     assert!(bench.engine.is_cached(digest));
-    assert!(bench.engine.prepare(digest, &code).unwrap().was_cached);
-    let program = bench.engine.load(digest, || panic!("the code is not needed")).unwrap();
+    assert!(bench.engine.prepare(digest, &plain(), &code).unwrap().was_cached);
+    let program = bench.engine.load(digest, &plain(), || panic!("the code is not needed")).unwrap();
     assert_eq!(program.report().imports.len(), 4);
     program.run(call(LONG)).unwrap();
     assert_eq!(artefacts(&bench).len(), 1);
@@ -34,7 +34,8 @@ fn concurrent_first_loads_share_one_compilation() {
     let code = code(&command("(drop (i32.const 1))"));
     let digest = Digest::of(&code);
     let prepared: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| bench.engine.prepare(digest, &code).unwrap())).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| bench.engine.prepare(digest, &plain(), &code).unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let compiled: Vec<_> = prepared.iter().filter(|prepared| !prepared.was_cached).collect();
@@ -47,7 +48,7 @@ fn a_damaged_artefact_is_compiled_again_whatever_was_damaged() {
     let bench = Bench::new();
     let code = code(&command("(drop (call $write (i32.const 1) (i32.const 64) (i32.const 6)))"));
     let digest = Digest::of(&code);
-    bench.engine.prepare(digest, &code).unwrap();
+    bench.engine.prepare(digest, &plain(), &code).unwrap();
     let path = artefacts(&bench).remove(0);
     let sound = fs::read(&path).unwrap();
     let length = sound.len();
@@ -74,11 +75,11 @@ fn a_damaged_artefact_is_compiled_again_whatever_was_damaged() {
         fs::remove_file(&path).unwrap();
         fs::write(&path, &bytes).unwrap();
         let mut was_asked = false;
-        let program = bench.engine.load(digest, || {
+        let program = bench.engine.load(digest, &plain(), || {
             was_asked = true;
             Ok(code.clone())
         });
-        assert_eq!(program.unwrap().run(call(LONG)).unwrap().stdout, "hello\n");
+        assert_eq!(program.unwrap().run(call(LONG)).unwrap().payload, "hello\n");
         assert!(was_asked);
         assert_eq!(fs::read(&path).unwrap().len(), length);
     }
@@ -89,13 +90,13 @@ fn an_artefact_of_another_module_is_not_taken() {
     let bench = Bench::new();
     let one = code(&command(""));
     let other = code(&command("(call $proc_exit (i32.const 3))"));
-    bench.engine.prepare(Digest::of(&one), &one).unwrap();
+    bench.engine.prepare(Digest::of(&one), &plain(), &one).unwrap();
     let path = artefacts(&bench).remove(0);
     let hex = |code| Digest::of(code).to_hex();
     let swapped = PathBuf::from(path.to_str().unwrap().replace(&hex(&one), &hex(&other)));
     fs::copy(&path, &swapped).unwrap();
     assert!(bench.engine.is_cached(Digest::of(&other)));
-    let program = bench.engine.load(Digest::of(&other), || Ok(other.clone())).unwrap();
+    let program = bench.engine.load(Digest::of(&other), &plain(), || Ok(other.clone())).unwrap();
     assert!(program.run(call(LONG)).is_err());
 }
 
@@ -105,8 +106,8 @@ fn two_engines_share_a_directory() {
     let second = Engine::open(EngineConfig::new(bench.dir.path())).unwrap();
     let code = code(&command(""));
     let digest = Digest::of(&code);
-    bench.engine.prepare(digest, &code).unwrap();
-    let program = second.load(digest, || panic!("the code is not needed")).unwrap();
+    bench.engine.prepare(digest, &plain(), &code).unwrap();
+    let program = second.load(digest, &plain(), || panic!("the code is not needed")).unwrap();
     drop(second);
     bench.engine.retain(&std::collections::HashSet::new()).unwrap();
     assert!(!bench.engine.is_cached(digest));
@@ -117,10 +118,10 @@ fn two_engines_share_a_directory() {
 fn code_that_is_not_what_its_digest_says_is_refused() {
     let bench = Bench::new();
     let code = code(&command(""));
-    let error = bench.engine.prepare(Digest::of(b"other"), &code).unwrap_err();
+    let error = bench.engine.prepare(Digest::of(b"other"), &plain(), &code).unwrap_err();
     assert!(matches!(error, EngineError::Digest { .. }), "{error}");
     let failure = Failure::not_executed(ErrorCode::ArtifactUnavailable, "nobody has it");
-    let error = bench.engine.load(Digest::of(b"other"), || Err(failure.clone())).unwrap_err();
+    let error = bench.engine.load(Digest::of(b"other"), &plain(), || Err(failure.clone())).unwrap_err();
     assert_eq!(Failure::from(error), failure);
     assert_eq!(artefacts(&bench).len(), 0);
 }
@@ -146,7 +147,7 @@ fn programs_come_and_go_on_many_threads() {
                 for round in 0..50 {
                     let number = (start + round) % modules.len();
                     let code = &modules[number];
-                    let program = bench.engine.load(Digest::of(code), || Ok(code.clone())).unwrap();
+                    let program = bench.engine.load(Digest::of(code), &plain(), || Ok(code.clone())).unwrap();
                     let code = match program.run(call(LONG)) {
                         Err(RunError::Exit { code, .. }) => usize::try_from(code).unwrap(),
                         other => other.map(|_| 0).unwrap(),

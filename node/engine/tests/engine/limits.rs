@@ -212,7 +212,7 @@ fn a_flood_of_output_is_stopped_and_a_flood_of_log_is_cut() {
     assert_eq!(output.log.len(), 1_000);
     assert!(output.log_bytes_total > 1_000);
     let exact = command("(drop (call $write (i32.const 1) (i32.const 1024) (i32.const 1000)))");
-    assert_eq!(bench.load(&exact).run(Call { limits, ..call(LONG) }).unwrap().stdout.len(), 1_000);
+    assert_eq!(bench.load(&exact).run(Call { limits, ..call(LONG) }).unwrap().payload.len(), 1_000);
 }
 
 #[test]
@@ -276,8 +276,8 @@ fn thirty_two_threads_run_side_by_side() {
             scope.spawn(move || {
                 for round in 0..20 {
                     let input = format!("{number}:{round}");
-                    let output = echo.run(Call { stdin: input.clone().into(), ..call(LONG) }).unwrap();
-                    assert_eq!(output.stdout, input.as_bytes());
+                    let output = echo.run(Call { payload: input.clone().into(), ..call(LONG) }).unwrap();
+                    assert_eq!(output.payload, input.as_bytes());
                 }
                 let error = endless.run(call(Duration::from_millis(20))).unwrap_err();
                 assert!(matches!(error, RunError::Deadline { .. }), "{error}");

@@ -10,7 +10,8 @@ use crate::support::{Bench, code, manifest};
 /// Inspects and prepares `code`: both refuse it, with a message that has all of `expected`.
 fn check(bench: &Bench, code: &[u8], expected: &[&str]) {
     let error = bench.engine.inspect(code, &manifest(Limits::default())).expect_err("inspected");
-    let prepared = bench.engine.prepare(skein_proto::Digest::of(code), code).expect_err("prepared");
+    let prepared =
+        bench.engine.prepare(skein_proto::Digest::of(code), &crate::support::plain(), code).expect_err("prepared");
     assert_eq!(error.to_string(), prepared.to_string());
     let failure = Failure::from(error);
     for word in expected {

@@ -12,7 +12,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(Bench::new);
 
 fn is_contained(code: &[u8]) -> Result<(), TestCaseError> {
     let inspected = BENCH.engine.inspect(code, &manifest(Limits::default()));
-    match BENCH.engine.load(Digest::of(code), || Ok(code.to_vec().into())) {
+    match BENCH.engine.load(Digest::of(code), &manifest(Limits::default()), || Ok(code.to_vec().into())) {
         // What is loaded is run too: whatever it does, the host outlives it.
         Ok(program) => drop(program.run(call(SHORT))),
         Err(error) => prop_assert!(matches!(error, EngineError::Module(_)), "{error}"),

@@ -32,7 +32,7 @@ impl Bench {
 
     pub(crate) fn try_load(&self, text: &str) -> Result<Arc<Program>, EngineError> {
         let code = code(text);
-        self.engine.load(Digest::of(&code), || Ok(code.clone()))
+        self.engine.load(Digest::of(&code), &plain(), || Ok(code.clone()))
     }
 
     /// Runs a module once, with nothing given and plenty of time.
@@ -49,6 +49,11 @@ pub(crate) fn code(text: &str) -> Bytes {
 pub(crate) fn call(time: Duration) -> Call<'static> {
     let limits = Limits { deadline_ms: LONG.as_millis() as u64, ..Limits::default() };
     Call::new(limits, Instant::now() + time, StopHandle::new())
+}
+
+/// The manifest of a function that declares nothing.
+pub(crate) fn plain() -> Manifest {
+    manifest(Limits::default())
 }
 
 pub(crate) fn manifest(limits: Limits) -> Manifest {

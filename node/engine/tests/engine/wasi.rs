@@ -21,8 +21,8 @@ fn stdin_comes_back_on_stdout_whatever_its_size() {
     let program = bench.load(&command(ECHO));
     for size in [0, 1, 59_999, 60_000, 1_000_000] {
         let input: Bytes = (0..size).map(|at: u32| (at % 251) as u8).collect::<Vec<_>>().into();
-        let output = program.run(Call { stdin: input.clone(), ..call(LONG) }).unwrap();
-        assert_eq!(output.stdout, input);
+        let output = program.run(Call { payload: input.clone(), ..call(LONG) }).unwrap();
+        assert_eq!(output.payload, input);
         assert_eq!(output.memory_bytes, 65_536);
     }
 }
@@ -49,7 +49,7 @@ fn arguments_and_environment_arrive_in_order() {
     let args = ["name".to_owned(), "--flag".to_owned(), "zero\0inside".to_owned()];
     let env = [("KEY".to_owned(), "value".to_owned()), ("EMPTY".to_owned(), String::new())];
     let output = Bench::new().load(text).run(Call { args: &args, env: &env, ..call(LONG) }).unwrap();
-    assert_eq!(output.stdout, "name\0--flag\0zeroinside\0KEY=value\0EMPTY=\0");
+    assert_eq!(output.payload, "name\0--flag\0zeroinside\0KEY=value\0EMPTY=\0");
 }
 
 #[test]

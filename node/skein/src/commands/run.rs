@@ -52,10 +52,11 @@ impl Guest {
     fn run(self) -> Result<(), Failure> {
         let engine = Engine::open(EngineConfig::new(cache_dir()))?;
         engine.inspect(&self.source.code, &self.source.manifest)?;
-        let program = engine.load(Digest::of(&self.source.code), || Ok(Bytes::from(self.source.code)))?;
+        let program =
+            engine.load(Digest::of(&self.source.code), &self.source.manifest, || Ok(Bytes::from(self.source.code)))?;
         let deadline = Instant::now() + std::time::Duration::from_millis(self.limits.deadline_ms);
         let mut call = Call::new(self.limits, deadline, self.stop);
-        (call.args, call.env, call.stdin) = (&self.args, &self.env, self.payload);
+        (call.args, call.env, call.payload) = (&self.args, &self.env, self.payload);
         let ran = program.run(call);
         engine.shutdown();
         let output = match &ran {
@@ -65,7 +66,7 @@ impl Guest {
         if let Some(output) = output {
             // The log is the guest's own talk, as on the mesh it would be its log.
             eprint!("{}", String::from_utf8_lossy(&output.log));
-            write_stdout(&output.stdout)?;
+            write_stdout(&output.payload)?;
         }
         let mut failure = match ran {
             Ok(_) => return Ok(()),
