@@ -1,0 +1,158 @@
+//! What the host functions of one instance work on: the guest's memory, and all that its call brought and left.
+//!
+//! The functions themselves are in [`crate::wasi`] and its neighbours, as methods of [`Host`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skein_proto::{Failure, Limits};
+
+use crate::{
+    Call, HttpRequest, HttpResponse, InvokeRequest, Services,
+    memory::Slot,
+    stop::Interrupt,
+    wasi::{Errno, Fault, Halt},
+};
+
+/// The host of one instance; [`Host::begin`] prepares it for a call.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// What the guest has not read yet of its payload.
+    pub(crate) payload: Bytes,
+    pub(crate) written: Written,
+    pub(crate) limits: Limits,
+    /// What the guest has asked for that differs from one instance to the next.
+    pub(crate) asked: Inconstant,
+    services: Option<Arc<dyn Services>>,
+    outbound: u32,
+    /// Which of the three streams the guest has not closed.
+    pub(crate) is_open: [bool; 3],
+}
+
+/// What a guest wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// The result.
+    pub(crate) output: Vec<u8>,
+    /// The log, cut at its limit.
+    pub(crate) log: Vec<u8>,
+    /// What it wrote to the log in all.
+    pub(crate) log_bytes_total: u64,
+}
+
+/// What would make an image taken now differ from one taken at another time or place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Inconstant {
+    /// Random bytes.
+    pub(crate) random: bool,
+    /// A clock.
+    pub(crate) clock: bool,
+    /// Its payload, a file, or anything outside: never in an image.
+    pub(crate) input: bool,
+}
+
+impl Host {
+    /// The host of an instance that has no call yet.
+    pub(crate) fn new(slot: Arc<Slot>, interrupt: Arc<Interrupt>) -> Self {
+        Self {
+            slot,
+            interrupt,
+            args: Vec::new(),
+            env: Vec::new(),
+            payload: Bytes::new(),
+            written: Written::default(),
+            limits: Limits::default(),
+            asked: Inconstant::default(),
+            services: None,
+            outbound: 0,
+            is_open: [true; 3],
+        }
+    }
+
+    /// Takes over what `call` brings, and forgets the call before.
+    pub(crate) fn begin(&mut self, call: &Call<'_>, interrupt: Arc<Interrupt>) {
+        self.interrupt = interrupt;
+        self.args.clear();
+        self.args.extend_from_slice(call.args);
+        self.env.clear();
+        self.env.extend_from_slice(call.env);
+        self.payload = call.payload.clone();
+        self.written = Written::default();
+        self.limits = call.limits;
+        self.asked = Inconstant::default();
+        self.services.clone_from(&call.services);
+        self.outbound = call.limits.outbound;
+        self.is_open = [true; 3];
+    }
+
+    /// Takes what the guest wrote, and lets go of what its call brought.
+    pub(crate) fn end(&mut self) -> Written {
+        self.services = None;
+        self.payload = Bytes::new();
+        std::mem::take(&mut self.written)
+    }
+
+    /// Appends to the log what fits its limit, and counts the rest: a guest does not fail for talking too much.
+    pub(crate) fn log(&mut self, text: &[u8]) {
+        self.written.log_bytes_total += text.len() as u64;
+        let room = self.limits.log_bytes.saturating_sub(self.written.log.len() as u64);
+        let kept = text.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        self.written.log.extend_from_slice(&text[..kept]);
+    }
+
+    /// Calls another function for the guest and waits. The outer error ends the guest; the inner one is its to handle.
+    pub(crate) fn invoke(&mut self, request: InvokeRequest) -> Result<Result<Bytes, Failure>, Halt> {
+        self.ask(|services| services.invoke(request))
+    }
+
+    /// Sends an HTTP request for the guest and waits, as [`Host::invoke`] does.
+    pub(crate) fn http(&mut self, request: HttpRequest) -> Result<Result<HttpResponse, Failure>, Halt> {
+        self.ask(|services| services.http(request))
+    }
+
+    fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&dyn Services) -> crate::services::Asked<T>,
+    ) -> Result<Result<T, Failure>, Halt> {
+        let Some(services) = self.services.clone() else {
+            let message = "this version has no outward grant; name what it may reach in `[grants]` of function.toml";
+            return Ok(Err(Failure::not_executed(skein_proto::ErrorCode::NotGranted, message)));
+        };
+        let Some(left) = self.outbound.checked_sub(1) else {
+            let message = format!("one call makes at most {} others (limits.outbound)", self.limits.outbound);
+            return Ok(Err(Failure::not_executed(skein_proto::ErrorCode::LimitExceeded, message)));
+        };
+        self.outbound = left;
+        self.asked.input = true;
+        services.waits();
+        let answer = self.interrupt.wait_for(ask(&*services));
+        services.resumed();
+        answer.ok_or(Halt::Stopped)
+    }
+
+    pub(crate) fn read_u32(&self, at: u32) -> Result<u32, Fault> {
+        let mut bytes = [0; 4];
+        self.read(at, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    pub(crate) fn read(&self, at: u32, target: &mut [u8]) -> Result<(), Fault> {
+        if self.slot.read(at, target) { Ok(()) } else { Err(Errno::FAULT.into()) }
+    }
+
+    pub(crate) fn write(&self, at: u32, source: &[u8]) -> Result<(), Fault> {
+        if self.slot.write(at, source) { Ok(()) } else { Err(Errno::FAULT.into()) }
+    }
+
+    pub(crate) fn write_u32(&self, at: u32, value: u32) -> Result<(), Fault> {
+        self.write(at, &value.to_le_bytes())
+    }
+
+    pub(crate) fn write_u64(&self, at: u32, value: u64) -> Result<(), Fault> {
+        self.write(at, &value.to_le_bytes())
+    }
+}
