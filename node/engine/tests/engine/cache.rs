@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, thread};
 use skein_engine::{Engine, EngineConfig, EngineError, RunError};
 use skein_proto::{Digest, ErrorCode, Failure};
 
-use crate::support::{Bench, LONG, call, code, command};
+use crate::support::{Bench, LONG, call, code, command, plain};
 
 fn artefacts(bench: &Bench) -> Vec<PathBuf> {
     let entries = fs::read_dir(bench.dir.path()).expect("the cache directory");
