@@ -74,6 +74,7 @@ fn invocation(request: ClientRequest, now: Instant, deadline: Instant) -> Result
         deadline: wanted.min(deadline),
         traceparent: request.traceparent,
         depth: 0,
+        chain: Vec::new(),
         index_min: request.index_min,
         is_idempotent: request.is_idempotent,
     })

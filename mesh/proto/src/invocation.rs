@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{Failure, FunctionRef, InvocationId, NodeId, VersionId};
+use crate::{ErrorCode, Failure, FunctionRef, InvocationId, NodeId, VersionId};
 
 /// The seam every call passes: the router, the local runtime, the client and each test double implement it, and
 /// admission, tracing and metering wrap it.
@@ -39,6 +39,8 @@ pub struct Invocation {
     pub traceparent: Option<String>,
     /// How many functions called one another to get here; 0 from outside.
     pub depth: u8,
+    /// Those functions as `app/name`, the outermost first; what an error names when it is a loop.
+    pub chain: Vec<String>,
     /// The oldest catalogue index that may answer; 0 for any.
     pub index_min: u64,
     /// True if running twice does no harm, so that a lost attempt may be repeated.
@@ -68,15 +70,39 @@ impl Invocation {
             deadline,
             traceparent: None,
             depth: 0,
+            chain: Vec::new(),
             index_min: 0,
             is_idempotent: false,
         }
+    }
+
+    /// Refuses a chain of calls that is too long to be anything but a loop, and names the loop.
+    ///
+    /// # Errors
+    /// `limit-exceeded`, not executed, for a depth beyond [`Invocation::DEPTH_MAX`].
+    pub fn check_depth(&self) -> Result<(), Failure> {
+        if self.depth <= Self::DEPTH_MAX {
+            return Ok(());
+        }
+        let most = Self::DEPTH_MAX;
+        let message = format!(
+            "functions call one another more than {most} deep, which looks like a loop{}: return instead of calling on",
+            named_loop(&self.chain)
+        );
+        Err(Failure::not_executed(ErrorCode::LimitExceeded, message))
     }
 
     /// The time left to the caller; zero when it is over.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+}
+
+/// The functions between the last one and the same one before it, if it is there; else the whole chain.
+fn named_loop(chain: &[String]) -> String {
+    let Some((last, earlier)) = chain.split_last() else { return String::new() };
+    let from = earlier.iter().rposition(|name| name == last).unwrap_or(0);
+    format!(" ({})", chain[from..].join(" → "))
 }
 
 /// What a call returned, and how it was run.
@@ -125,12 +151,68 @@ pub struct Usage {
     pub queue_us: u64,
     /// Waiting for the activation to start; 0 when it was there.
     pub start_us: u64,
+    /// Of that, loading the compiled code.
+    pub load_us: u64,
     /// Creating the instance.
     pub instantiate_us: u64,
-    /// In the guest.
+    /// In the guest, its waits included.
     pub run_us: u64,
+    /// Of that, waiting for others: calls, requests, sleep.
+    pub wait_us: u64,
+    /// Making the instance ready for the call after this one.
+    pub reset_us: u64,
     /// The most linear memory the instance had.
     pub memory_bytes: u64,
     /// What the guest wrote to its log, including what was dropped.
     pub log_bytes: u64,
+    /// Calls and requests that the guest made of others.
+    pub outbound: u32,
+    /// Which compiler's code ran; `None` if the node did not say.
+    pub tier: Option<Tier>,
+}
+
+/// Which compiler made the code that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Tier {
+    /// The fast one, for the first calls of a version.
+    Baseline,
+    /// The optimising one.
+    Optimised,
+}
+
+impl Tier {
+    /// The word for it in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Optimised => "optimised",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_that_is_too_long_names_its_loop() {
+        let check = |chain: &[&str], expected: &str| {
+            let mut invocation = Invocation::new("a/b".parse().unwrap(), Bytes::new(), Instant::now());
+            invocation.chain = chain.iter().map(|name| (*name).to_owned()).collect();
+            invocation.depth = Invocation::DEPTH_MAX;
+            assert_eq!(invocation.check_depth(), Ok(()));
+            invocation.depth += 1;
+            let failure = invocation.check_depth().unwrap_err();
+            assert_eq!(failure.code, ErrorCode::LimitExceeded);
+            assert!(failure.message.contains(expected), "{failure}");
+        };
+        check(&["x/in", "x/a", "x/b", "x/a"], "a loop (x/a → x/b → x/a): return");
+        check(&["x/a", "x/a"], "(x/a → x/a)");
+        check(&["x/a", "x/b"], "(x/a → x/b)");
+        check(&[], "a loop: return");
+    }
 }

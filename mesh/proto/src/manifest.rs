@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, FunctionName};
+use crate::{AppName, FunctionName, HttpGrant, InvokeGrant};
 
 /// The settings of one version; immutable once published. `function.toml` is its text form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,19 @@ impl Manifest {
             scale: Scale::default(),
         }
     }
+
+    /// Says what of it is out of range or of no known form, if something is: a limit, a grant, the entry.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(entry) = self.entry.as_deref().filter(|entry| !(1..=Self::ENTRY_BYTES_MAX).contains(&entry.len())) {
+            let most = Self::ENTRY_BYTES_MAX;
+            return Err(format!("entry has {} bytes; it must have from 1 to {most}", entry.len()));
+        }
+        self.limits.check()?;
+        self.grants.check()
+    }
+
+    /// Longest name of an export or file that is called, in bytes.
+    pub const ENTRY_BYTES_MAX: usize = 1_024;
 }
 
 /// How the code is called.
@@ -171,27 +184,54 @@ impl Limits {
     /// Largest artifact, in bytes: 64 MiB, some ten times the largest module measured.
     pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
 
-    /// Says which limit is out of range, if one is.
+    /// Says which limit is out of range, what the range is, and what to do, if one is.
     pub fn check(&self) -> Result<(), String> {
-        fn within(name: &str, value: u64, most: u64) -> Result<(), String> {
-            if (1..=most).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("limits.{name} is {value}; it must be from 1 to {most}"))
+        within("deadline", self.deadline_ms, Self::DEADLINE_MS_MAX, Unit::Time)?;
+        within("memory", self.memory_bytes, Self::MEMORY_BYTES_MAX, Unit::Bytes)?;
+        within("concurrency", self.concurrency.into(), Self::CONCURRENCY_MAX.into(), Unit::Count)?;
+        within("payload", self.payload_bytes, Self::PAYLOAD_BYTES_MAX, Unit::Bytes)?;
+        within("log", self.log_bytes, Self::LOG_BYTES_MAX, Unit::Bytes)?;
+        within("cpu", self.cpu_ms, Self::DEADLINE_MS_MAX, Unit::Time)?;
+        within("table", self.table_elements.into(), Self::TABLE_ELEMENTS_MAX.into(), Unit::Count)?;
+        within("stack", self.stack_bytes, Self::STACK_BYTES_MAX, Unit::Bytes)?;
+        within("outbound", self.outbound.into(), Self::OUTBOUND_MAX.into(), Unit::Count)?;
+        within("handles", self.handles.into(), Self::HANDLES_MAX.into(), Unit::Count)?;
+        within("scratch", self.scratch_bytes, Self::SCRATCH_BYTES_MAX, Unit::Bytes)
+    }
+}
+
+/// What a limit counts, for its error to be written as people write it.
+#[derive(Clone, Copy)]
+enum Unit {
+    Time,
+    Bytes,
+    Count,
+}
+
+impl Unit {
+    fn show(self, value: u64) -> String {
+        match self {
+            Self::Count => value.to_string(),
+            Self::Time if value > 0 && value.is_multiple_of(60_000) => format!("{}m", value / 60_000),
+            Self::Time if value > 0 && value.is_multiple_of(1_000) => format!("{}s", value / 1_000),
+            Self::Time => format!("{value}ms"),
+            Self::Bytes => {
+                let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+                let whole = units.iter().find(|(shift, _)| value > 0 && value.is_multiple_of(1 << shift));
+                whole.map_or_else(|| format!("{value}B"), |(shift, unit)| format!("{}{unit}", value >> shift))
             }
         }
-        within("deadline", self.deadline_ms, Self::DEADLINE_MS_MAX)?;
-        within("memory", self.memory_bytes, Self::MEMORY_BYTES_MAX)?;
-        within("concurrency", self.concurrency.into(), Self::CONCURRENCY_MAX.into())?;
-        within("payload", self.payload_bytes, Self::PAYLOAD_BYTES_MAX)?;
-        within("log", self.log_bytes, Self::LOG_BYTES_MAX)?;
-        within("cpu", self.cpu_ms, Self::DEADLINE_MS_MAX)?;
-        within("table", self.table_elements.into(), Self::TABLE_ELEMENTS_MAX.into())?;
-        within("stack", self.stack_bytes, Self::STACK_BYTES_MAX)?;
-        within("outbound", self.outbound.into(), Self::OUTBOUND_MAX.into())?;
-        within("handles", self.handles.into(), Self::HANDLES_MAX.into())?;
-        within("scratch", self.scratch_bytes, Self::SCRATCH_BYTES_MAX)
     }
+}
+
+fn within(name: &str, value: u64, most: u64, unit: Unit) -> Result<(), String> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    let (value, least, most) = (unit.show(value), unit.show(1), unit.show(most));
+    Err(format!(
+        "limits.{name} is {value}; it must be from {least} to {most}: set it within that range in function.toml"
+    ))
 }
 
 impl Default for Limits {
@@ -233,6 +273,21 @@ impl Grants {
         // Taken apart so that a new grant does not compile until somebody has decided what it means here.
         let Self { env: _, invoke, http, scratch: _ } = self;
         invoke.is_empty() && http.is_empty()
+    }
+
+    /// Most entries of each kind of grant.
+    pub const ENTRIES_MAX: usize = 256;
+
+    /// Says which entry is none of the forms there are, if one is.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, entries) in [("invoke", &self.invoke), ("http", &self.http)] {
+            if entries.len() > Self::ENTRIES_MAX {
+                let most = Self::ENTRIES_MAX;
+                return Err(format!("grants.{name} has {} entries; at most {most} are allowed", entries.len()));
+            }
+        }
+        self.invoke.iter().try_for_each(|entry| entry.parse::<InvokeGrant>().map(|_| ()))?;
+        self.http.iter().try_for_each(|entry| entry.parse::<HttpGrant>().map(|_| ()))
     }
 }
 

@@ -20,7 +20,6 @@ use crate::{
     notes::Notes,
     rank::{Candidate, rank},
     reach::reach,
-    service::check_depth,
 };
 
 /// Takes calls by name and has them run on the best node. Clone it freely, all clones are the same.
@@ -70,7 +69,7 @@ impl Router {
 impl Invoke for Router {
     async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
         let began = Instant::now();
-        check_depth(&invocation)?;
+        invocation.check_depth()?;
         if invocation.remaining().is_zero() {
             let message = "the deadline had passed before the call was routed";
             return Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use skein_catalog::Watch;
-use skein_proto::{ErrorCode, Failure, Invocation, Invoke, codec};
+use skein_proto::{ErrorCode, Failure, Invoke, codec};
 use skein_transport::{Caller, Serve};
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ impl Serve for InvokeService {
         let attempt: Attempt = codec::decode(&body)?;
         let version = attempt.version;
         let invocation = attempt.into_invocation(deadline);
-        check_depth(&invocation)?;
+        invocation.check_depth()?;
         if let Err(index) = reach(&self.catalog, invocation.index_min, invocation.deadline).await {
             let asked = invocation.index_min;
             let message = format!("the node has applied the catalogue up to {index}, not yet up to {asked}");
@@ -46,14 +46,4 @@ impl Serve for InvokeService {
         let reply = self.local.invoke(invocation).await?;
         codec::encode(&reply).map_err(|error| Failure::executed(ErrorCode::Internal, error.to_string()))
     }
-}
-
-/// Refuses a chain of calls that is too long to be anything but a loop.
-pub(crate) fn check_depth(invocation: &Invocation) -> Result<(), Failure> {
-    if invocation.depth <= Invocation::DEPTH_MAX {
-        return Ok(());
-    }
-    let most = Invocation::DEPTH_MAX;
-    let message = format!("functions call one another more than {most} deep, which looks like a loop");
-    Err(Failure::not_executed(ErrorCode::BadRequest, message))
 }

@@ -21,6 +21,8 @@ pub(crate) struct Attempt {
     pub(crate) traceparent: Option<String>,
     #[serde(default)]
     pub(crate) depth: u8,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) chain: Vec<String>,
     /// The oldest catalogue index that may answer.
     #[serde(default)]
     pub(crate) index_min: u64,
@@ -41,6 +43,7 @@ impl Attempt {
             deadline_ms: u64::try_from(invocation.remaining().as_millis()).unwrap_or(u64::MAX),
             traceparent: invocation.traceparent.clone(),
             depth: invocation.depth,
+            chain: invocation.chain.clone(),
             index_min,
             is_idempotent: invocation.is_idempotent,
         }
@@ -57,6 +60,7 @@ impl Attempt {
             deadline: deadline.min(Instant::now() + left),
             traceparent: self.traceparent,
             depth: self.depth,
+            chain: self.chain,
             index_min: self.index_min,
             is_idempotent: self.is_idempotent,
         }
@@ -80,6 +84,7 @@ mod tests {
             deadline_ms: 300,
             traceparent: None,
             depth: 1,
+            chain: Vec::new(),
             index_min: 9,
             is_idempotent: true,
         }
@@ -110,6 +115,14 @@ mod tests {
         let other = Other { id, version, payload, deadline_ms, colour: "red" };
         let read: Attempt = codec::decode(&codec::encode(&other).unwrap()).unwrap();
         assert_eq!((read.id, read.index_min, read.is_idempotent), (id, 0, false));
+    }
+
+    #[test]
+    fn how_functions_called_one_another_travels_along() {
+        let sent = Attempt { chain: vec!["a/b".into()], ..attempt() };
+        let read: Attempt = codec::decode(&codec::encode(&sent).unwrap()).unwrap();
+        let invocation = read.into_invocation(Instant::now());
+        assert_eq!((invocation.depth, invocation.chain), (1, vec!["a/b".to_owned()]));
     }
 
     proptest! {

@@ -37,6 +37,7 @@ mod config;
 mod engine;
 mod error;
 mod flight;
+pub mod grants;
 mod host;
 mod inspect;
 mod memory;

@@ -331,6 +331,7 @@ impl Shared {
             run_us: micros(output.run),
             memory_bytes: output.memory_bytes,
             log_bytes: output.log_bytes_total,
+            ..Usage::default()
         };
         Ok(Reply { payload: output.payload, version: activation.version(), node: self.node, start, usage })
     }

@@ -39,6 +39,9 @@ struct Document {
     abi: Abi,
     #[serde(default)]
     instance: InstancePolicy,
+    entry: Option<String>,
+    #[serde(default)]
+    snapshot: Snapshot,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -57,6 +60,12 @@ struct LimitsTable {
     concurrency: Option<u32>,
     payload: Option<ByteSize>,
     log: Option<ByteSize>,
+    cpu: Option<String>,
+    table: Option<u32>,
+    stack: Option<ByteSize>,
+    outbound: Option<u32>,
+    handles: Option<u32>,
+    scratch: Option<ByteSize>,
 }
 
 #[derive(Default, Deserialize)]
@@ -64,6 +73,12 @@ struct LimitsTable {
 struct GrantsTable {
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    invoke: Vec<String>,
+    #[serde(default)]
+    http: Vec<String>,
+    #[serde(default)]
+    scratch: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,7 +88,7 @@ struct ScaleTable {
 }
 
 /// Keys that the interface has and this release does not act on: refused by name, never silently ignored.
-const LATER: &[&str] = &["main", "entry", "schema", "invoke", "http", "kv", "queue", "warm", "max"];
+const LATER: &[&str] = &["main", "schema", "kv", "queue", "warm", "max"];
 const KNOWN: &[&str] = &[
     "name",
     "app",
@@ -83,6 +98,8 @@ const KNOWN: &[&str] = &[
     "code",
     "abi",
     "instance",
+    "entry",
+    "snapshot",
     "args",
     "limits",
     "grants",
@@ -92,7 +109,15 @@ const KNOWN: &[&str] = &[
     "concurrency",
     "payload",
     "log",
+    "cpu",
+    "table",
+    "stack",
+    "outbound",
+    "handles",
+    "scratch",
     "env",
+    "invoke",
+    "http",
     "idle",
 ];
 
@@ -153,22 +178,9 @@ fn read_code(path: &Path) -> Result<Vec<u8>, Failure> {
 /// The settings in `text`, and the path of the code they name.
 fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
     let document: Document = toml::from_str(text).map_err(|error| explain(&error))?;
-    let defaults = Limits::default();
-    let millis = |key: &str, text: Option<String>, default: u64| match text {
-        Some(text) => duration_ms(&text).map_err(|error| format!("{key}: {error}")),
-        None => Ok(default),
-    };
-    let bytes = |size: Option<ByteSize>, default: u64| size.map_or(default, |size| size.as_u64());
-    let limits = Limits {
-        deadline_ms: millis("limits.deadline", document.limits.deadline, defaults.deadline_ms)?,
-        memory_bytes: bytes(document.limits.memory, defaults.memory_bytes),
-        concurrency: document.limits.concurrency.unwrap_or(defaults.concurrency),
-        payload_bytes: bytes(document.limits.payload, defaults.payload_bytes),
-        log_bytes: bytes(document.limits.log, defaults.log_bytes),
-        ..defaults
-    };
-    limits.check()?;
+    let limits = document.limits.limits()?;
     let scale = Scale { idle_ms: millis("scale.idle", document.scale.idle, Scale::default().idle_ms)? };
+    let GrantsTable { env, invoke, http, scratch } = document.grants;
     let manifest = Manifest {
         app: document.app,
         name: document.name,
@@ -178,13 +190,39 @@ fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
         abi: document.abi,
         instance: document.instance,
         args: document.args,
-        entry: None,
-        snapshot: Snapshot::default(),
+        entry: document.entry,
+        snapshot: document.snapshot,
         limits,
-        grants: Grants { env: document.grants.env, ..Grants::default() },
+        grants: Grants { env, invoke, http, scratch },
         scale,
     };
+    manifest.check()?;
     Ok((manifest, document.code))
+}
+
+impl LimitsTable {
+    /// The limits, with the defaults of what is not said; not checked.
+    fn limits(self) -> Result<Limits, String> {
+        let defaults = Limits::default();
+        let bytes = |size: Option<ByteSize>, default: u64| size.map_or(default, |size| size.as_u64());
+        Ok(Limits {
+            deadline_ms: millis("limits.deadline", self.deadline, defaults.deadline_ms)?,
+            memory_bytes: bytes(self.memory, defaults.memory_bytes),
+            concurrency: self.concurrency.unwrap_or(defaults.concurrency),
+            payload_bytes: bytes(self.payload, defaults.payload_bytes),
+            log_bytes: bytes(self.log, defaults.log_bytes),
+            cpu_ms: millis("limits.cpu", self.cpu, defaults.cpu_ms)?,
+            table_elements: self.table.unwrap_or(defaults.table_elements),
+            stack_bytes: bytes(self.stack, defaults.stack_bytes),
+            outbound: self.outbound.unwrap_or(defaults.outbound),
+            handles: self.handles.unwrap_or(defaults.handles),
+            scratch_bytes: bytes(self.scratch, defaults.scratch_bytes),
+        })
+    }
+}
+
+fn millis(key: &str, text: Option<String>, default: u64) -> Result<u64, String> {
+    text.map_or(Ok(default), |text| duration_ms(&text).map_err(|error| format!("{key}: {error}")))
 }
 
 /// A duration as people write it: `3s`, `250ms`, `1m 30s`.
@@ -244,12 +282,45 @@ mod tests {
     fn values_out_of_range_are_refused() {
         check(
             "name = 'a'\ncode = 'a.wasm'\n[limits]\ndeadline = '1h'",
-            "limits.deadline is 3600000; it must be from 1 to 900000",
+            "limits.deadline is 60m; it must be from 1ms to 15m: set it within that range",
         );
         check("name = 'a'\ncode = 'a.wasm'\n[limits]\nconcurrency = 0", "limits.concurrency is 0");
         check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndeadline = 'soon'", "is not a duration");
+        check(
+            "name = 'a'\ncode = 'a.wasm'\n[limits]\nstack = '1GiB'",
+            "limits.stack is 1GiB; it must be from 1B to 16MiB",
+        );
+        check(
+            "name = 'a'\ncode = 'a.wasm'\n[limits]\noutbound = 10001",
+            "limits.outbound is 10001; it must be from 1 to",
+        );
+        check("name = 'a'\ncode = 'a.wasm'\nentry = ''", "entry has 0 bytes");
         check("name = 'A'\ncode = 'a.wasm'", "not a valid function name");
         check("name = 'a'", "code");
+    }
+
+    #[test]
+    fn how_the_code_is_called_and_what_it_may_use_and_reach_is_read() {
+        let top = "name = 'a'\ncode = 'a.wasm'\n";
+        check(
+            &format!("{top}entry = 'run'\nabi = 'extism'\ninstance = 'reuse'\nsnapshot = 'never'"),
+            "entry: Some(\"run\")",
+        );
+        check(&format!("{top}abi = 'extism'\ninstance = 'reuse'"), "abi: Extism, instance: Reuse");
+        check(&format!("{top}snapshot = 'always'"), "snapshot: Always");
+        check(
+            &format!(
+                "{top}[limits]\ncpu = '1s'\ntable = 7\nstack = '2MiB'\noutbound = 5\nhandles = 9\nscratch = '1MiB'"
+            ),
+            "cpu_ms: 1000, table_elements: 7, stack_bytes: 2097152, outbound: 5, handles: 9, scratch_bytes: 1048576",
+        );
+        check(
+            &format!("{top}[grants]\ninvoke = ['shop/*']\nhttp = ['https://*.example.com']\nscratch = true"),
+            "invoke: [\"shop/*\"], http: [\"https://*.example.com\"], scratch: true",
+        );
+        check(&format!("{top}[grants]\ninvoke = ['shop']"), "grants.invoke has `shop`: write `app/name`");
+        check(&format!("{top}[grants]\nhttp = ['example.com']"), "grants.http has `example.com`: write `https://host`");
+        check(&format!("{top}abi = 'python'"), "unknown variant `python`");
     }
 
     proptest! {

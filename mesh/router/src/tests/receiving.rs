@@ -82,7 +82,7 @@ async fn a_version_that_is_gone_is_not_found() {
 async fn a_chain_that_is_too_deep_ends_here_too() {
     let (_, _sender, service) = service();
     let failure = send(&service, PEER, &Attempt { depth: u8::MAX, ..attempt(5) }).await.unwrap_err();
-    assert_eq!(failure.code, ErrorCode::BadRequest);
+    assert_eq!(failure.code, ErrorCode::LimitExceeded);
 }
 
 #[tokio::test(start_paused = true)]

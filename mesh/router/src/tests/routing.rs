@@ -60,7 +60,7 @@ async fn names_that_do_not_exist_reach_no_node() {
 async fn a_chain_deeper_than_the_limit_is_refused() {
     let bench = Bench::of(1);
     let outcome = bench.invoke(|call| call.depth = Invocation::DEPTH_MAX + 1).await;
-    check_failed(outcome, ErrorCode::BadRequest, Progress::NotExecuted);
+    check_failed(outcome, ErrorCode::LimitExceeded, Progress::NotExecuted);
     assert!(bench.invoke(|call| call.depth = Invocation::DEPTH_MAX).await.is_ok());
 }
 

@@ -47,6 +47,9 @@ fn manifest() -> Manifest {
     manifest.category = "pricing".to_owned();
     manifest.tags = vec!["checkout".to_owned()];
     manifest.args = vec!["--fast".to_owned()];
+    manifest.entry = Some("handle".to_owned());
+    manifest.grants.invoke = vec!["shop/*".to_owned()];
+    manifest.grants.http = vec!["https://api.example.com".to_owned()];
     manifest.grants.env = BTreeMap::from([("CURRENCY".to_owned(), "EUR".to_owned())]);
     manifest
 }
