@@ -13,14 +13,14 @@ use std::{
 
 use skein_catalog::VersionRecord;
 use skein_engine::Program;
-use skein_proto::{ErrorCode, Failure, VersionId};
+use skein_proto::{ErrorCode, Failure, Invocation, VersionId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
     time::{Instant, timeout_at},
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::{ActivationState, ActivationStatus, Config, metrics::Meters};
+use crate::{ActivationState, ActivationStatus, Config, metrics::Meters, prepare::Loaded};
 
 /// The shared state of one activation.
 pub(crate) struct Activation {
@@ -28,11 +28,14 @@ pub(crate) struct Activation {
     record: Arc<VersionRecord>,
     generation: u64,
     permits: Arc<Semaphore>,
+    /// One more permit for each depth of nested calls, made when the first is needed.
+    own: OnceLock<Box<[Arc<Semaphore>]>>,
     line: Line,
     /// One token for each call that is in line or holds a permit.
     calls: TaskTracker,
     phase: watch::Sender<Phase>,
     program: OnceLock<Arc<Program>>,
+    load_us: AtomicU64,
     born: Instant,
     last_used_ms: AtomicU64,
     calls_admitted: AtomicU64,
@@ -78,15 +81,17 @@ impl Activation {
         let limits = &record.manifest.limits;
         let permits = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
         let line =
-            Line { waiting: AtomicU32::new(0), waiting_max: config.waiting_max(limits), patience: config.waiting() };
+            Line { waiting: AtomicU32::new(0), waiting_max: config.line_max(limits), patience: config.waiting() };
         Arc::new(Self {
             version,
             generation,
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            own: OnceLock::new(),
             line,
             calls: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Loading),
             program: OnceLock::new(),
+            load_us: AtomicU64::new(0),
             born: Instant::now(),
             last_used_ms: AtomicU64::new(0),
             calls_admitted: AtomicU64::new(0),
@@ -105,23 +110,52 @@ impl Activation {
     }
 
     /// Leave to run a call: at once, or after a wait in line until `deadline` at the latest.
-    pub(crate) async fn permit(self: &Arc<Self>, deadline: Instant) -> Result<Permit, NoPermit> {
+    ///
+    /// The permits of a version may all be held by calls that wait for one another, by way of other functions or of
+    /// itself. So each `depth` of nested calls has one permit more for itself: the deepest call that waits for a permit
+    /// waits for one whose holder waits for nobody, and no cycle of functions locks up.
+    pub(crate) async fn permit(self: &Arc<Self>, deadline: Instant, depth: u8) -> Result<Permit, NoPermit> {
         // The token comes first: whoever waits for the calls to go home also waits for those in line.
         let token = self.calls.token();
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(self.closed()),
-            Err(TryAcquireError::NoPermits) => self.stand_in_line(deadline).await?,
+            Err(TryAcquireError::NoPermits) => match self.own(depth).map(|own| own.try_acquire_owned()) {
+                Some(Ok(permit)) => permit,
+                _ => self.stand_in_line(deadline, depth).await?,
+            },
         };
         self.calls_admitted.fetch_add(1, Relaxed);
         self.meters.in_flight.increment(1);
         Ok(Permit { activation: self.clone(), _permit: permit, _token: token })
     }
 
-    async fn stand_in_line(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, NoPermit> {
+    /// What only calls of this depth get; none for calls from outside.
+    fn own(&self, depth: u8) -> Option<Arc<Semaphore>> {
+        let index = usize::from(depth).checked_sub(1)?;
+        let own = self.own.get_or_init(|| (0..Invocation::DEPTH_MAX).map(|_| Arc::new(Semaphore::new(1))).collect());
+        own.get(index).cloned()
+    }
+
+    async fn stand_in_line(&self, deadline: Instant, depth: u8) -> Result<OwnedSemaphorePermit, NoPermit> {
         let Some(_place) = Place::take(self) else { return Err(NoPermit::Refused(self.overloaded())) };
         let patience = Instant::now() + self.line.patience;
-        match timeout_at(deadline.min(patience), self.permits.clone().acquire_owned()).await {
+        let own = self.own(depth);
+        let turn = async {
+            let own_turn = async {
+                match own {
+                    Some(own) => own.acquire_owned().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Only the first is ever closed, and then first seen.
+            tokio::select! {
+                biased;
+                permit = self.permits.clone().acquire_owned() => permit,
+                permit = own_turn => permit,
+            }
+        };
+        match timeout_at(deadline.min(patience), turn).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(self.closed()),
             Err(_) if patience <= deadline => Err(NoPermit::Refused(self.overloaded())),
@@ -179,8 +213,14 @@ impl Activation {
         self.run_us_mean.store(if mean == 0 { time } else { mean - mean / 8 + time / 8 }, Relaxed);
     }
 
+    /// What loading the compiled code took, once that has happened.
+    pub(crate) fn load_time(&self) -> Duration {
+        Duration::from_micros(self.load_us.load(Relaxed))
+    }
+
     /// `Loading -> Ready`. For the actor only.
-    pub(crate) fn ready(&self, program: Arc<Program>) {
+    pub(crate) fn ready(&self, Loaded { program, time }: Loaded) {
+        self.load_us.store(crate::metrics::micros(time), Relaxed);
         let _ = self.program.set(program);
         self.phase.send_if_modified(|phase| {
             let is_loading = matches!(phase, Phase::Loading);

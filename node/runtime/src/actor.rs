@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use skein_engine::Program;
 use skein_proto::Failure;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::{activation::Activation, prepare::Preparer};
+use crate::{
+    activation::Activation,
+    prepare::{Loaded, Preparer},
+};
 
 /// What a version's actor is told.
 pub(crate) enum Message {
     /// The start has ended.
-    Loaded(Result<Arc<Program>, Failure>),
+    Loaded(Result<Loaded, Failure>),
     /// Take no new calls, let those that are here finish, then stop. From the supervisor.
     Drain,
     /// Every call has gone home.
@@ -57,7 +59,7 @@ impl Actor for FunctionActor {
         state: &mut Arguments,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Loaded(Ok(program)) => state.loaded(program),
+            Message::Loaded(Ok(loaded)) => state.loaded(loaded),
             Message::Loaded(Err(failure)) => state.failed(&myself, failure),
             Message::Drain => state.drain(myself),
             Message::Home => state.home(&myself),
@@ -67,9 +69,9 @@ impl Actor for FunctionActor {
 }
 
 impl Arguments {
-    fn loaded(&self, program: Arc<Program>) {
+    fn loaded(&self, loaded: Loaded) {
         let (activation, age) = (&self.activation, self.activation.age());
-        activation.ready(program);
+        activation.ready(loaded);
         activation.meters.start.record(age);
         info!(function = %activation.name(), start_ms = age.as_millis(), "activation is ready");
     }

@@ -5,15 +5,20 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skein_proto::{Limits, NodeId};
 
+use crate::executor::Bounds;
+
 /// Settings of one node's runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// This node, as replies name it. Given by the assembly.
     pub node: NodeId,
-    /// Most threads that run guests at a time. Default 512, the largest `limits.concurrency`; each costs some tens of
-    /// KiB while it lives and goes away when idle.
+    /// Most guests that compute at a time, each on a thread. Default 512, the largest `limits.concurrency`; a thread
+    /// costs some tens of KiB while it lives and goes away when idle.
     pub threads_max: usize,
+    /// Most guests that wait at a time for a call, a request or a clock, besides those that compute. Default 4,096. Each
+    /// keeps its thread and its instance; docs/decisions/0011 has what that costs.
+    pub waiting_max: usize,
     /// How long a thread stays without work, in milliseconds. Default 10,000: longer than the pauses of steady traffic.
     pub thread_idle_ms: u64,
     /// Most calls in line for a version's permits, as a multiple of its concurrency. Default 2: a longer line only
@@ -37,6 +42,7 @@ impl Config {
         Self {
             node,
             threads_max: 512,
+            waiting_max: 4_096,
             thread_idle_ms: 10_000,
             waiting_per_permit: 2,
             waiting_ms_max: 5_000,
@@ -47,7 +53,7 @@ impl Config {
     }
 
     /// Most calls in line for a version with these limits.
-    pub(crate) fn waiting_max(&self, limits: &Limits) -> u32 {
+    pub(crate) fn line_max(&self, limits: &Limits) -> u32 {
         limits.concurrency.saturating_mul(self.waiting_per_permit)
     }
 
@@ -59,8 +65,9 @@ impl Config {
         Duration::from_millis(self.idle_tick_ms.max(1))
     }
 
-    pub(crate) fn thread_idle(&self) -> Duration {
-        Duration::from_millis(self.thread_idle_ms)
+    pub(crate) fn bounds(&self) -> Bounds {
+        let thread_idle = Duration::from_millis(self.thread_idle_ms);
+        Bounds { running_max: self.threads_max, waiting_max: self.waiting_max, thread_idle }
     }
 }
 

@@ -1,7 +1,19 @@
 //! The threads that guests and compilers run on, kept away from the async ones.
 //!
-//! A guest runs synchronously and may hold its thread for as long as its deadline, so the pool grows with the calls at
-//! hand, up to a limit, and shrinks when they are gone. Work beyond the limit waits in a bounded queue.
+//! A guest runs synchronously on one thread from its start to its end. What is scarce are two things: *slots*, of which
+//! a guest has one while it computes, and *places*, of which it has one instead while it waits for somebody else (a call
+//! of another function, a request, a sleep). Threads come with the guests and go when nothing is left to do.
+//!
+//! ```text
+//! submit --> queue --> a slot: runs --- waits ---> a place: waits --- resumed ---> runs --> ends
+//!            nested first |                          (the slot is free for others)
+//! ```
+//!
+//! **No chain of calls locks up.** Who stands in the queue waits for slots only, and who has a slot does not wait for
+//! anybody. Places run out, so a guest that finds none is refused its request (`overloaded`) instead of waiting for one;
+//! and one place of each depth is kept for it alone, so that whatever the shallow calls do, one chain of calls can
+//! always go all the way down. A guest that goes on takes a slot at once, beyond the limit if need be: it has waited,
+//! and the kernel shares the cores more fairly than a second queue would.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +23,9 @@ use std::{
     time::Duration,
 };
 
+use metrics::Gauge;
 use skein_engine::StopHandle;
+use skein_proto::Invocation;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -22,8 +36,21 @@ use tracing::{error, warn};
 pub(crate) struct Job {
     /// Stops the guest in it, if it runs one, when the executor shuts down.
     pub(crate) stop: Option<StopHandle>,
+    /// How many functions called one another to get here. What is nested goes first: others wait for it.
+    pub(crate) depth: u8,
     /// What to do. A panic in it is caught, and ends nothing but the job.
     pub(crate) work: Box<dyn FnOnce() + Send>,
+}
+
+/// What an executor may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Most jobs that run at a time.
+    pub(crate) running_max: usize,
+    /// Most guests that wait at a time, apart from one for each depth.
+    pub(crate) waiting_max: usize,
+    /// How long a thread stays without work.
+    pub(crate) thread_idle: Duration,
 }
 
 /// The pool. A handle: clones share it.
@@ -36,18 +63,51 @@ pub(crate) struct Executor {
 #[derive(Debug)]
 pub(crate) struct Refused;
 
+/// A place for a guest that waits. Dropping it is going on.
+pub(crate) struct Waiting {
+    shared: Arc<Shared>,
+    place: Place,
+    /// Whether there is a slot to take again: a guest that runs in the thread of another that waits has none.
+    had_slot: bool,
+}
+
+/// Which place it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Shared,
+    /// The one that calls of this depth have for themselves.
+    Own(usize),
+}
+
 struct Shared {
-    threads_max: usize,
-    thread_idle: Duration,
+    bounds: Bounds,
     pool: Mutex<Pool>,
     work: Condvar,
     live: watch::Sender<usize>,
+    gauges: Gauges,
+}
+
+struct Gauges {
+    threads: Gauge,
+    running: Gauge,
+    waiting: Gauge,
 }
 
 #[derive(Default)]
 struct Pool {
-    queue: VecDeque<Job>,
+    /// Jobs from outside, and those of functions that wait for them.
+    outer: VecDeque<Job>,
+    nested: VecDeque<Job>,
+    /// Threads that have been started and not yet looked for work.
+    starting: usize,
+    /// Threads without work.
     idle: usize,
+    /// Threads whose job runs.
+    running: usize,
+    /// Threads whose guest waits in a shared place.
+    waiting: usize,
+    /// Which depths have taken the place that is theirs.
+    own: [bool; DEPTHS],
     /// Live threads, each with what stops the guest it runs.
     threads: HashMap<u64, Thread>,
     /// Threads that went away by themselves, still to be joined.
@@ -56,43 +116,75 @@ struct Pool {
     is_stopping: bool,
 }
 
+/// What a thread did before it looks for work.
+enum Before {
+    Started,
+    Ran,
+}
+
 struct Thread {
     handle: JoinHandle<()>,
     running: Option<StopHandle>,
 }
 
 impl Executor {
-    /// A pool of at most `threads_max` threads, each of which leaves after `thread_idle` without work.
-    pub(crate) fn new(threads_max: usize, thread_idle: Duration) -> Self {
-        let (threads_max, thread_idle) = (threads_max.max(1), thread_idle.max(Duration::from_millis(1)));
+    /// A pool within these bounds, each of at least one.
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        let Bounds { running_max, waiting_max, thread_idle } = bounds;
+        let thread_idle = thread_idle.max(Duration::from_millis(1));
+        let bounds = Bounds { running_max: running_max.max(1), waiting_max: waiting_max.max(1), thread_idle };
         let (pool, work, live) = (Mutex::default(), Condvar::new(), watch::Sender::new(0));
-        Self { shared: Arc::new(Shared { threads_max, thread_idle, pool, work, live }) }
+        Self { shared: Arc::new(Shared { bounds, pool, work, live, gauges: Gauges::new() }) }
     }
 
-    /// Queues `job` for the next free thread, starting one if none is.
+    /// Queues `job` for the next free thread, starting one if none is and a slot is free.
     ///
     /// # Errors
-    /// [`Refused`] when [`QUEUE_PER_THREAD`] jobs a thread wait already, or at shutdown; the job is dropped.
+    /// [`Refused`] when the queue is full, at shutdown, or when not one thread can be had; the job is dropped.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Refused> {
+        let shared = &self.shared;
         let gone = {
-            let mut pool = self.shared.lock();
-            if pool.is_stopping || pool.queue.len() >= self.shared.threads_max.saturating_mul(QUEUE_PER_THREAD) {
+            let mut pool = shared.lock();
+            let is_nested = job.depth > 0;
+            if pool.is_stopping || pool.queued() >= shared.bounds.queue_max(is_nested) {
                 return Err(Refused);
             }
-            pool.queue.push_back(job);
-            if pool.queue.len() > pool.idle && pool.threads.len() < self.shared.threads_max {
-                self.shared.start_thread(&mut pool);
-            }
-            if pool.threads.is_empty() {
-                pool.queue.clear();
+            pool.line(is_nested).push_back(job);
+            shared.start_threads(&mut pool);
+            if pool.active() == 0 {
+                pool.line(is_nested).pop_back();
                 return Err(Refused);
             }
             std::mem::take(&mut pool.gone)
         };
-        self.shared.work.notify_one();
+        shared.work.notify_one();
         // They have left their loop, so this does not wait.
         gone.into_iter().for_each(join);
         Ok(())
+    }
+
+    /// Gives the slot of the calling job away while its guest waits; none if as many wait as may, and then the guest
+    /// keeps its slot. For threads of this executor only, once a job at a time.
+    pub(crate) fn wait(&self, depth: u8) -> Option<Waiting> {
+        let shared = &self.shared;
+        let mut pool = shared.lock();
+        let place = pool.take_place(&shared.bounds, depth)?;
+        let had_slot = pool.running > 0;
+        pool.running -= usize::from(had_slot);
+        shared.start_threads(&mut pool);
+        if pool.queued() > 0 && pool.active() == 0 {
+            // No thread could be started: those in the queue need this one, so it must not wait for them.
+            pool.give_place(place);
+            pool.running += usize::from(had_slot);
+            return None;
+        }
+        let (is_due, guests) = (pool.queued() > 0, pool.guests());
+        drop(pool);
+        if is_due {
+            shared.work.notify_one();
+        }
+        shared.gauges.set(guests);
+        Some(Waiting { shared: shared.clone(), place, had_slot })
     }
 
     /// How many threads live now.
@@ -101,23 +193,29 @@ impl Executor {
         self.shared.lock().threads.len()
     }
 
-    /// How many threads run a guest now.
+    /// How many threads have a guest now, running or waiting.
     #[cfg(test)]
     pub(crate) fn running(&self) -> usize {
         self.shared.lock().threads.values().filter(|thread| thread.running.is_some()).count()
     }
 
-    /// Drops what is queued, stops the guests that run, and joins the threads. Returns false if some did not end by
-    /// `deadline`: they are inside a compiler, and end with it.
+    /// How many guests wait now.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.lock().guests().1
+    }
+
+    /// Drops what is queued, stops the guests, and joins the threads. Returns false if some did not end by `deadline`:
+    /// they are inside a compiler, and end with it.
     pub(crate) async fn shutdown(&self, deadline: Instant) -> bool {
-        let (queue, guests) = {
+        let (queues, guests) = {
             let mut pool = self.shared.lock();
             pool.is_stopping = true;
             let guests: Vec<_> = pool.threads.values().filter_map(|thread| thread.running.clone()).collect();
-            (std::mem::take(&mut pool.queue), guests)
+            ([std::mem::take(&mut pool.outer), std::mem::take(&mut pool.nested)], guests)
         };
         self.shared.work.notify_all();
-        drop(queue);
+        drop(queues);
         guests.iter().for_each(StopHandle::stop);
         let mut live = self.shared.live.subscribe();
         let ended = timeout_at(deadline, live.wait_for(|live| *live == 0)).await.is_ok();
@@ -130,10 +228,100 @@ impl Executor {
     }
 }
 
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut pool = self.shared.lock();
+        pool.give_place(self.place);
+        pool.running += usize::from(self.had_slot);
+        let guests = pool.guests();
+        drop(pool);
+        self.shared.gauges.set(guests);
+    }
+}
+
+impl Bounds {
+    /// Most jobs in the queue for one more to be taken. Calls from outside cannot take the last quarter.
+    fn queue_max(&self, is_nested: bool) -> usize {
+        let all = self.running_max.saturating_mul(QUEUE_PER_SLOT);
+        if is_nested { all } else { all - all / 4 }
+    }
+
+    /// Most guests in shared places for one more of this depth. Calls from outside cannot take the last quarter.
+    fn places(&self, depth: u8) -> usize {
+        if depth > 0 { self.waiting_max } else { self.waiting_max - self.waiting_max / 4 }
+    }
+}
+
+impl Pool {
+    fn line(&mut self, is_nested: bool) -> &mut VecDeque<Job> {
+        if is_nested { &mut self.nested } else { &mut self.outer }
+    }
+
+    fn queued(&self) -> usize {
+        self.outer.len() + self.nested.len()
+    }
+
+    /// Threads that take, or will take, a job without waiting for anybody else.
+    fn active(&self) -> usize {
+        self.starting + self.idle + self.running
+    }
+
+    /// Guests that run and guests that wait.
+    fn guests(&self) -> (usize, usize) {
+        (self.running, self.waiting + self.own.iter().filter(|is_taken| **is_taken).count())
+    }
+
+    fn take_place(&mut self, bounds: &Bounds, depth: u8) -> Option<Place> {
+        if self.waiting < bounds.places(depth) {
+            self.waiting += 1;
+            return Some(Place::Shared);
+        }
+        // Only a call that others wait for has a place of its own: what comes from outside can come again.
+        let index = usize::from(depth).checked_sub(1)?;
+        let own = self.own.get_mut(index).filter(|is_taken| !**is_taken)?;
+        *own = true;
+        Some(Place::Own(index))
+    }
+
+    fn give_place(&mut self, place: Place) {
+        match place {
+            Place::Shared => self.waiting = self.waiting.saturating_sub(1),
+            Place::Own(index) => {
+                if let Some(own) = self.own.get_mut(index) {
+                    *own = false;
+                }
+            }
+        }
+    }
+}
+
+impl Gauges {
+    fn new() -> Self {
+        use crate::metrics::{GUESTS_RUNNING, GUESTS_WAITING, THREADS};
+        Self {
+            threads: metrics::gauge!(THREADS),
+            running: metrics::gauge!(GUESTS_RUNNING),
+            waiting: metrics::gauge!(GUESTS_WAITING),
+        }
+    }
+
+    fn set(&self, (running, waiting): (usize, usize)) {
+        self.running.set(crate::metrics::as_f64(running));
+        self.waiting.set(crate::metrics::as_f64(waiting));
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Pool> {
         // Nothing panics while it holds the lock, and the pool is consistent at every step.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts threads for what is queued, as far as slots are free. One more guest means at most one more.
+    fn start_threads(self: &Arc<Self>, pool: &mut Pool) {
+        if pool.queued() > pool.idle + pool.starting && pool.active() < self.bounds.running_max {
+            self.start_thread(pool);
+        }
     }
 
     fn start_thread(self: &Arc<Self>, pool: &mut Pool) {
@@ -142,6 +330,7 @@ impl Shared {
         let named = thread::Builder::new().name(format!("skein-guest-{id}")).stack_size(STACK_BYTES);
         match named.spawn(move || shared.run(id)) {
             Ok(handle) => {
+                pool.starting += 1;
                 pool.threads.insert(id, Thread { handle, running: None });
                 self.report(pool);
             }
@@ -152,13 +341,12 @@ impl Shared {
 
     /// One thread's life.
     fn run(&self, id: u64) {
-        while let Some(job) = self.next(id) {
+        let mut before = Before::Started;
+        while let Some(job) = self.next(id, before) {
             if catch_unwind(AssertUnwindSafe(job.work)).is_err() {
                 error!("a job of the executor panicked");
             }
-            if let Some(thread) = self.lock().threads.get_mut(&id) {
-                thread.running = None;
-            }
+            before = Before::Ran;
         }
         let mut pool = self.lock();
         if let Some(thread) = pool.threads.remove(&id) {
@@ -167,25 +355,40 @@ impl Shared {
         self.report(&pool);
     }
 
-    /// The next job for thread `id`; none when it is to end.
-    fn next(&self, id: u64) -> Option<Job> {
+    /// The next job for thread `id`, which then has a slot; none when it is to end.
+    fn next(&self, id: u64, before: Before) -> Option<Job> {
         let mut pool = self.lock();
+        // Under the same lock as the look for work, so that nobody finds no thread where there is one.
+        match before {
+            Before::Started => pool.starting = pool.starting.saturating_sub(1),
+            Before::Ran => {
+                pool.running = pool.running.saturating_sub(1);
+                if let Some(thread) = pool.threads.get_mut(&id) {
+                    thread.running = None;
+                }
+            }
+        }
         loop {
             if pool.is_stopping {
                 return None;
             }
-            if let Some(job) = pool.queue.pop_front() {
+            let has_slot = pool.running < self.bounds.running_max;
+            if has_slot && let Some(job) = pool.nested.pop_front().or_else(|| pool.outer.pop_front()) {
+                pool.running += 1;
                 if let Some(thread) = pool.threads.get_mut(&id) {
                     thread.running.clone_from(&job.stop);
                 }
+                self.gauges.set(pool.guests());
                 return Some(job);
             }
+            self.gauges.set(pool.guests());
+            // Whatever frees a slot looks for work itself, or wakes somebody.
             pool.idle += 1;
             let (woken, timed_out) =
-                self.work.wait_timeout(pool, self.thread_idle).unwrap_or_else(PoisonError::into_inner);
+                self.work.wait_timeout(pool, self.bounds.thread_idle).unwrap_or_else(PoisonError::into_inner);
             pool = woken;
             pool.idle -= 1;
-            if timed_out.timed_out() && pool.queue.is_empty() {
+            if timed_out.timed_out() && (pool.queued() == 0 || pool.running >= self.bounds.running_max) {
                 return None;
             }
         }
@@ -193,7 +396,7 @@ impl Shared {
 
     fn report(&self, pool: &Pool) {
         self.live.send_replace(pool.threads.len());
-        crate::metrics::threads(pool.threads.len());
+        self.gauges.threads.set(crate::metrics::as_f64(pool.threads.len()));
     }
 }
 
@@ -203,12 +406,15 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// Jobs that may wait per thread: with the permits of each version before it, this only fills when very many versions
+/// Jobs that may wait per slot: with the permits of each version before it, this only fills when very many versions
 /// are busy at once.
-const QUEUE_PER_THREAD: usize = 4;
+const QUEUE_PER_SLOT: usize = 4;
+
+/// The depths from 1, each with a place of its own.
+const DEPTHS: usize = Invocation::DEPTH_MAX as usize;
 
 /// Guests have stacks of their own; the engine says that 2 MiB are plenty for the host code beneath them. Reserved, not
-/// touched: an idle thread uses a few KiB of it.
+/// touched: a thread whose guest waits uses some ten KiB of it.
 const STACK_BYTES: usize = 2 << 20;
 
 #[cfg(test)]

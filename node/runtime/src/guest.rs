@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     activation::{Permit, deadline_in_line},
     executor::{Executor, Job},
+    outward::{Caller, Outside, Outward},
 };
 
 /// One call that has its permit and its program.
@@ -25,12 +26,18 @@ pub(crate) struct Guest {
     pub(crate) permit: Permit,
     pub(crate) program: Arc<Program>,
     pub(crate) environment: Vec<(String, String)>,
+    pub(crate) outside: Arc<Outside>,
 }
 
-/// A call that was run, and how long it waited for a thread.
+/// A call that was run.
 pub(crate) struct Ran {
     pub(crate) outcome: Result<Output, RunError>,
+    /// How long it waited for a thread.
+    pub(crate) queued: Duration,
+    /// How long the guest waited for others while it ran.
     pub(crate) waited: Duration,
+    /// How many calls and requests it made of them.
+    pub(crate) outbound: u32,
 }
 
 impl Guest {
@@ -43,12 +50,16 @@ impl Guest {
         let (done, mut ran) = oneshot::channel();
         let (payload, deadline, queued, claimed) =
             (invocation.payload.clone(), invocation.deadline, Instant::now(), claim.clone());
-        let handle = stop.clone();
+        let (handle, depth) = (stop.clone(), invocation.depth);
+        let limit = Duration::from_millis(record.manifest.limits.deadline_ms);
+        let mut caller = Caller::new(invocation);
         let work = move || {
             if done.is_closed() || claimed.swap(true, AcqRel) {
                 return;
             }
-            let waited = queued.elapsed();
+            let queued = queued.elapsed();
+            caller.deadline = deadline.min(Instant::now() + limit);
+            let outward = Outward::new(self.outside, self.permit.activation().record().clone(), caller);
             let manifest = &self.permit.activation().record().manifest;
             let args: Vec<_> =
                 std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect();
@@ -56,7 +67,7 @@ impl Guest {
                 args: &args,
                 env: &self.environment,
                 payload,
-                services: None,
+                services: Some(outward.clone()),
                 limits: manifest.limits,
                 deadline,
                 stop: handle,
@@ -64,9 +75,10 @@ impl Guest {
             let outcome = self.program.run(call);
             // The caller who hears of the end finds the permit at home.
             drop(self.permit);
-            let _ = done.send(Ran { outcome, waited });
+            let (waited, outbound) = (outward.waited(), outward.asked());
+            let _ = done.send(Ran { outcome, queued, waited, outbound });
         };
-        executor.submit(Job { stop: Some(stop), work: Box::new(work) }).map_err(|_| {
+        executor.submit(Job { stop: Some(stop), depth, work: Box::new(work) }).map_err(|_| {
             let message = "all threads of this node are busy, and their queue is full";
             Failure::not_executed(ErrorCode::Overloaded, message).retry_after(BUSY_RETRY_AFTER)
         })?;

@@ -1,11 +1,12 @@
 //! One node's live function versions, and the calls that run in them.
 //!
 //! **Owns** the activations of a node: a supervisor actor and one actor per live version, the permits and waiting
-//! line in front of each, the threads that guests run on, the preparation (fetch, compile) of versions, idle stop
-//! and drain.
+//! line in front of each, the threads that guests run and wait on, what guests ask of others, the preparation (fetch,
+//! compile) of versions, idle stop and drain.
 //!
 //! **Refuses** to know about peers: code comes from a [`CodeSource`], what exists from the catalogue it watches. It
-//! resolves no names either; it takes versions that a router has chosen. An actor's mailbox is never on the way of a
+//! resolves no names either; it takes versions that a router has chosen, and hands a guest's own calls to that router
+//! ([`Runtime::connect`]). It opens no sockets: guests' HTTP requests go through an [`Egress`]. An actor's mailbox is never on the way of a
 //! warm call: the actor owns the life of an activation, the call goes through its `Arc`.
 //!
 //! ```text
@@ -39,10 +40,12 @@ mod activation;
 mod actor;
 mod backoff;
 mod config;
+mod egress;
 mod environment;
 mod executor;
 mod guest;
 pub mod metrics;
+mod outward;
 mod prefetch;
 mod prepare;
 mod runtime;
@@ -54,6 +57,7 @@ mod table;
 mod testing;
 
 pub use config::Config;
+pub use egress::Egress;
 pub use runtime::Runtime;
 pub use source::CodeSource;
 pub use status::{ActivationState, ActivationStatus};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use skein_proto::{ErrorCode, Manifest};
+use tokio::time::Instant;
 
 /// Calls that hold a permit, by app and function.
 pub const IN_FLIGHT: &str = "skein_runtime_calls_in_flight";
@@ -23,8 +24,17 @@ pub const COLD_STARTS: &str = "skein_runtime_cold_starts_total";
 pub const START_SECONDS: &str = "skein_runtime_start_seconds";
 /// Live activations.
 pub const ACTIVATIONS: &str = "skein_runtime_activations_live";
-/// Threads that run guests.
+/// Threads for guests.
 pub const THREADS: &str = "skein_runtime_threads_live";
+/// Guests that compute, and compilations.
+pub const GUESTS_RUNNING: &str = "skein_runtime_guests_running";
+/// Guests that wait for others and need no core meanwhile.
+pub const GUESTS_WAITING: &str = "skein_runtime_guests_waiting";
+/// Calls and requests that guests made, by kind (`invoke`, `http`) and outcome (`ok`, the failure's code, or
+/// `taken-back`).
+pub const OUTBOUND: &str = "skein_runtime_outbound_total";
+/// What they took, by kind.
+pub const OUTBOUND_SECONDS: &str = "skein_runtime_outbound_seconds";
 /// Versions prepared here, by outcome (`ok` or the failure's code).
 pub const PREPARED: &str = "skein_runtime_prepared_total";
 /// Attempts to prepare a version in the background that failed.
@@ -40,7 +50,11 @@ pub(crate) fn describe() {
     describe_counter!(COLD_STARTS, Unit::Count, "activations started because a call found none");
     describe_histogram!(START_SECONDS, Unit::Seconds, "time from the first call to a ready activation");
     describe_gauge!(ACTIVATIONS, Unit::Count, "live activations");
-    describe_gauge!(THREADS, Unit::Count, "threads that run guests");
+    describe_gauge!(THREADS, Unit::Count, "threads for guests");
+    describe_gauge!(GUESTS_RUNNING, Unit::Count, "guests that compute, and compilations");
+    describe_gauge!(GUESTS_WAITING, Unit::Count, "guests that wait for a call, a request or a clock");
+    describe_counter!(OUTBOUND, Unit::Count, "calls and requests that guests made, by kind and outcome");
+    describe_histogram!(OUTBOUND_SECONDS, Unit::Seconds, "time of the calls and requests that guests made, by kind");
     describe_counter!(PREFETCH_FAILED, Unit::Count, "background preparations that failed");
     describe_counter!(PREPARED, Unit::Count, "versions fetched and compiled, by outcome");
 }
@@ -100,8 +114,34 @@ pub(crate) fn activations(count: usize) {
     metrics::gauge!(ACTIVATIONS).set(as_f64(count));
 }
 
-pub(crate) fn threads(count: usize) {
-    metrics::gauge!(THREADS).set(as_f64(count));
+/// Counts a guest's call or request when it ends, or when it is dropped before.
+pub(crate) struct Tally {
+    kind: &'static str,
+    began: Instant,
+    is_ended: bool,
+}
+
+impl Tally {
+    pub(crate) fn new(kind: &'static str) -> Self {
+        Self { kind, began: Instant::now(), is_ended: false }
+    }
+
+    pub(crate) fn ended(&mut self, failure: Option<ErrorCode>) {
+        self.count(failure.map_or("ok", ErrorCode::as_str));
+    }
+
+    fn count(&mut self, outcome: &'static str) {
+        if !std::mem::replace(&mut self.is_ended, true) {
+            counter!(OUTBOUND, "kind" => self.kind, "outcome" => outcome).increment(1);
+            metrics::histogram!(OUTBOUND_SECONDS, "kind" => self.kind).record(self.began.elapsed());
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.count("taken-back");
+    }
 }
 
 /// Microseconds, as replies carry them.
@@ -109,6 +149,6 @@ pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn as_f64(count: usize) -> f64 {
+pub(crate) fn as_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
 }

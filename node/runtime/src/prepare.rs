@@ -56,6 +56,13 @@ struct Shared {
     flights: Mutex<HashMap<Digest, Flight>>,
 }
 
+/// A program that is ready to be called.
+pub(crate) struct Loaded {
+    pub(crate) program: Arc<Program>,
+    /// What loading it took, without what it had to wait for.
+    pub(crate) time: Duration,
+}
+
 /// One preparation, as those who wait for it see it; none until it has ended.
 type Flight = watch::Receiver<Option<Result<(), Failure>>>;
 
@@ -92,14 +99,16 @@ impl Preparer {
     }
 
     /// The program of a version, prepared first if it is not.
-    pub(crate) async fn load(&self, record: Arc<VersionRecord>) -> Result<Arc<Program>, Failure> {
+    pub(crate) async fn load(&self, record: Arc<VersionRecord>) -> Result<Loaded, Failure> {
         let deadline = Instant::now() + START_MAX;
         self.prepare(&record, deadline).await?;
         let (shared, runtime) = (self.shared.clone(), Handle::current());
         on_thread(&self.shared.executor, move || {
             // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
             let code = || runtime.block_on(shared.code(&record, deadline));
-            Ok(shared.engine.load(record.digest, &record.manifest, code)?)
+            let began = Instant::now();
+            let program = shared.engine.load(record.digest, &record.manifest, code)?;
+            Ok(Loaded { program, time: began.elapsed() })
         })
         .await
     }
@@ -169,7 +178,7 @@ async fn on_thread<T: Send + 'static>(
         // Whoever waited may have gone.
         let _ = done.send(work());
     };
-    let job = Job { stop: None, work: Box::new(work) };
+    let job = Job { stop: None, depth: 0, work: Box::new(work) };
     executor
         .submit(job)
         .map_err(|_| Failure::not_executed(ErrorCode::Overloaded, "all threads of this node are busy"))?;

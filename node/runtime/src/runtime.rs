@@ -24,12 +24,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
-    ActivationState, ActivationStatus, CodeSource, Config,
+    ActivationState, ActivationStatus, CodeSource, Config, Egress,
     activation::{Activation, NoPermit, Permit, name},
     environment::environment,
     executor::Executor,
     guest::{BUSY_RETRY_AFTER, Guest, Ran},
     metrics::{self, micros},
+    outward::Outside,
     prefetch::Prefetch,
     prepare::{self, Preparer},
     supervisor::{self, Supervisor, draining},
@@ -49,6 +50,7 @@ struct Shared {
     catalog: Watch,
     table: Arc<Table>,
     executor: Executor,
+    outside: Arc<Outside>,
     preparer: Preparer,
     supervisor: ActorRef<supervisor::Message>,
     supervisor_task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -82,7 +84,7 @@ impl Runtime {
     ) -> Result<Self, Failure> {
         metrics::describe();
         let (tasks, stop, table) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Table::new()));
-        let executor = Executor::new(config.threads_max, config.thread_idle());
+        let executor = Executor::new(config.bounds());
         let preparer = Preparer::new(prepare::Arguments {
             engine,
             source: code,
@@ -115,6 +117,7 @@ impl Runtime {
                 node: config.node,
                 catalog,
                 table,
+                outside: Outside::new(executor.clone()),
                 executor,
                 preparer,
                 supervisor,
@@ -126,6 +129,12 @@ impl Runtime {
                 tasks,
             }),
         })
+    }
+
+    /// Says where guests' own calls and HTTP requests go: to the node's router, and through `egress`. Until then, and
+    /// without an egress, they are refused as `unavailable`. Only the first word counts.
+    pub fn connect(&self, invoke: &Arc<dyn Invoke>, egress: Option<Arc<dyn Egress>>) {
+        self.shared.outside.open(Arc::downgrade(invoke), egress);
     }
 
     /// Fetches and compiles a version, so that its first call finds it ready to load.
@@ -233,7 +242,7 @@ impl Shared {
         for _ in 0..ADMIT_ATTEMPTS {
             let (activation, found) = self.activation(version, invocation).await?;
             let asked = Instant::now();
-            let permit = match activation.permit(invocation.deadline).await {
+            let permit = match activation.permit(invocation.deadline, invocation.depth).await {
                 Ok(permit) => permit,
                 Err(NoPermit::Closed) => continue,
                 Err(NoPermit::Refused(failure)) => {
@@ -314,9 +323,11 @@ impl Shared {
         let manifest = &activation.record().manifest;
         let remaining = invocation.remaining().min(Duration::from_millis(manifest.limits.deadline_ms));
         let environment = environment(invocation, activation.version(), manifest, remaining)?;
-        let guest = Guest { permit: admitted.permit, program: admitted.program, environment };
-        let Ran { outcome, waited } = guest.run(&self.executor, invocation).await?;
-        activation.meters.wait.record(queued + waited);
+        let outside = self.outside.clone();
+        let guest = Guest { permit: admitted.permit, program: admitted.program, environment, outside };
+        let Ran { outcome, queued: for_thread, waited, outbound } = guest.run(&self.executor, invocation).await?;
+        let queued = queued + for_thread;
+        activation.meters.wait.record(queued);
         let output = outcome.map_err(|error| {
             if let Some(output) = error.output() {
                 note(activation, invocation, output);
@@ -325,10 +336,13 @@ impl Shared {
         })?;
         note(activation, invocation, &output);
         let usage = Usage {
-            queue_us: micros(queued + waited),
+            queue_us: micros(queued),
             start_us: micros(starting),
+            load_us: if start == Start::Cold { micros(activation.load_time()) } else { 0 },
             instantiate_us: micros(output.instantiate),
             run_us: micros(output.run),
+            wait_us: micros(waited),
+            outbound,
             memory_bytes: output.memory_bytes,
             log_bytes: output.log_bytes_total,
             ..Usage::default()

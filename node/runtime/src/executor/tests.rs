@@ -5,9 +5,18 @@ use std::sync::mpsc;
 use super::*;
 
 const IDLE: Duration = Duration::from_millis(10);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn executor(running_max: usize, waiting_max: usize, thread_idle: Duration) -> Executor {
+    Executor::new(Bounds { running_max, waiting_max, thread_idle })
+}
 
 fn job(work: impl FnOnce() + Send + 'static) -> Job {
-    Job { stop: None, work: Box::new(work) }
+    nested(0, work)
+}
+
+fn nested(depth: u8, work: impl FnOnce() + Send + 'static) -> Job {
+    Job { stop: None, depth, work: Box::new(work) }
 }
 
 /// A job that runs until the sender is dropped, and tells that it has begun.
@@ -36,7 +45,7 @@ fn soon() -> Instant {
 
 #[tokio::test]
 async fn threads_come_with_the_work_up_to_the_limit_and_leave_when_idle() {
-    let executor = Executor::new(2, IDLE);
+    let executor = executor(2, 1, IDLE);
     assert_eq!(executor.threads(), 0);
     let (began, begins) = mpsc::channel();
     let (jobs, releases): (Vec<_>, Vec<_>) = (0..3).map(|_| held(&began)).unzip();
@@ -55,7 +64,7 @@ async fn threads_come_with_the_work_up_to_the_limit_and_leave_when_idle() {
 
 #[tokio::test]
 async fn an_idle_thread_takes_the_next_job() {
-    let executor = Executor::new(8, Duration::from_secs(60));
+    let executor = executor(8, 1, MINUTE);
     let (began, begins) = mpsc::channel();
     for _ in 0..3 {
         let began = began.clone();
@@ -69,7 +78,7 @@ async fn an_idle_thread_takes_the_next_job() {
 
 #[tokio::test]
 async fn a_job_that_panics_ends_nothing_else() {
-    let executor = Executor::new(1, Duration::from_secs(60));
+    let executor = executor(1, 1, MINUTE);
     let (began, begins) = mpsc::channel();
     executor.submit(job(|| panic!("on purpose"))).unwrap();
     executor.submit(job(move || began.send(()).unwrap())).unwrap();
@@ -80,17 +89,22 @@ async fn a_job_that_panics_ends_nothing_else() {
 
 #[tokio::test]
 async fn the_queue_is_bounded_and_shutdown_drops_it() {
-    let executor = Executor::new(1, IDLE);
+    let executor = executor(1, 1, IDLE);
     let (began, begins) = mpsc::channel();
     let (running, release) = held(&began);
     executor.submit(running).unwrap();
     begins.recv().unwrap();
     let (queued, dropped) = mpsc::channel::<()>();
-    for _ in 0..QUEUE_PER_THREAD {
+    for _ in 0..QUEUE_PER_SLOT * 3 / 4 {
         let queued = queued.clone();
         executor.submit(job(move || queued.send(()).unwrap())).unwrap();
     }
-    assert!(executor.submit(job(|| {})).is_err(), "the queue is full");
+    assert!(executor.submit(job(|| {})).is_err(), "calls from outside have filled the queue");
+    for _ in 0..QUEUE_PER_SLOT / 4 {
+        let queued = queued.clone();
+        executor.submit(nested(1, move || queued.send(()).unwrap())).unwrap();
+    }
+    assert!(executor.submit(nested(1, || {})).is_err(), "the queue is full");
     drop(queued);
     let shutdown = tokio::spawn({
         let executor = executor.clone();
@@ -106,12 +120,114 @@ async fn the_queue_is_bounded_and_shutdown_drops_it() {
 
 #[tokio::test]
 async fn shutdown_says_when_a_thread_did_not_end_in_time() {
-    let executor = Executor::new(1, IDLE);
+    let executor = executor(1, 1, IDLE);
     let (began, begins) = mpsc::channel();
     let (running, release) = held(&began);
     executor.submit(running).unwrap();
     begins.recv().unwrap();
     assert!(!executor.shutdown(Instant::now()).await);
     drop(release);
+    assert!(executor.shutdown(soon()).await);
+}
+
+#[tokio::test]
+async fn a_guest_that_waits_gives_its_slot_to_the_next() {
+    let executor = executor(1, 4, IDLE);
+    let (told, tells) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    executor
+        .submit(job({
+            let (executor, told) = (executor.clone(), told.clone());
+            move || {
+                let place = executor.wait(0).expect("there is room to wait");
+                told.send("waits").unwrap();
+                goes_on.recv().unwrap();
+                drop(place);
+                told.send("goes on").unwrap();
+            }
+        }))
+        .unwrap();
+    assert_eq!(tells.recv().unwrap(), "waits");
+    assert_eq!((executor.waiting(), executor.threads()), (1, 1));
+    executor.submit(job(move || told.send("runs meanwhile").unwrap())).unwrap();
+    assert_eq!(tells.recv().unwrap(), "runs meanwhile");
+    go_on.send(()).unwrap();
+    assert_eq!(tells.recv().unwrap(), "goes on");
+    eventually(|| executor.threads() == 0).await;
+    assert_eq!(executor.waiting(), 0);
+    assert!(executor.shutdown(soon()).await);
+}
+
+#[tokio::test]
+async fn shallow_guests_cannot_take_the_last_places_and_each_depth_has_one_of_its_own() {
+    let executor = executor(8, 8, IDLE);
+    let mut places = Vec::new();
+    let mut fill = |depth| {
+        let taken = std::iter::from_fn(|| executor.wait(depth));
+        let before = places.len();
+        places.extend(taken);
+        places.len() - before
+    };
+    assert_eq!(fill(0), 6, "three quarters");
+    assert_eq!(fill(1), 3, "the rest, and the place that is theirs");
+    assert_eq!((fill(0), fill(1), fill(2), fill(2), fill(Invocation::DEPTH_MAX)), (0, 0, 1, 0, 1));
+    places.clear();
+    assert_eq!(executor.waiting(), 0);
+}
+
+/// Calls itself until it is deep enough, as a guest does: it waits while the next one runs.
+fn descend(executor: Executor, depth: u8, told: mpsc::Sender<Result<(), &'static str>>) -> Job {
+    nested(depth, move || {
+        let ended = if depth == 8 {
+            Ok(())
+        } else if let Some(_place) = executor.wait(depth) {
+            let (done, ends) = mpsc::channel();
+            let next = executor.submit(descend(executor.clone(), depth + 1, done));
+            next.map_err(|_| "no slot").and_then(|()| ends.recv().unwrap_or(Err("dropped")))
+        } else {
+            Err("no place")
+        };
+        let _ = told.send(ended);
+    })
+}
+
+#[tokio::test]
+async fn chains_of_calls_never_lock_up_however_small_the_pool() {
+    for (running_max, waiting_max) in [(1, 1), (1, 4), (2, 8), (4, 64)] {
+        let executor = executor(running_max, waiting_max, IDLE);
+        let (told, tells) = mpsc::channel();
+        let mut ended = Vec::new();
+        for _ in 0..64 {
+            // As much at a time as the queue takes; the rest a little later.
+            while executor.submit(descend(executor.clone(), 0, told.clone())).is_err() {
+                ended.push(tells.recv_timeout(MINUTE).expect("nothing locks up"));
+            }
+        }
+        drop(told);
+        ended.extend(std::iter::from_fn(|| tells.recv_timeout(MINUTE).ok()));
+        assert_eq!(ended.len(), 64, "every call has ended");
+        assert!(ended.iter().any(Result::is_ok), "one chain can always go down: {ended:?}");
+        assert!(ended.iter().flat_map(|ended| ended.err()).all(|why| why.starts_with("no ")), "{ended:?}");
+        eventually(|| executor.threads() == 0).await;
+        assert_eq!(executor.waiting(), 0);
+        assert!(executor.shutdown(soon()).await);
+    }
+}
+
+#[tokio::test]
+async fn what_others_wait_for_goes_first() {
+    let executor = executor(1, 4, IDLE);
+    let (began, begins) = mpsc::channel();
+    let (running, release) = held(&began);
+    executor.submit(running).unwrap();
+    begins.recv().unwrap();
+    let (told, tells) = mpsc::channel();
+    for (depth, name) in [(0, "outer"), (1, "nested"), (2, "deeper")] {
+        let told = told.clone();
+        executor.submit(nested(depth, move || told.send(name).unwrap())).unwrap();
+    }
+    drop(release);
+    let order: Vec<_> = (0..3).map(|_| tells.recv().unwrap()).collect();
+    assert_eq!(order, ["nested", "deeper", "outer"]);
     assert!(executor.shutdown(soon()).await);
 }
