@@ -44,6 +44,12 @@ pub(crate) struct Settings {
     /// Whether it may vote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<MemberRole>,
+    /// A PEM file of authorities that functions' HTTPS requests trust, besides the built-in ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) egress_ca: Option<PathBuf>,
+    /// Whether functions may reach private addresses whose hosts their grants name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) egress_private: Option<bool>,
 }
 
 /// Where a setting came from.
@@ -67,6 +73,8 @@ pub(crate) struct NodeConfig {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) memory: ByteSize,
     pub(crate) role: MemberRole,
+    pub(crate) egress_ca: Option<PathBuf>,
+    pub(crate) egress_private: bool,
     sources: BTreeMap<&'static str, Source>,
 }
 
@@ -112,6 +120,8 @@ impl NodeConfig {
             labels: labels.map(|(_, settings)| settings.labels.clone()).unwrap_or_default(),
             memory: pick!(memory, ByteSize::gib(1)),
             role: pick!(role, MemberRole::Auto),
+            egress_ca: sources.iter().find_map(|(_, settings)| settings.egress_ca.clone()),
+            egress_private: pick!(egress_private, true),
             sources: chosen,
         }
     }
@@ -147,6 +157,8 @@ impl NodeConfig {
             labels: self.labels.clone(),
             memory: Some(self.memory),
             role: Some(self.role),
+            egress_ca: self.egress_ca.clone(),
+            egress_private: Some(self.egress_private),
         };
         let text = toml::to_string(&settings).map_err(|error| {
             Failure::not_executed(ErrorCode::Internal, format!("settings have no text form: {error}"))
@@ -165,6 +177,7 @@ impl NodeConfig {
             "labels": { "value": self.labels, "source": source("labels") },
             "memory": { "value": self.memory.as_u64(), "source": source("memory") },
             "role": { "value": self.role, "source": source("role") },
+            "egress_private": { "value": self.egress_private, "source": source("egress_private") },
         })
     }
 }

@@ -8,6 +8,7 @@ mod join;
 mod load;
 mod members;
 mod operations;
+mod outward;
 mod publish;
 mod status;
 
@@ -18,7 +19,7 @@ use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
 use skein_membership::Membership;
-use skein_proto::{ErrorCode, Failure};
+use skein_proto::{ErrorCode, Failure, Invoke};
 use skein_raft::Consensus;
 use skein_router::{Router, invoke_service};
 use skein_runtime::Runtime;
@@ -71,6 +72,7 @@ impl Node {
     pub(crate) async fn start(mut config: NodeConfig, data: DataDir, entry: Entry) -> Result<Self, Failure> {
         let metrics_text = telemetry::start_metrics()?;
         boot::reserve(&mut config)?;
+        let egress = outward::egress(&config)?;
         let boot = boot::establish(&config, &data, entry).await?;
         config.remember(&data.settings())?;
         let (me, mesh_addr) = (boot.identity.node(), config.mesh);
@@ -109,6 +111,8 @@ impl Node {
             membership.watch(),
             transport.clone(),
         ));
+        let invoke: Arc<dyn Invoke> = router.clone();
+        runtime.connect(&invoke, Some(egress));
         register(&network, &shared, router.clone(), &boot);
         network.start();
 

@@ -10,6 +10,12 @@ use tracing_subscriber::EnvFilter;
 const SECONDS: &[f64] =
     &[0.0001, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// The same for what the engine does and for runs of guests: 1 µs to a minute, two to a decade and then coarser.
+const FINE_SECONDS: &[f64] = &[
+    0.000_001, 0.000_003, 0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, 15.0,
+    60.0,
+];
+
 /// openraft tells of each step at `info`, and at `warn` of each of several attempts a second to reach a voter that is
 /// down. What an operator needs of it `skein-raft` says, and membership once, who is lost and who is back.
 const DEFAULT_FILTER: &str = "info,openraft=error";
@@ -38,6 +44,13 @@ pub(crate) fn start_metrics() -> Result<Arc<dyn Fn() -> String + Send + Sync>, F
     if METRICS.get().is_none() {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Prefix("skein_engine_".to_owned()), FINE_SECONDS)
+            })
+            .and_then(|builder| {
+                builder
+                    .set_buckets_for_metric(Matcher::Full(skein_runtime::metrics::RUN_SECONDS.to_owned()), FINE_SECONDS)
+            })
             .map_err(|error| failed(error.to_string()))?
             .install_recorder()
             .map_err(|error| failed(error.to_string()))?;

@@ -21,6 +21,7 @@ pub const ROOMS: &[Room] = &[
     room("skein-script", 0, "node/script", &[]),
     room("skein-catalog", 1, "consensus/catalog", &["skein-proto"]),
     room("skein-engine", 1, "node/engine", &["skein-proto", "skein-script"]),
+    room("skein-egress", 2, "node/egress", &["skein-proto", "skein-engine"]),
     room("skein-transport", 2, "mesh/transport", &["skein-proto"]),
     room("skein-membership", 3, "mesh/membership", &["skein-proto", "skein-transport"]),
     room("skein-artifacts", 3, "mesh/artifacts", &["skein-proto", "skein-transport"]),
@@ -46,8 +47,12 @@ const fn room(name: &'static str, level: u8, folder: &'static str, may_use: &'st
 const DOORS: &[(&str, &[&str])] = &[
     ("openraft", &["consensus/raft"]),
     ("quinn", &["mesh/transport", "bench"]),
-    ("rustls", &["mesh/transport", "bench"]),
-    ("rcgen", &["mesh/transport", "bench"]),
+    // An egress speaks TLS through reqwest; its tests have a server of their own.
+    ("rustls", &["mesh/transport", "node/egress", "bench"]),
+    ("tokio-rustls", &["node/egress"]),
+    ("rcgen", &["mesh/transport", "node/egress", "bench"]),
+    // Requests for guests, with their grants, leave by one door; the others are clients of our own interfaces.
+    ("reqwest", &["node/egress", "node/gateway", "node/skein", "tests/harness", "bench"]),
     ("foca", &["mesh/membership"]),
     ("wasmer", &["node/engine"]),
     ("wasmer-compiler", &["node/engine"]),
@@ -161,6 +166,7 @@ mod tests {
         check_line("skein-bench", "quinn", false, "");
         check_line("skein", "openraft", false, "openraft may be named only in consensus/raft");
         check_line("skein-runtime", "wasmer", true, "only in node/engine");
+        check_line("skein-runtime", "reqwest", false, "reqwest may be named only in node/egress and node/gateway");
         check_line("skein-router", "serde", false, "");
     }
 

@@ -89,15 +89,18 @@ pub(crate) fn refuse_async(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Where a call's time went, in milliseconds (W3C Server Timing).
+/// Where a call's time went, in milliseconds (W3C Server Timing): loading is part of the start, waiting of the run.
 pub(crate) fn server_timing(usage: &Usage) -> String {
     let parts = [
         ("queue", usage.queue_us),
         ("start", usage.start_us),
+        ("load", usage.load_us),
         ("instantiate", usage.instantiate_us),
         ("run", usage.run_us),
+        ("wait", usage.wait_us),
+        ("reset", usage.reset_us),
     ];
-    let mut text = String::with_capacity(96);
+    let mut text = String::with_capacity(160);
     for (name, us) in parts {
         let comma = if text.is_empty() { "" } else { ", " };
         // Writing to a string cannot fail.
@@ -197,7 +200,8 @@ mod tests {
     #[test]
     fn timing_is_in_milliseconds_with_three_places() {
         let usage = Usage { queue_us: 7, start_us: 1_250, instantiate_us: 0, run_us: 1_000_001, ..Usage::default() };
-        let expected = "queue;dur=0.007, start;dur=1.250, instantiate;dur=0.000, run;dur=1000.001";
+        let expected = "queue;dur=0.007, start;dur=1.250, load;dur=0.000, instantiate;dur=0.000, \
+            run;dur=1000.001, wait;dur=0.000, reset;dur=0.000";
         assert_eq!(server_timing(&usage), expected);
     }
 

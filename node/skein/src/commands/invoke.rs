@@ -38,21 +38,39 @@ pub(super) async fn invoke(common: &Common, command: Invoke) -> Result<(), Failu
     write_stdout(&reply.payload)
 }
 
-/// Where and how it ran, in one line.
+/// Where and how it ran, and where its time went.
 fn how(reply: &Reply) -> String {
     let usage = &reply.usage;
-    format!(
-        "{}: version {} on {}, {}: queue {} µs, start {} µs, instantiate {} µs, run {} µs, memory {}",
-        reply.invocation,
-        reply.version,
-        reply.node,
-        reply.start.as_str(),
-        usage.queue_us,
-        usage.start_us,
-        usage.instantiate_us,
-        usage.run_us,
-        bytesize::ByteSize::b(usage.memory_bytes)
-    )
+    let tier = usage.tier.map_or(String::new(), |tier| format!(", {} code", tier.as_str()));
+    let (start, memory) = (reply.start.as_str(), bytesize::ByteSize::b(usage.memory_bytes));
+    let rows = [
+        ("invocation", reply.invocation.to_string()),
+        ("ran", format!("version {} on {}, {start}{tier}", reply.version, reply.node)),
+        ("queue", micros(usage.queue_us)),
+        ("start", format!("{}, of which loading {}", micros(usage.start_us), micros(usage.load_us))),
+        ("instance", format!("{} to make, {} to reset", micros(usage.instantiate_us), micros(usage.reset_us))),
+        (
+            "run",
+            format!(
+                "{}, of which waiting {}; {} calls and requests of others",
+                micros(usage.run_us),
+                micros(usage.wait_us),
+                usage.outbound
+            ),
+        ),
+        ("memory", memory.to_string()),
+        ("log", bytesize::ByteSize::b(usage.log_bytes).to_string()),
+    ];
+    rows.map(|(name, value)| format!("{name:<11} {value}")).join("\n")
+}
+
+/// A time as people read it.
+fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{}.{:03} ms", us / 1_000, us % 1_000),
+        _ => format!("{}.{:03} s", us / 1_000_000, us / 1_000 % 1_000),
+    }
 }
 
 fn document(reply: &Reply) -> serde_json::Value {
@@ -66,4 +84,18 @@ fn document(reply: &Reply) -> serde_json::Value {
         "payload": text,
         "payload_base64": text.is_none().then(|| data_encoding::BASE64.encode(&reply.payload)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        for (us, expected) in
+            [(0, "0 µs"), (999, "999 µs"), (1_250, "1.250 ms"), (2_000_000, "2.000 s"), (61_500_000, "61.500 s")]
+        {
+            assert_eq!(micros(us), expected);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! `skein run`: one call on this machine with no mesh, by the same engine under the same limits.
 
-use std::path::PathBuf;
+mod outward;
+
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use skein_engine::{Call, Engine, EngineConfig, StopHandle};
@@ -57,6 +59,7 @@ impl Guest {
         let deadline = Instant::now() + std::time::Duration::from_millis(self.limits.deadline_ms);
         let mut call = Call::new(self.limits, deadline, self.stop);
         (call.args, call.env, call.payload) = (&self.args, &self.env, self.payload);
+        call.services = Some(Arc::new(outward::Local::new(self.source.manifest.grants.clone(), deadline)?));
         let ran = program.run(call);
         engine.shutdown();
         let output = match &ran {

@@ -65,6 +65,8 @@ fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
         labels: up.labels.into_iter().collect::<BTreeMap<_, _>>(),
         memory: up.memory,
         role: up.role.map(MemberRole::from),
+        egress_ca: None,
+        egress_private: None,
     };
     let file = up.config.as_deref().map(|path| Settings::load(path, false)).transpose()?.unwrap_or_default();
     let remembered = Settings::load(&data.settings(), true)?;
