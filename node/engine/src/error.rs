@@ -111,6 +111,16 @@ pub enum RunError {
         /// What it wrote and used.
         output: Box<Output>,
     },
+    /// The guest said that it failed, or asked for what it must not have.
+    #[error("{message}")]
+    Failed {
+        /// `function-failed`, `not-granted` or `limit-exceeded`.
+        code: ErrorCode,
+        /// In the guest's own words, or the host's.
+        message: String,
+        /// What it wrote and used.
+        output: Box<Output>,
+    },
     /// The guest trapped.
     #[error("the function trapped: {kind}{}", at(function))]
     Trap {
@@ -174,6 +184,7 @@ impl RunError {
     pub fn output(&self) -> Option<&Output> {
         match self {
             Self::Exit { output, .. }
+            | Self::Failed { output, .. }
             | Self::Trap { output, .. }
             | Self::Deadline { output, .. }
             | Self::Cancelled { output, .. }
@@ -189,6 +200,7 @@ impl From<RunError> for Failure {
         let message = error.to_string();
         let mut failure = match &error {
             RunError::Exit { .. } => Failure::executed(ErrorCode::FunctionFailed, message),
+            RunError::Failed { code, .. } => Failure::executed(*code, message),
             RunError::Trap { .. } => Failure::executed(ErrorCode::FunctionTrapped, message),
             RunError::Memory { .. } => Failure::executed(ErrorCode::MemoryExceeded, message),
             RunError::Output { .. } => Failure::executed(ErrorCode::OutputExceeded, message),

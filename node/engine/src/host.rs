@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skein_proto::{Failure, Limits};
+use skein_proto::{Failure, Grants, Limits};
 
 use crate::{
     Call, HttpRequest, HttpResponse, InvokeRequest, Services,
+    extism::Plugin,
     memory::Slot,
     stop::Interrupt,
     wasi::{Errno, Fault, Halt},
@@ -25,6 +26,12 @@ pub(crate) struct Host {
     pub(crate) payload: Bytes,
     pub(crate) written: Written,
     pub(crate) limits: Limits,
+    /// What the version may reach.
+    pub(crate) grants: Arc<Grants>,
+    /// What the guest has of Extism, if it is a plug-in.
+    pub(crate) plugin: Plugin,
+    /// True if the variables of a plug-in stay for the next call: the instance is one that serves many.
+    pub(crate) keeps_variables: bool,
     /// What the guest has asked for that differs from one instance to the next.
     pub(crate) asked: Inconstant,
     services: Option<Arc<dyn Services>>,
@@ -66,6 +73,9 @@ impl Host {
             payload: Bytes::new(),
             written: Written::default(),
             limits: Limits::default(),
+            grants: Arc::default(),
+            plugin: Plugin::default(),
+            keeps_variables: false,
             asked: Inconstant::default(),
             services: None,
             outbound: 0,
@@ -82,6 +92,7 @@ impl Host {
         self.env.extend_from_slice(call.env);
         self.payload = call.payload.clone();
         self.written = Written::default();
+        self.plugin.forget(self.keeps_variables);
         self.limits = call.limits;
         self.asked = Inconstant::default();
         self.services.clone_from(&call.services);
@@ -89,10 +100,20 @@ impl Host {
         self.is_open = [true; 3];
     }
 
+    /// Makes the payload the input of a plug-in, which reads nothing from stdin. What initialised the instance left no
+    /// blocks.
+    #[expect(dead_code, reason = "called once programs dispatch by abi")]
+    pub(crate) fn begin_plugin(&mut self) {
+        self.plugin.forget(true);
+        let input = std::mem::take(&mut self.payload);
+        self.plugin.begin(input);
+    }
+
     /// Takes what the guest wrote, and lets go of what its call brought.
     pub(crate) fn end(&mut self) -> Written {
         self.services = None;
         self.payload = Bytes::new();
+        self.plugin.forget(self.keeps_variables);
         std::mem::take(&mut self.written)
     }
 

@@ -36,6 +36,7 @@ mod compile;
 mod config;
 mod engine;
 mod error;
+mod extism;
 mod flight;
 pub mod grants;
 mod host;

@@ -24,6 +24,9 @@ pub(crate) enum Halt {
     /// It wrote too much to stdout.
     #[error("too much output")]
     Output,
+    /// It is a plug-in that cannot go on; its `Plugin` knows why.
+    #[error("the plug-in cannot go on")]
+    Plugin,
     /// It was stopped while in the host.
     #[error("stopped")]
     Stopped,

@@ -43,7 +43,11 @@ impl Host {
                 return Err(Errno::FAULT.into());
             }
             total = total.checked_add(length).ok_or(Errno::INVAL)?;
-            if stream == STDOUT { self.write_output(at, length)? } else { self.write_log(at, length)? }
+            if stream == STDOUT && !self.plugin.is_active() {
+                self.write_output(at, length)?
+            } else {
+                self.write_log(at, length)?
+            }
         }
         self.write_u32(result, total)
     }
