@@ -27,7 +27,15 @@ only=()
 
 say() { echo "examples: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
-names() { local manifest; for manifest in "$here"/*/function.toml; do basename "$(dirname "$manifest")"; done; }
+# A script is published as it is: there is nothing to build.
+is_script() { grep -q '^main *=' "$here/$1/function.toml"; }
+names() {
+  local manifest name
+  for manifest in "$here"/*/function.toml; do
+    name=$(basename "$(dirname "$manifest")")
+    is_script "$name" || echo "$name"
+  done
+}
 
 while [ $# -gt 0 ]; do
   case $1 in

@@ -15,6 +15,27 @@ use std::{
 const SOURCES: &str = "libquickjs-ng-sys";
 const UNITS: &[&str] = &["libregexp", "libunicode", "dtoa"];
 const PACKAGES: &[&str] = &["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"];
+/// What is changed in quickjs.c: text that it has once, and what goes in its place. As it is, an error thrown in a call whose
+/// arguments have calls or names of their own is reported at the last of those, which may be lines away.
+const PATCHES: &[(&str, &str)] = &[
+    (
+        "    int import_line_num, import_col_num;\n",
+        "    int import_line_num, import_col_num;\n    \
+         int call_line_num = s->token.line_num, call_col_num = s->token.col_num;\n",
+    ),
+    (
+        "        parse_property:\n",
+        "        parse_property:\n            call_line_num = s->token.line_num, call_col_num = s->token.col_num;\n",
+    ),
+    (
+        "                /* apply function call */\n",
+        "                emit_source_loc_at(s, call_line_num, call_col_num);\n",
+    ),
+    (
+        "            emit_func_call:\n",
+        "            emit_func_call:\n                emit_source_loc_at(s, call_line_num, call_col_num);\n",
+    ),
+];
 /// No threads, no exceptions: what the engine's own features allow.
 const FLAGS: &[&str] = &[
     "-std=gnu17",
@@ -63,6 +84,7 @@ fn build() -> Result<(), String> {
     if !kept.is_file() {
         compiler.make_available(&here)?;
         fs::write(out.join("prelude.h"), prelude(&runtime.join("prelude"))?).map_err(|error| error.to_string())?;
+        fs::write(out.join("quickjs.c"), patched(&quickjs.join("quickjs.c"))?).map_err(|error| error.to_string())?;
         let module = compiler.compile(&runtime, &quickjs, &out)?;
         // Another profile's build may be at the same: whole files only, by renaming.
         let part = kept.with_extension(format!("{}.part", std::process::id()));
@@ -150,7 +172,7 @@ impl Compiler {
     }
 
     fn compile(&self, runtime: &Path, quickjs: &Path, out: &Path) -> Result<PathBuf, String> {
-        let mut objects = vec![self.object(&runtime.join("runtime.c"), &[runtime, quickjs, out], out, &["-Wall"])?];
+        let mut objects = vec![self.object(&runtime.join("runtime.c"), &[runtime, out, quickjs], out, &["-Wall"])?];
         for unit in UNITS {
             objects.push(self.object(&quickjs.join(unit).with_extension("c"), &[quickjs], out, &["-w"])?);
         }
@@ -187,6 +209,19 @@ fn run(command: &mut Command) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stderr);
     let first: Vec<&str> = said.lines().filter(|line| line.contains("error")).take(5).collect();
     Err(format!("{:?} failed: {}", command.get_program(), first.join("\n")))
+}
+
+/// quickjs.c with our changes. One that does not fit is an error: the sources are pinned, and change only with this file.
+fn patched(path: &Path) -> Result<String, String> {
+    let mut text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    for (old, new) in PATCHES {
+        let count = text.matches(old).count();
+        if count != 1 {
+            return Err(format!("{} has {old:?} {count} times; adapt PATCHES in build.rs", path.display()));
+        }
+        text = text.replacen(old, new, 1);
+    }
+    Ok(text)
 }
 
 /// The parts of the prelude as a C table, in the order of their names.

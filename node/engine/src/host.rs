@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skein_proto::{Failure, Grants, Limits};
+use skein_proto::{ErrorCode, Failure, Grants, Limits};
 
 use crate::{
     Call, HttpRequest, HttpResponse, InvokeRequest, Services,
     extism::Plugin,
     memory::Slot,
+    skein::Requests,
     stop::Interrupt,
     wasi::{Errno, Fault, Halt},
 };
@@ -32,6 +33,10 @@ pub(crate) struct Host {
     pub(crate) plugin: Plugin,
     /// True if the variables of a plug-in stay for the next call: the instance is one that serves many.
     pub(crate) keeps_variables: bool,
+    /// Its calls and HTTP requests whose answers it has not taken.
+    pub(crate) requests: Requests,
+    /// Why it failed, in its own words.
+    pub(crate) failure: Option<String>,
     /// What the guest has asked for that differs from one instance to the next.
     pub(crate) asked: Inconstant,
     services: Option<Arc<dyn Services>>,
@@ -76,6 +81,8 @@ impl Host {
             grants: Arc::default(),
             plugin: Plugin::default(),
             keeps_variables: false,
+            requests: Requests::default(),
+            failure: None,
             asked: Inconstant::default(),
             services: None,
             outbound: 0,
@@ -94,6 +101,8 @@ impl Host {
         self.written = Written::default();
         self.plugin.forget(self.keeps_variables);
         self.limits = call.limits;
+        self.requests = Requests::default();
+        self.failure = None;
         self.asked = Inconstant::default();
         self.services.clone_from(&call.services);
         self.outbound = call.limits.outbound;
@@ -111,6 +120,7 @@ impl Host {
 
     /// Takes what the guest wrote, and lets go of what its call brought.
     pub(crate) fn end(&mut self) -> Written {
+        self.requests = Requests::default();
         self.services = None;
         self.payload = Bytes::new();
         self.plugin.forget(self.keeps_variables);
@@ -139,20 +149,37 @@ impl Host {
         &mut self,
         ask: impl FnOnce(&dyn Services) -> crate::services::Asked<T>,
     ) -> Result<Result<T, Failure>, Halt> {
-        let Some(services) = self.services.clone() else {
-            let message = "this version has no outward grant; name what it may reach in `[grants]` of function.toml";
-            return Ok(Err(Failure::not_executed(skein_proto::ErrorCode::NotGranted, message)));
+        let services = match self.count_outbound() {
+            Ok(services) => services,
+            Err(failure) => return Ok(Err(failure)),
         };
-        let Some(left) = self.outbound.checked_sub(1) else {
-            let message = format!("one call makes at most {} others (limits.outbound)", self.limits.outbound);
-            return Ok(Err(Failure::not_executed(skein_proto::ErrorCode::LimitExceeded, message)));
-        };
-        self.outbound = left;
         self.asked.input = true;
         services.waits();
         let answer = self.interrupt.wait_for(ask(&*services));
         services.resumed();
         answer.ok_or(Halt::Stopped)
+    }
+
+    /// Who answers the guest's outward requests, if anybody does.
+    pub(crate) fn services(&self) -> Option<Arc<dyn Services>> {
+        self.services.clone()
+    }
+
+    /// Counts one outward request.
+    ///
+    /// # Errors
+    /// `not-granted` if the version has no outward grant, `limit-exceeded` if the call has made all it may.
+    pub(crate) fn count_outbound(&mut self) -> Result<Arc<dyn Services>, Failure> {
+        let Some(services) = self.services() else {
+            let message = "this version has no outward grant; name what it may reach in `[grants]` of function.toml";
+            return Err(Failure::not_executed(ErrorCode::NotGranted, message));
+        };
+        let Some(left) = self.outbound.checked_sub(1) else {
+            let message = format!("one call makes at most {} others (limits.outbound)", self.limits.outbound);
+            return Err(Failure::not_executed(ErrorCode::LimitExceeded, message));
+        };
+        self.outbound = left;
+        Ok(services)
     }
 
     pub(crate) fn read_u32(&self, at: u32) -> Result<u32, Fault> {

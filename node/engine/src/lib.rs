@@ -48,6 +48,8 @@ mod report;
 mod run;
 mod safepoint;
 mod services;
+#[allow(dead_code, unused_imports, reason = "used once programs dispatch by abi")]
+mod skein;
 mod stop;
 mod wasi;
 mod watchdog;

@@ -147,24 +147,35 @@ impl Interrupt {
 
     /// Waits for `future` on this thread; `None` if the guest was stopped before it was ready, and the future dropped.
     pub(crate) fn wait_for<T>(&self, mut future: Pin<Box<dyn Future<Output = T> + Send>>) -> Option<T> {
+        let mut answer = None;
+        self.poll_until(None, |context| future.as_mut().poll(context).map(|ready| answer = Some(ready)));
+        answer
+    }
+
+    /// Waits on this thread until `poll` is ready or the time has come; false if the guest was stopped before.
+    pub(crate) fn poll_until(&self, end: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>) -> bool {
         let woken = Arc::new(Woken { is_woken: AtomicBool::new(true), thread: std::thread::current() });
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
         lock(&self.state).sleeper = Some(waker.clone());
-        let answer = loop {
+        let is_awake = loop {
             if self.reason().is_some() {
-                break None;
+                break false;
             }
             if woken.is_woken.swap(false, Ordering::AcqRel) {
-                if let Poll::Ready(answer) = future.as_mut().poll(&mut context) {
-                    break Some(answer);
+                if poll(&mut context).is_ready() {
+                    break true;
                 }
-            } else {
-                std::thread::park();
+                continue;
+            }
+            match end.map(|end| end.saturating_duration_since(clock::now())) {
+                None => std::thread::park(),
+                Some(left) if left.is_zero() => break true,
+                Some(left) => std::thread::park_timeout(left),
             }
         };
         lock(&self.state).sleeper = None;
-        answer
+        is_awake
     }
 
     /// The run has ended: lets go of the guest's memory.

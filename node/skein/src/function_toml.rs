@@ -13,7 +13,7 @@ use skein_proto::{
     Abi, AppName, ErrorCode, Failure, FunctionName, Grants, InstancePolicy, Limits, Manifest, Scale, Snapshot,
 };
 
-use crate::data_dir::io_failure;
+use crate::{data_dir::io_failure, script};
 
 /// Something to publish or run: its settings and its code.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ struct Document {
     category: String,
     #[serde(default)]
     tags: Vec<String>,
-    code: PathBuf,
+    code: Option<PathBuf>,
+    main: Option<String>,
     #[serde(default)]
     abi: Abi,
     #[serde(default)]
@@ -88,7 +89,7 @@ struct ScaleTable {
 }
 
 /// Keys that the interface has and this release does not act on: refused by name, never silently ignored.
-const LATER: &[&str] = &["main", "schema", "kv", "queue", "warm", "max"];
+const LATER: &[&str] = &["schema", "kv", "queue", "warm", "max"];
 const KNOWN: &[&str] = &[
     "name",
     "app",
@@ -96,6 +97,7 @@ const KNOWN: &[&str] = &[
     "category",
     "tags",
     "code",
+    "main",
     "abi",
     "instance",
     "entry",
@@ -122,7 +124,7 @@ const KNOWN: &[&str] = &[
 ];
 
 impl Source {
-    /// Reads what `path` names: a `.wasm` or `.wat` file, or a directory with `function.toml`.
+    /// Reads what `path` names: a `.wasm`, `.wat` or JavaScript file, or a directory with `function.toml`.
     ///
     /// # Errors
     /// `not-found`, `bad-manifest` with the place in the file, `bad-module` for a `.wat` that does not assemble,
@@ -138,14 +140,25 @@ impl Source {
         let (manifest, code) = parse(&text).map_err(|message| {
             Failure::not_executed(ErrorCode::BadManifest, format!("{}: {message}", file.display()))
         })?;
-        Ok(Self { manifest, code: read_code(&path.join(code))? })
+        let code = match code {
+            Code::Module(code) => read_code(&path.join(code))?,
+            Code::Script(main) => script::from_dir(path, &main)?,
+        };
+        Ok(Self { manifest, code })
     }
 
     fn read_file(path: &Path) -> Result<Self, Failure> {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let name = stem.to_ascii_lowercase().replace(['_', '.', ' '], "-");
         let name = name.parse().unwrap_or_else(|_| FunctionName::clone(&fallback_name()));
-        Ok(Self { manifest: Manifest::named(AppName::default(), name), code: read_code(path)? })
+        let mut manifest = Manifest::named(AppName::default(), name);
+        let code = read_code(path)?;
+        if script::is_script(path) {
+            manifest.abi = Abi::Script;
+            manifest.entry = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+            script::check(&code, path)?;
+        }
+        Ok(Self { manifest, code })
     }
 }
 
@@ -167,17 +180,57 @@ fn read_code(path: &Path) -> Result<Vec<u8>, Failure> {
         "wat" => wat::parse_bytes(&bytes).map(|code| code.into_owned()).map_err(|error| {
             Failure::not_executed(ErrorCode::BadModule, format!("{} does not assemble: {error}", path.display()))
         }),
-        "js" | "mjs" | "ts" => Err(Failure::not_executed(
+        "ts" | "tsx" | "jsx" => Err(Failure::not_executed(
             ErrorCode::BadModule,
-            format!("{} is a script; this release runs WebAssembly (WASI preview 1) only", path.display()),
+            format!(
+                "{} is no plain JavaScript: compile it first, as with `esbuild --bundle --format=esm`",
+                path.display()
+            ),
         )),
         _ => Ok(bytes),
     }
 }
 
-/// The settings in `text`, and the path of the code they name.
-fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
-    let document: Document = toml::from_str(text).map_err(|error| explain(&error))?;
+/// What `function.toml` names as its code.
+#[derive(Debug)]
+enum Code {
+    /// The file of a module.
+    Module(PathBuf),
+    /// The file that a script begins with.
+    Script(String),
+}
+
+impl Code {
+    fn of(document: &mut Document) -> Result<Self, String> {
+        match (document.code.take(), document.main.take(), document.abi) {
+            (Some(_), None, Abi::Script) => {
+                Err("abi is `script`, whose file is named by `main`: write `main = \"index.js\"`".to_owned())
+            }
+            (Some(code), None, _) => Ok(Self::Module(code)),
+            (None, Some(_), _) if document.entry.is_some() => {
+                Err("a script begins with its `main`; remove `entry`".to_owned())
+            }
+            (None, Some(main), Abi::Auto | Abi::Script) => {
+                document.abi = Abi::Script;
+                let main = main.strip_prefix("./").unwrap_or(&main).to_owned();
+                document.entry = Some(main.clone());
+                Ok(Self::Script(main))
+            }
+            (None, Some(_), _) => Err("`main` names a script; remove `abi`".to_owned()),
+            (Some(_), Some(_), _) => {
+                Err("there are `code` and `main`; a function is one of a module and a script".to_owned())
+            }
+            (None, None, _) => {
+                Err("what the function is must be named: `code = \"x.wasm\"`, or `main = \"index.js\"`".to_owned())
+            }
+        }
+    }
+}
+
+/// The settings in `text`, and the code they name.
+fn parse(text: &str) -> Result<(Manifest, Code), String> {
+    let mut document: Document = toml::from_str(text).map_err(|error| explain(&error))?;
+    let code = Code::of(&mut document)?;
     let limits = document.limits.limits()?;
     let scale = Scale { idle_ms: millis("scale.idle", document.scale.idle, Scale::default().idle_ms)? };
     let GrantsTable { env, invoke, http, scratch } = document.grants;
@@ -197,7 +250,7 @@ fn parse(text: &str) -> Result<(Manifest, PathBuf), String> {
         scale,
     };
     manifest.check()?;
-    Ok((manifest, document.code))
+    Ok((manifest, code))
 }
 
 impl LimitsTable {
@@ -258,7 +311,7 @@ mod tests {
 
     fn check(text: &str, expected: &str) {
         let shown = match parse(text) {
-            Ok((manifest, code)) => format!("{manifest:?} {}", code.display()),
+            Ok((manifest, code)) => format!("{manifest:?} {code:?}"),
             Err(message) => message,
         };
         assert!(shown.contains(expected), "{text}: {shown}");
@@ -276,6 +329,18 @@ mod tests {
         check("name = 'a'\ncode = 'a.wasm'\ndescripton = ''", "did you mean `description`?");
         check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndedline = '1s'", "did you mean `deadline`?");
         check("name = 'a'\ncode = 'a.wasm'\n[scale]\nwarm = 1", "`warm` is not supported by this release");
+    }
+
+    #[test]
+    fn a_function_is_a_module_or_a_script() {
+        check("name = 'a'\nmain = './src/index.js'", "Script(\"src/index.js\")");
+        check("name = 'a'\nmain = 'x.js'", "abi: Script");
+        check("name = 'a'\nmain = 'x.js'\nabi = 'script'", "entry: Some(\"x.js\")");
+        check("name = 'a'\nmain = 'x.js'\nabi = 'wasi'", "`main` names a script; remove `abi`");
+        check("name = 'a'\nmain = 'x.js'\nentry = 'y'", "remove `entry`");
+        check("name = 'a'\nmain = 'x.js'\ncode = 'x.wasm'", "a function is one of a module and a script");
+        check("name = 'a'\ncode = 'x.js'\nabi = 'script'", "write `main = \"index.js\"`");
+        check("name = 'a'", "what the function is must be named");
     }
 
     #[test]

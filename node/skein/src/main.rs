@@ -13,6 +13,7 @@ mod data_dir;
 mod function_toml;
 mod node;
 mod output;
+mod script;
 mod telemetry;
 
 fn main() -> ExitCode {

@@ -132,7 +132,7 @@
     static timeout(milliseconds) {
       const signal = new AbortSignal(key);
       const why = () => new DOMException('The operation was aborted due to timeout', 'TimeoutError');
-      library.timer(() => abort(signal, why()), milliseconds, { isBackground: true });
+      library.timer(() => abort(signal, why()), milliseconds);
       return signal;
     }
 

@@ -3,8 +3,6 @@
   library.Timers = class Timers {
     #list = [];
     #id = 0;
-    // How many of them a script waits for; the others only watch.
-    foreground = 0;
 
     add(timer) {
       const added = { ...timer, id: timer.id ?? (this.#id += 1) };
@@ -17,7 +15,6 @@
         else high = middle;
       }
       this.#list.splice(low, 0, added);
-      if (!added.isBackground) this.foreground += 1;
       return added.id;
     }
 
@@ -27,9 +24,7 @@
 
     remove(id) {
       const at = this.#list.findIndex((timer) => timer.id === id);
-      if (at < 0) return;
-      const [removed] = this.#list.splice(at, 1);
-      if (!removed.isBackground) this.foreground -= 1;
+      if (at >= 0) this.#list.splice(at, 1);
     }
 
     shift(milliseconds) {
@@ -38,7 +33,6 @@
 
     clear() {
       this.#list = [];
-      this.foreground = 0;
     }
   };
 });

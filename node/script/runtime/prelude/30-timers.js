@@ -14,9 +14,9 @@
     pendingError ??= { error };
   };
 
-  library.timer = (callback, milliseconds, { args = [], isRepeated = false, isBackground = false } = {}) => {
+  library.timer = (callback, milliseconds, { args = [], isRepeated = false } = {}) => {
     const wait = Number.isFinite(+milliseconds) && +milliseconds >= 1 ? Math.min(Math.floor(+milliseconds), 2147483647) : 1;
-    return timers.add({ callback, args, wait, due: now() + wait, isRepeated, isBackground });
+    return timers.add({ callback, args, wait, due: now() + wait, isRepeated });
   };
 
   library.request = (number, settle) => {
@@ -40,8 +40,8 @@
 
   // Waits for what comes next and does it. False if nothing can come any more.
   library.turn = () => {
-    if (timers.foreground === 0 && requestCount === 0) return false;
     const next = timers.next();
+    if (!next && requestCount === 0) return false;
     const wait = next ? Math.max(next.due - now(), 0) : -1;
     if (requestCount > 0 || wait > 0) {
       const number = host.wait(wait);

@@ -77,7 +77,7 @@
     } else if (/^[/\\]/.test(rest)) {
       if (base?.scheme === 'file:') url.host = base.host;
       url.path = segmentsOf(rest.slice(1), url);
-    } else if (base?.scheme === 'file:') {
+    } else if (base?.scheme === 'file:' && !/^[a-z][:|]([/\\]|$)/i.test(rest)) {
       url.host = base.host;
       url.path = rest === '' ? [...base.path] : segmentsOf(rest, url, base.path.slice(0, -1));
       if (rest === '' && url.query === null) url.query = base.query;
@@ -249,8 +249,14 @@
 
     set host(value) {
       if (!Array.isArray(this.#url.path)) return;
-      const found = /^(\[[^\]]*\]|[^:/?#\\]*)(?::(\d+))?/.exec(String(value));
+      const isFile = this.#url.scheme === 'file:';
+      const found = (isFile ? /^([^/?#\\]*)/ : /^(\[[^\]]*\]|[^:/?#\\]*)(?::(\d+))?/).exec(String(value));
       this.#try((url) => {
+        if (isFile) {
+          const name = found[1] === '' ? '' : library.parseHost(found[1], true);
+          url.host = name === 'localhost' ? '' : name;
+          return;
+        }
         if (found[1] === '' && isSpecial(url.scheme)) invalid();
         url.host = found[1] === '' ? '' : library.parseHost(found[1], isSpecial(url.scheme));
         if (found[2]) setPort(url, found[2]);
@@ -262,8 +268,8 @@
     }
 
     set hostname(value) {
-      const found = /^(\[[^\]]*\]|[^:/?#\\]*)/.exec(String(value));
-      if (found[1] !== '' || !isSpecial(this.#url.scheme)) this.host = found[1];
+      const found = /^(\[[^\]]*\]|[^:/?#\\]*)(:?)/.exec(String(value));
+      if (found[2] === '' && (found[1] !== '' || !isSpecial(this.#url.scheme))) this.host = found[1];
     }
 
     get port() {
@@ -283,7 +289,8 @@
     set pathname(value) {
       if (Array.isArray(this.#url.path)) {
         const text = String(value).replace(isSpecial(this.#url.scheme) ? /^[/\\]/ : /^\//, '').replaceAll('#', '%23').replaceAll('?', '%3F');
-        this.#url.path = segmentsOf(text, this.#url);
+        const isEmpty = text === '' && String(value) === '' && !isSpecial(this.#url.scheme) && this.#url.host !== null;
+        this.#url.path = isEmpty ? [] : segmentsOf(text, this.#url);
       }
     }
 
