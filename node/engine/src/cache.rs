@@ -22,7 +22,12 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use skein_proto::Digest;
 
-use crate::{EngineError, ModuleReport, code::Code, metrics};
+use crate::{
+    EngineError, ModuleReport,
+    code::Code,
+    image::{Draft, Image},
+    metrics,
+};
 
 const MAGIC: &[u8; 8] = b"skeinelf";
 const TRAILER_BYTES: usize = 32 + 32 + 8 + 4 + 4 + 8;
@@ -79,10 +84,7 @@ impl Cache {
         };
         tracing::warn!(path = %path.display(), %problem, "artefact damaged, compiling again");
         ::metrics::counter!(metrics::CACHE_CORRUPT).increment(1);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, &error)),
-            _ => Ok(None),
-        }
+        remove(&path).map(|()| None)
     }
 
     /// What is known of `digest` from its artefact, if there is a sound one.
@@ -108,15 +110,56 @@ impl Cache {
         })
     }
 
+    /// Keeps an image of `digest`, under a key of its own. Nothing is left behind if it fails.
+    pub(crate) fn store_image(&self, digest: Digest, key: &[u8; 32], image: Draft) -> Result<(), EngineError> {
+        let path = self.image_path(digest, key);
+        image.store(&path, &self.image_seal(digest, key)).map_err(|error| failed("write", &path, &error))
+    }
+
+    /// The image of `digest` with that key, if there is a sound one. A damaged one is removed.
+    pub(crate) fn image(&self, digest: Digest, key: &[u8; 32]) -> Result<Option<Image>, EngineError> {
+        let path = self.image_path(digest, key);
+        let problem = match Image::open(&path, &self.image_seal(digest, key)) {
+            Ok(image) => return Ok(Some(image)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => error,
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        tracing::warn!(path = %path.display(), %problem, "image damaged, making it again");
+        ::metrics::counter!(metrics::CACHE_CORRUPT).increment(1);
+        remove(&path).map(|()| None)
+    }
+
+    /// Removes the artefact of `digest`.
+    pub(crate) fn remove(&self, digest: Digest) -> Result<(), EngineError> {
+        remove(&self.path(digest))
+    }
+
+    fn image_path(&self, digest: Digest, key: &[u8; 32]) -> PathBuf {
+        let short: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        self.path(digest).with_extension(format!("{short}.img"))
+    }
+
+    /// What an image says it is of.
+    fn image_seal(&self, digest: Digest, key: &[u8; 32]) -> [u8; 32] {
+        Sha256::new().chain_update(self.fingerprint).chain_update(digest.as_bytes()).chain_update(key).finalize().into()
+    }
+
     /// Removes the artefacts of everything but `digests`; says how many.
     pub(crate) fn retain(&self, digests: &HashSet<Digest>) -> io::Result<usize> {
         let keep: HashSet<PathBuf> = digests.iter().map(|digest| self.path(*digest)).collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "elf") && !keep.contains(&path) {
+            // An image goes with its module: `MODULE.KEY.img` with `MODULE.elf`.
+            let artefact = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("elf") => path.clone(),
+                Some("img") => path.with_extension("").with_extension("elf"),
+                _ => continue,
+            };
+            if !keep.contains(&artefact) {
                 fs::remove_file(&path)?;
-                removed += 1;
+                removed += usize::from(artefact == path);
             }
         }
         Ok(removed)
@@ -204,6 +247,13 @@ fn remove_abandoned(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
+    }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> EngineError {

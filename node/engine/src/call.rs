@@ -44,12 +44,14 @@ pub struct Output {
     pub log: Bytes,
     /// What it logged in all.
     pub log_bytes_total: u64,
-    /// Creating the instance, its start section included.
+    /// Getting an instance, its initialisation included.
     pub instantiate: Duration,
     /// In the guest.
     pub run: Duration,
     /// The most linear memory it had.
     pub memory_bytes: u64,
+    /// True if its instance had served before, and what earlier calls left in it was there.
+    pub is_reused: bool,
 }
 
 impl Output {

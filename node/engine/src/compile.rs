@@ -22,7 +22,7 @@ use wasmparser::{Parser, Payload};
 use crate::{EngineConfig, EngineError, clock, inspect, safepoint};
 
 /// Raised when what is compiled changes in a way that nothing else in the fingerprint shows.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// All that artefacts depend on besides their module: those of another fingerprint are not looked at.
 pub(crate) fn fingerprint() -> String {
@@ -45,8 +45,6 @@ pub(crate) fn compile(code: &[u8], config: &EngineConfig) -> Result<Vec<u8>, Eng
 }
 
 fn compile_unguarded(code: &[u8], threads: usize, time_max: Duration) -> Result<Vec<u8>, EngineError> {
-    let with_memory = safepoint::with_memory(code);
-    let code = with_memory.as_deref().unwrap_or(code);
     let mut cranelift = Cranelift::new();
     cranelift
         .opt_level(CraneliftOptLevel::Speed)

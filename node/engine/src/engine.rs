@@ -7,13 +7,17 @@ use skein_proto::{Digest, Failure, Manifest};
 
 use crate::{
     EngineConfig, EngineError, ModuleReport, Program,
-    cache::Cache,
+    cache::{Cache, Loaded},
     clock,
     compile::{compile, fingerprint},
     flight::Flights,
+    image::Image,
     inspect,
     memory::Slots,
     metrics,
+    pool::Pools,
+    rewrite::rewrite,
+    snapshot::{MODULE_IMAGE, Snapshot, mould},
     watchdog::Watchdog,
 };
 
@@ -29,7 +33,8 @@ pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
     pub(crate) slots: Arc<Slots>,
     pub(crate) watchdog: Watchdog,
-    cache: Cache,
+    pub(crate) pools: Pools,
+    pub(crate) cache: Cache,
     flights: Flights,
 }
 
@@ -55,9 +60,9 @@ impl Engine {
         let cache = Cache::open(&config.cache_dir, &fingerprint())
             .map_err(|error| EngineError::Cache(format!("cannot open {}: {error}", config.cache_dir.display())))?;
         let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
-        let slots = Slots::new(config.instances_max.min(EngineConfig::INSTANCES_MAX));
-        let flights = Flights::new(config.compiles_max);
-        Ok(Engine { shared: Arc::new(Shared { config, slots, watchdog, cache, flights }) })
+        let slots = Slots::new(config.instances_max.min(Slots::budget()));
+        let (flights, pools) = (Flights::new(config.compiles_max), Pools::default());
+        Ok(Engine { shared: Arc::new(Shared { config, slots, watchdog, pools, cache, flights }) })
     }
 
     /// Says whether `code` can run as `manifest` declares it, and what it is. Compiles nothing.
@@ -77,9 +82,10 @@ impl Engine {
         if let Some(prepared) = self.cached(digest) {
             return Ok(prepared);
         }
-        let _ = manifest;
         // Looked at again, because another flight may have landed just now.
-        self.shared.flights.share(digest, || self.cached(digest).map_or_else(|| self.compile(digest, code), Ok))
+        self.shared
+            .flights
+            .share(digest, || self.cached(digest).map_or_else(|| self.compile(digest, manifest, code), Ok))
     }
 
     fn cached(&self, digest: Digest) -> Option<Prepared> {
@@ -87,24 +93,29 @@ impl Engine {
         Some(Prepared { was_cached: true, compile: Duration::ZERO, report })
     }
 
-    fn compile(&self, digest: Digest, code: &[u8]) -> Result<Prepared, EngineError> {
-        let report = inspect::inspect_code(code)?;
+    fn compile(&self, digest: Digest, manifest: &Manifest, code: &[u8]) -> Result<Prepared, EngineError> {
+        let mut report = inspect::inspect(code, manifest)?;
         let actual = Digest::of(code);
         if actual != digest {
             return Err(EngineError::Digest { expected: digest, actual });
         }
         let begin = clock::now();
-        let image = compile(code, &self.shared.config);
+        let rewritten = rewrite(code).map_err(|error| EngineError::Internal(format!("rewriting: {error}")))?;
+        (report.is_resettable, report.is_portable) = (rewritten.is_resettable, rewritten.is_portable);
+        let artefact = compile(&rewritten.code, &self.shared.config);
         let compile = clock::now().saturating_duration_since(begin);
         ::metrics::counter!(metrics::COMPILATIONS).increment(1);
         ::metrics::histogram!(metrics::COMPILE_SECONDS).record(compile.as_secs_f64());
-        self.shared.cache.store(digest, &image?, &report)?;
+        // The image first: where there is an artefact, there is its image.
+        self.shared.cache.store_image(digest, &MODULE_IMAGE, rewritten.image)?;
+        self.shared.cache.store(digest, &artefact?, &report)?;
         tracing::debug!(%digest, ?compile, code_bytes = report.code_bytes, "module compiled");
         Ok(Prepared { was_cached: false, compile, report })
     }
 
-    /// Loads the program of `digest`. `code` is asked for the bytes only if the cache does not have a sound artefact.
-    /// Every call makes a new `Program`: the runtime keeps one per version.
+    /// Loads the program of a version: of the module `digest`, as `manifest` declares it. `code` is asked for the bytes
+    /// only if the cache does not have a sound artefact. Every call makes a new `Program`: the runtime keeps one per
+    /// version.
     ///
     /// # Errors
     /// As [`Engine::prepare`], and [`EngineError::Code`] if `code` fails.
@@ -114,14 +125,45 @@ impl Engine {
         manifest: &Manifest,
         code: impl FnOnce() -> Result<Bytes, Failure>,
     ) -> Result<Arc<Program>, EngineError> {
-        if let Some(loaded) = self.shared.cache.load(digest)? {
-            return Ok(Program::new(loaded, Arc::clone(&self.shared)));
+        let begin = clock::now();
+        let cached = self.loaded(digest)?;
+        let is_cached = cached.is_some();
+        let (loaded, image) = match cached {
+            Some(cached) => cached,
+            None => {
+                let code = code().map_err(EngineError::Code)?;
+                self.prepare(digest, manifest, &code)?;
+                let gone = || EngineError::Cache("an artefact vanished while it was loaded".to_owned());
+                self.loaded(digest)?.ok_or_else(gone)?
+            }
+        };
+        let Loaded { code, report } = loaded;
+        let mut mould = mould(code, image, &report, manifest, self.shared.config.guest_stack_bytes);
+        let snapshot = Snapshot { shared: &self.shared, digest, manifest };
+        if let Some(image) = snapshot.image(&mould, &report) {
+            mould.image = Arc::new(image);
         }
-        let code = code().map_err(EngineError::Code)?;
-        self.prepare(digest, manifest, &code)?;
-        let loaded = self.shared.cache.load(digest)?;
-        let loaded = loaded.ok_or_else(|| EngineError::Cache("an artefact vanished while it was loaded".to_owned()))?;
-        Ok(Program::new(loaded, Arc::clone(&self.shared)))
+        if is_cached {
+            ::metrics::histogram!(metrics::LOAD_SECONDS).record(begin.elapsed().as_secs_f64());
+        }
+        let idle_max = manifest.limits.concurrency as usize;
+        Ok(Arc::new(Program::new(mould, report, manifest.instance, idle_max, Arc::clone(&self.shared))))
+    }
+
+    /// The artefact of `digest` and the image that goes with it, if both are there and sound.
+    fn loaded(&self, digest: Digest) -> Result<Option<(Loaded, Image)>, EngineError> {
+        let Some(loaded) = self.shared.cache.load(digest)? else { return Ok(None) };
+        let Some(image) = self.shared.cache.image(digest, &MODULE_IMAGE)? else {
+            drop(loaded);
+            self.shared.cache.remove(digest)?;
+            return Ok(None);
+        };
+        Ok(Some((loaded, image)))
+    }
+
+    /// Drops the instances, of all programs, that have been idle for `age` and longer; says how many.
+    pub fn trim(&self, age: Duration) -> usize {
+        self.shared.pools.trim(age)
     }
 
     /// True if an artefact of `digest` is in the cache. Whether it is sound shows when it is loaded.

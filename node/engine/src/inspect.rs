@@ -6,7 +6,7 @@ mod likeness;
 mod shape;
 
 use shape::{Shape, ShapeError};
-use skein_proto::{Abi, Limits, Manifest};
+use skein_proto::{Abi, InstancePolicy, Limits, Manifest};
 use wasmer_types::Features;
 use wasmparser::{BinaryReaderError, ExternalKind, FuncType, MemoryType, TypeRef, Validator, WasmFeatures};
 
@@ -45,13 +45,18 @@ fn wasm_features() -> WasmFeatures {
         | WasmFeatures::EXTENDED_CONST
 }
 
+/// The export of a command.
+pub(crate) const START: &str = "_start";
+/// The export of a module that is no command, unless its version names another.
+const HANDLER: &str = "handle";
+
 /// What `code` is, if it can run as `manifest` declares it.
 pub(crate) fn inspect(code: &[u8], manifest: &Manifest) -> Result<ModuleReport, EngineError> {
-    let report = inspect_code(code)?;
     match manifest.abi {
         Abi::Auto | Abi::Wasi => {}
         other => return Err(refuse(format!("the abi {other:?} is not known to this release"))),
     }
+    let (report, shape) = examine(code)?;
     let limit = manifest.limits.memory_bytes;
     if report.memory_bytes_min > limit {
         return Err(refuse(format!(
@@ -59,11 +64,18 @@ pub(crate) fn inspect(code: &[u8], manifest: &Manifest) -> Result<ModuleReport, 
             report.memory_bytes_min
         )));
     }
+    check_entry(&shape, &report, manifest)?;
     Ok(report)
 }
 
+/// The name of the export that is called for a version.
+pub(crate) fn entry_name(report: &ModuleReport, manifest: &Manifest) -> String {
+    let own = if report.is_command { START } else { HANDLER };
+    manifest.entry.clone().unwrap_or_else(|| own.to_owned())
+}
+
 /// What `code` is, if it can run at all.
-pub(crate) fn inspect_code(code: &[u8]) -> Result<ModuleReport, EngineError> {
+fn examine(code: &[u8]) -> Result<(ModuleReport, Shape<'_>), EngineError> {
     if let Some(refusal) = likeness::refusal(code) {
         return Err(EngineError::Module(refusal));
     }
@@ -80,8 +92,7 @@ pub(crate) fn inspect_code(code: &[u8]) -> Result<ModuleReport, EngineError> {
     check_imports(&shape)?;
     let memory = check_memory(&shape)?;
     Validator::new_with_features(wasm_features()).validate_all(code).map_err(|error| malformed(&error, code))?;
-    check_entry(&shape)?;
-    Ok(ModuleReport {
+    let report = ModuleReport {
         abi: Abi::Wasi,
         imports: shape.imports.iter().map(|import| format!("{}.{}", import.module, import.name)).collect(),
         exports: shape.exports.iter().take(EXPORTS_REPORTED_MAX).map(|(name, ..)| shown(name)).collect(),
@@ -89,7 +100,11 @@ pub(crate) fn inspect_code(code: &[u8]) -> Result<ModuleReport, EngineError> {
         memory_bytes_min: memory.map_or(0, |memory| memory.initial * PAGE_BYTES),
         memory_bytes_max: memory.and_then(|memory| memory.maximum).map(|pages| pages * PAGE_BYTES),
         code_bytes,
-    })
+        is_command: shape.exports.iter().any(|(name, ..)| *name == START),
+        is_resettable: false,
+        is_portable: false,
+    };
+    Ok((report, shape))
 }
 
 fn refuse(message: impl Into<String>) -> EngineError {
@@ -177,22 +192,39 @@ fn check_memory<'s>(shape: &'s Shape<'_>) -> Result<Option<&'s MemoryType>, Engi
     Ok(Some(memory))
 }
 
-fn check_entry(shape: &Shape<'_>) -> Result<(), EngineError> {
+fn check_entry(shape: &Shape<'_>, report: &ModuleReport, manifest: &Manifest) -> Result<(), EngineError> {
+    let entry = entry_name(report, manifest);
     let names: Vec<String> = shape.exports.iter().map(|(name, ..)| shown(name)).collect();
     let list = if names.is_empty() { "nothing".to_owned() } else { listed(&names) };
-    match shape.exports.iter().find(|(name, ..)| *name == "_start") {
+    if entry == START && manifest.instance == InstancePolicy::Reuse {
+        return Err(refuse(
+            "a command (`_start`) ends with its call, so that its instances cannot be reused; export a handler, or use \
+             instance = \"fresh\"",
+        ));
+    }
+    match shape.exports.iter().find(|(name, ..)| *name == entry) {
         Some((_, ExternalKind::Func, index)) => {
-            let is_entry = shape.function(*index).is_some_and(|ty| ty.params().is_empty() && ty.results().is_empty());
-            if is_entry { Ok(()) } else { Err(refuse("the export `_start` takes or returns values; it must not")) }
+            let (params, results) = match shape.function(*index) {
+                Some(ty) => (shape::letters(ty.params()), shape::letters(ty.results())),
+                None => (String::new(), String::new()),
+            };
+            let is_entry = params.is_empty() && (results.is_empty() || (results == "i" && entry != START));
+            if is_entry {
+                return Ok(());
+            }
+            Err(refuse(format!(
+                "the export `{}` must take nothing, and return nothing{}",
+                shown(&entry),
+                if entry == START { "" } else { " or an i32, its exit code" }
+            )))
         }
-        Some(_) => Err(refuse("the export `_start` is not a function")),
-        None if shape.exports.iter().any(|(name, ..)| *name == "_initialize") => Err(refuse(format!(
-            "the module is a WASI reactor (it exports `_initialize`), which cannot be called yet; build a command, with \
-             a `main` and the export `_start`; it exports {list}"
-        ))),
+        Some(_) => Err(refuse(format!("the export `{}` is not a function", shown(&entry)))),
+        None if manifest.entry.is_some() => {
+            Err(refuse(format!("the module has no export `{}`, which `entry` names; it exports {list}", shown(&entry))))
+        }
         None => Err(refuse(format!(
-            "the module exports nothing runnable: `_start` is missing; build a command (with a `main`, for \
-             wasm32-wasip1); it exports {list}"
+            "the module exports nothing runnable: neither `_start` (a command, with a `main`, for wasm32-wasip1) nor \
+             `handle` (a reactor); `entry` in function.toml can name another export; it exports {list}"
         ))),
     }
 }

@@ -1,4 +1,4 @@
-//! A module ready to be called.
+//! A module ready to be called, as one version declares it.
 
 use std::{
     fmt,
@@ -7,25 +7,33 @@ use std::{
     time::Duration,
 };
 
+use skein_proto::InstancePolicy;
+
 use crate::{
-    Call, ModuleReport, Output, RunError,
-    cache::Loaded,
-    clock,
-    code::Code,
+    Call, ModuleReport, Output, RunError, clock,
     engine::Shared,
-    run::{Run, stopped},
+    husk::{Husk, Mould, NotMade},
+    memory::{Slot, Unreserved},
+    metrics,
+    pool::Pool,
+    run::{Ended, judge, stopped},
     stop::{Interrupt, Reason},
-    wasi,
 };
 
-/// A compiled module, loaded. Every run has an instance of its own; runs on several threads do not meet.
+/// A version's compiled module, loaded, with the instances it keeps for its next calls.
+///
+/// Every run has an instance to itself; runs on several threads do not meet. With [`InstancePolicy::Fresh`] it is one in
+/// which nothing of an earlier call is left; with [`InstancePolicy::Reuse`] it may have served before.
 pub struct Program {
-    code: Code,
+    mould: Mould,
     report: ModuleReport,
-    /// The functions of WASI that the module imports, in its order.
-    imports: Vec<String>,
+    policy: InstancePolicy,
+    pool: Arc<Pool>,
     shared: Arc<Shared>,
 }
+
+/// Calls that one instance serves at most, where instances are reused: what a guest leaks is bounded.
+const CALLS_PER_INSTANCE_MAX: u64 = 10_000;
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,11 +42,16 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
-    pub(crate) fn new(loaded: Loaded, shared: Arc<Shared>) -> Arc<Self> {
-        let Loaded { code, report } = loaded;
-        let in_module = |name: &String| name.strip_prefix(wasi::MODULE)?.strip_prefix('.').map(str::to_owned);
-        let imports = report.imports.iter().filter_map(in_module).collect();
-        Arc::new(Self { code, report, imports, shared })
+    pub(crate) fn new(
+        mould: Mould,
+        report: ModuleReport,
+        policy: InstancePolicy,
+        idle_max: usize,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let pool = Pool::new(idle_max);
+        shared.pools.add(&pool);
+        Self { mould, report, policy, pool, shared }
     }
 
     /// What inspecting the module found.
@@ -46,37 +59,125 @@ impl Program {
         &self.report
     }
 
-    /// Runs the program once, in a fresh instance, on the calling thread, which it blocks until the guest has ended or
-    /// was stopped.
+    /// Drops the instances that have been idle for `age` and longer; says how many.
+    pub fn trim(&self, age: Duration) -> usize {
+        self.pool.trim(age)
+    }
+
+    /// Runs the program once, on the calling thread, which it blocks until the guest has ended or was stopped.
     ///
     /// # Errors
     /// Every [`RunError`]. None leaves anything behind.
     pub fn run(&self, call: Call<'_>) -> Result<Output, RunError> {
-        let now = clock::now();
-        let limit = now.checked_add(Duration::from_millis(call.limits.deadline_ms));
+        let begun = clock::now();
+        let limit = begun.checked_add(Duration::from_millis(call.limits.deadline_ms));
         let deadline = call.deadline.into_std();
         let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
-        if deadline <= now {
+        if deadline <= begun {
             return Err(stopped(Reason::Deadline, Output::default(), false));
         }
-        let slot = self.shared.slots.reserve().map_err(|error| RunError::Full(error.to_string()))?;
-        let interrupt = Interrupt::new(Arc::clone(&slot));
-        let Some(_watch) = self.shared.watchdog.watch(deadline, &interrupt) else {
-            return Err(stopped(Reason::Cancelled, Output::default(), false));
+        let mut husk = match self.husk(&call) {
+            Ok(husk) => husk,
+            Err(unmade) => return Err(unmade.into_error(&call)),
         };
-        call.stop.attach(&interrupt);
-        if let Some(reason) = interrupt.reason() {
-            return Err(stopped(reason, Output::default(), false));
-        }
-        let run = Run {
-            code: &self.code,
-            imports: &self.imports,
-            stack_bytes: self.shared.config.guest_stack_bytes,
-            slot,
-            interrupt: Arc::clone(&interrupt),
+        let interrupt = Interrupt::new(Arc::clone(husk.slot()));
+        let result = {
+            let Some(_watch) = self.shared.watchdog.watch(deadline, &interrupt) else {
+                return Err(stopped(Reason::Cancelled, Output::default(), false));
+            };
+            call.stop.attach(&interrupt);
+            if let Some(reason) = interrupt.reason() {
+                return Err(stopped(reason, Output::default(), false));
+            }
+            let run = || run(&mut husk, &call, &interrupt, begun);
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Ended::panicked())
         };
-        let result = catch_unwind(AssertUnwindSafe(|| run.run(&call)));
         interrupt.detach();
-        result.unwrap_or_else(|_| Err(RunError::Internal("the host panicked".to_owned())))
+        let Ended { result, is_sound } = result;
+        if is_sound && interrupt.reason().is_none() {
+            self.recycle(husk);
+        }
+        result
+    }
+
+    /// An instance for a call: one that is idle, or a new one.
+    fn husk(&self, call: &Call<'_>) -> Result<Husk, Unmade> {
+        if let Some(husk) = self.pool.take() {
+            return Ok(husk);
+        }
+        let slot = self.slot()?;
+        slot.set_limit(call.limits.memory_bytes);
+        let made = catch_unwind(AssertUnwindSafe(|| Husk::make(&self.mould, Arc::clone(&slot))));
+        let made = made.unwrap_or_else(|_| Err(NotMade::Broken("the host panicked".to_owned())));
+        made.map_err(|why| Unmade::Instance { why, was_refused: slot.was_refused() })
+    }
+
+    /// A slot, if need be after an idle instance, of whatever program, has made room.
+    fn slot(&self) -> Result<Arc<Slot>, Unmade> {
+        loop {
+            match self.shared.slots.reserve() {
+                Err(Unreserved::Full(_)) if self.shared.pools.evict() => {}
+                outcome => return outcome.map_err(Unmade::Slot),
+            }
+        }
+    }
+
+    /// Keeps an instance that has ended its call well, for the next one.
+    fn recycle(&self, mut husk: Husk) {
+        let is_ready = match self.policy {
+            InstancePolicy::Reuse => husk.served() < CALLS_PER_INSTANCE_MAX,
+            _ => {
+                self.report.is_resettable && {
+                    let begun = clock::now();
+                    let is_reset = husk.reset();
+                    ::metrics::histogram!(metrics::RESET_SECONDS).record(begun.elapsed().as_secs_f64());
+                    is_reset
+                }
+            }
+        };
+        if is_ready {
+            self.pool.put(husk);
+        }
+    }
+}
+
+/// Runs a call in its instance, and says how it ended.
+fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std::time::Instant) -> Ended {
+    let is_reused = husk.is_used();
+    husk.begin(call, Arc::clone(interrupt));
+    let initialised = husk.initialise();
+    let instantiate = clock::now().saturating_duration_since(begun);
+    let end = initialised.and_then(|()| husk.call());
+    let (written, _) = husk.end();
+    let output = Output {
+        payload: written.output.into(),
+        log: written.log.into(),
+        log_bytes_total: written.log_bytes_total,
+        instantiate,
+        run: clock::now().saturating_duration_since(begun).saturating_sub(instantiate),
+        memory_bytes: husk.slot().length() as u64,
+        is_reused,
+    };
+    judge(end, call, husk.slot(), interrupt, output)
+}
+
+/// Why a call got no instance.
+enum Unmade {
+    Slot(Unreserved),
+    Instance { why: NotMade, was_refused: bool },
+}
+
+impl Unmade {
+    fn into_error(self, call: &Call<'_>) -> RunError {
+        let output = Box::<Output>::default();
+        match self {
+            Self::Slot(error) => RunError::Full(error.to_string()),
+            Self::Instance { was_refused: true, .. } => {
+                RunError::Memory { bytes_max: call.limits.memory_bytes, output }
+            }
+            Self::Instance { why: NotMade::Short(what), .. } => RunError::Full(what),
+            Self::Instance { why: NotMade::Broken(what), .. } => RunError::Internal(what),
+            Self::Instance { why: NotMade::Failed(error), .. } => crate::run::trapped(&error, output),
+        }
     }
 }

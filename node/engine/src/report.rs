@@ -21,4 +21,10 @@ pub struct ModuleReport {
     pub memory_bytes_max: Option<u64>,
     /// Its size.
     pub code_bytes: u64,
+    /// True if it has the export of a command, `_start`.
+    pub is_command: bool,
+    /// True if memory and globals are all that a call can change, so that an instance can be reset instead of rebuilt.
+    pub is_resettable: bool,
+    /// True if its memory and globals after initialisation can be those of another instance.
+    pub is_portable: bool,
 }

@@ -1,130 +1,83 @@
-//! One run: make the instance, call it, and say how it ended.
+//! How a run ended: from what the guest and wasmer say to a result.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use wasmer::{
-    Extern, FunctionEnv, Instance, InstantiationError, LinkError, RuntimeError, Store, sys::NativeEngineExt as _,
-};
+use wasmer::RuntimeError;
 use wasmer_types::TrapCode;
 
 use crate::{
-    Call, Output, RunError, TrapKind, clock,
-    code::Code,
-    host::Host,
-    memory::{CallTunables, Slot},
+    Call, Output, RunError, TrapKind,
+    memory::Slot,
     stop::{Interrupt, Reason},
-    wasi::{self, Halt},
+    wasi::Halt,
 };
 
-/// What one run is made of.
-pub(crate) struct Run<'p> {
-    pub(crate) code: &'p Code,
-    pub(crate) imports: &'p [String],
-    pub(crate) stack_bytes: usize,
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) interrupt: Arc<Interrupt>,
+/// A run that has ended.
+pub(crate) struct Ended {
+    pub(crate) result: Result<Output, RunError>,
+    /// True if its instance may be used again: the guest returned or asked to end, and nothing stopped it.
+    pub(crate) is_sound: bool,
 }
 
-/// How a guest ended.
-enum End {
-    Returned,
-    Failed(RuntimeError),
-    /// No instance could be made.
-    NotMade(InstantiationError),
-}
-
-impl Run<'_> {
-    pub(crate) fn run(self, call: &Call<'_>) -> Result<Output, RunError> {
-        let begin = clock::now();
-        let mut engine = self.code.engine().clone();
-        engine.set_tunables(CallTunables::new(Arc::clone(&self.slot), call.limits.memory_bytes, self.stack_bytes));
-        let mut store = Store::new(engine);
-        let mut host = Host::new(Arc::clone(&self.slot), Arc::clone(&self.interrupt));
-        host.begin(call, Arc::clone(&self.interrupt));
-        let env = FunctionEnv::new(&mut store, host);
-        let mut instantiate = Duration::ZERO;
-        let end = match self.instantiate(&mut store, &env) {
-            Ok(instance) => {
-                instantiate = clock::now().saturating_duration_since(begin);
-                start(&mut store, &instance)?
-            }
-            Err(error) => match *error {
-                InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => {
-                    End::Failed(error)
-                }
-                other => End::NotMade(other),
-            },
-        };
-        let written = env.as_mut(&mut store).end();
-        let output = Output {
-            payload: written.output.into(),
-            log: written.log.into(),
-            log_bytes_total: written.log_bytes_total,
-            instantiate,
-            run: clock::now().saturating_duration_since(begin).saturating_sub(instantiate),
-            memory_bytes: self.slot.length() as u64,
-        };
-        self.judge(end, call, output)
-    }
-
-    fn instantiate(&self, store: &mut Store, env: &FunctionEnv<Host>) -> Result<Instance, Box<InstantiationError>> {
-        let missing = |name: &String| {
-            // The inspection lets no such module through.
-            Box::new(InstantiationError::Link(LinkError::Resource(format!("no host function {name}"))))
-        };
-        let imports: Vec<Extern> = self
-            .imports
-            .iter()
-            .map(|name| wasi::import(store, env, name).map(Extern::from).ok_or_else(|| missing(name)))
-            .collect::<Result<_, _>>()?;
-        Ok(Instance::new_by_index(store, self.code.module(), &imports)?)
-    }
-
-    fn judge(&self, end: End, call: &Call<'_>, mut output: Output) -> Result<Output, RunError> {
-        let error = match end {
-            End::Returned => return Ok(output),
-            End::NotMade(_) if self.slot.was_refused() => {
-                return Err(RunError::Memory { bytes_max: call.limits.memory_bytes, output: Box::new(output) });
-            }
-            End::NotMade(InstantiationError::Link(LinkError::Resource(what))) => return Err(RunError::Full(what)),
-            End::NotMade(error) => return Err(RunError::Internal(error.to_string())),
-            End::Failed(error) => error,
-        };
-        let halt = error.downcast_ref::<Halt>().copied();
-        let trap = error.clone().to_trap();
-        // The gate faults like any other address: whether it was closed tells the two apart.
-        let was_stopped =
-            halt == Some(Halt::Stopped) || (halt.is_none() && trap == Some(TrapCode::HeapAccessOutOfBounds));
-        if was_stopped && let Some(reason) = self.interrupt.reason() {
-            return Err(stopped(reason, output, true));
-        }
-        if halt == Some(Halt::Output) {
-            output.payload.clear();
-            return Err(RunError::Output { bytes_max: call.limits.payload_bytes, output: Box::new(output) });
-        }
-        if halt == Some(Halt::Exit(0)) {
-            return Ok(output);
-        }
-        let kind = trap.map(kind);
-        // Out of memory shows as an abort, a stray access or an exit code, after a refusal to grow.
-        let may_be_memory = halt.is_some() || matches!(kind, Some(TrapKind::Unreachable | TrapKind::MemoryOutOfBounds));
-        let output = Box::new(output);
-        if may_be_memory && self.slot.was_refused() {
-            return Err(RunError::Memory { bytes_max: call.limits.memory_bytes, output });
-        }
-        Err(match (halt, kind) {
-            (Some(Halt::Exit(code)), _) => RunError::Exit { code, output },
-            (None, Some(kind)) => RunError::Trap { kind, function: function(&error), output },
-            _ => RunError::Internal(error.message()),
-        })
+impl Ended {
+    /// The host panicked.
+    pub(crate) fn panicked() -> Self {
+        Self { result: Err(RunError::Internal("the host panicked".to_owned())), is_sound: false }
     }
 }
 
-fn start(store: &mut Store, instance: &Instance) -> Result<End, RunError> {
-    let entry = instance.exports.get_typed_function::<(), ()>(store, "_start");
-    // The inspection lets no other module through.
-    let entry = entry.map_err(|error| RunError::Internal(format!("_start: {error}")))?;
-    Ok(entry.call(store).map_or_else(End::Failed, |()| End::Returned))
+/// Says how a run ended whose guest returned a number or failed.
+pub(crate) fn judge(
+    end: Result<i32, RuntimeError>,
+    call: &Call<'_>,
+    slot: &Slot,
+    interrupt: &Arc<Interrupt>,
+    mut output: Output,
+) -> Ended {
+    let error = match end {
+        Ok(0) => return Ended { result: Ok(output), is_sound: true },
+        Ok(code) => return Ended { result: exit(code, call, slot, output), is_sound: true },
+        Err(error) => error,
+    };
+    let halt = error.downcast_ref::<Halt>().copied();
+    if let Some(Halt::Exit(code)) = halt {
+        let result = if code == 0 { Ok(output) } else { exit(code, call, slot, output) };
+        return Ended { result, is_sound: true };
+    }
+    let trap = error.clone().to_trap();
+    // The gate faults like any other address: whether it was closed tells the two apart.
+    let was_stopped = halt == Some(Halt::Stopped) || (halt.is_none() && trap == Some(TrapCode::HeapAccessOutOfBounds));
+    let failure = if was_stopped && let Some(reason) = interrupt.reason() {
+        stopped(reason, output, true)
+    } else if halt == Some(Halt::Output) {
+        output.payload.clear();
+        RunError::Output { bytes_max: call.limits.payload_bytes, output: Box::new(output) }
+    } else if slot.was_refused() && matches!(trap.map(kind), Some(TrapKind::Unreachable | TrapKind::MemoryOutOfBounds))
+    {
+        // Out of memory shows as an abort or a stray access, after a refusal to grow.
+        RunError::Memory { bytes_max: call.limits.memory_bytes, output: Box::new(output) }
+    } else {
+        trapped(&error, Box::new(output))
+    };
+    Ended { result: Err(failure), is_sound: false }
+}
+
+/// The guest ended with a code of its own that says it failed.
+fn exit(code: i32, call: &Call<'_>, slot: &Slot, output: Output) -> Result<Output, RunError> {
+    let output = Box::new(output);
+    Err(if slot.was_refused() {
+        RunError::Memory { bytes_max: call.limits.memory_bytes, output }
+    } else {
+        RunError::Exit { code, output }
+    })
+}
+
+/// The error of a guest that trapped by itself.
+pub(crate) fn trapped(error: &RuntimeError, output: Box<Output>) -> RunError {
+    match error.clone().to_trap() {
+        Some(trap) => RunError::Trap { kind: kind(trap), function: function(error), output },
+        None => RunError::Internal(error.message()),
+    }
 }
 
 /// The error of a run that was stopped.

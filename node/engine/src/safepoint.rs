@@ -11,7 +11,7 @@
 use wasmer::LocalFunctionIndex;
 use wasmer_compiler::{FunctionMiddleware, MiddlewareReaderState, ModuleMiddleware};
 use wasmer_types::MiddlewareError;
-use wasmparser::{MemArg, Operator, Parser, Payload};
+use wasmparser::{MemArg, Operator};
 
 use crate::memory::GATE_OFFSET;
 
@@ -53,27 +53,3 @@ const SAFEPOINT: [Operator<'static>; 3] = [
     Operator::I32AtomicLoad { memarg: MemArg { align: 2, max_align: 2, offset: GATE_OFFSET, memory: 0 } },
     Operator::Drop,
 ];
-
-/// The module with an empty memory, if it has none: safepoints need one to find their gate. `None` if it has one.
-///
-/// Expects a valid module.
-pub(crate) fn with_memory(code: &[u8]) -> Option<Vec<u8>> {
-    /// One memory, of no pages, and at most none.
-    const MEMORY_SECTION: [u8; 6] = [5, 4, 1, 1, 0, 0];
-    /// Magic and version.
-    const HEADER_BYTES: usize = 8;
-    let mut at = HEADER_BYTES;
-    for payload in Parser::new(0).parse_all(code) {
-        match payload.ok()? {
-            Payload::MemorySection(_) => return None,
-            // Sections come in a fixed order, the memory's after the table's; custom ones may be anywhere.
-            Payload::TypeSection(section) => at = section.range().end as usize,
-            Payload::ImportSection(section) => at = section.range().end as usize,
-            Payload::FunctionSection(section) => at = section.range().end as usize,
-            Payload::TableSection(section) => at = section.range().end as usize,
-            _ => {}
-        }
-    }
-    let (before, after) = code.split_at_checked(at)?;
-    Some([before, &MEMORY_SECTION, after].concat())
-}

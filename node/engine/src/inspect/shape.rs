@@ -5,7 +5,7 @@ use wasmparser::{
     ValType, WasmFeatures,
 };
 
-use crate::memory::TABLE_ELEMENTS_MAX;
+use skein_proto::Limits;
 
 /// A module's parts, as far as deciding about it needs them.
 #[derive(Debug, Default)]
@@ -120,7 +120,7 @@ impl<'a> Shape<'a> {
     }
 
     fn add_table(&mut self, table: &TableType) -> Result<(), ShapeError> {
-        bound_wide("elements in a table", table.initial, u64::from(TABLE_ELEMENTS_MAX))
+        bound_wide("elements in a table", table.initial, u64::from(Limits::TABLE_ELEMENTS_MAX))
     }
 
     fn add_elements(&mut self, items: &ElementItems<'_>) -> Result<(), ShapeError> {

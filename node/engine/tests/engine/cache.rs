@@ -9,7 +9,8 @@ use crate::support::{Bench, LONG, call, code, command, plain};
 
 fn artefacts(bench: &Bench) -> Vec<PathBuf> {
     let entries = fs::read_dir(bench.dir.path()).expect("the cache directory");
-    entries.map(|entry| entry.expect("its entry").path()).collect()
+    let paths = entries.map(|entry| entry.expect("its entry").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "elf")).collect()
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_module_without_an_entry_lists_what_it_exports() {
     check_text(&bench, "(module (func (export \"add\")) (memory (export \"mem\") 1))", &["`_start`", "add, mem"]);
     check_text(&bench, "(module (func (export \"_initialize\")) (func (export \"run\")))", &["reactor", "run"]);
     check_text(&bench, "(module (memory (export \"_start\") 1))", &["not a function"]);
-    check_text(&bench, "(module (func (export \"_start\") (param i32)))", &["takes or returns"]);
+    check_text(&bench, "(module (func (export \"_start\") (param i32)))", &["must take nothing, and return nothing"]);
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! An instance that outlives its call: made once, reset after each call, and used again.
+//!
+//! A fresh sandbox for every call does not need a new instance for every call, only one in which nothing of an earlier
+//! call is left. A call can change memory, globals, tables and which segments were dropped. Memory goes back to its
+//! image by the kernel's doing ([`Slot::reset`]), globals are written back, and modules whose code can change the rest
+//! get a new instance each time (`ModuleReport::is_resettable`). An instance that trapped or was stopped is never used
+//! again.
+#![allow(unsafe_code, reason = "a store is moved between threads")]
+
+use std::{fmt, sync::Arc};
+
+use wasmer::{
+    AsStoreMut as _, Extern, FunctionEnv, Instance, InstantiationError, LinkError, RuntimeError, Store, TypedFunction,
+    sys::NativeEngineExt as _,
+};
+
+use crate::{
+    Call,
+    code::Code,
+    host::{Host, Inconstant, Written},
+    image::{Draft, Image},
+    link,
+    memory::{Slot, SlotTunables},
+    rewrite::START,
+    stop::Interrupt,
+};
+
+/// What instances of a program are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Mould {
+    pub(crate) code: Arc<Code>,
+    pub(crate) image: Arc<Image>,
+    /// The module and the name of each function that it imports, in its order.
+    pub(crate) imports: Arc<[(String, String)]>,
+    /// The export that is called.
+    pub(crate) entry: Arc<str>,
+    /// True if `_initialize` goes before the first call.
+    pub(crate) is_reactor: bool,
+    pub(crate) table_elements: u32,
+    pub(crate) stack_bytes: usize,
+}
+
+/// An instance, with all that it needs to be called.
+pub(crate) struct Husk {
+    // In the order in which they must be dropped.
+    entry: Entry,
+    /// The start section, then `_initialize`.
+    initialisers: Vec<TypedFunction<(), ()>>,
+    _instance: Instance,
+    env: FunctionEnv<Host>,
+    store: Store,
+    slot: Arc<Slot>,
+    /// The globals it began with.
+    globals: Vec<u128>,
+    mould: Mould,
+    is_initialised: bool,
+    /// How many calls it has served since it was made or reset.
+    served: u64,
+}
+
+// SAFETY: a store is not `Send` because of what wasmer keeps per thread while a call is active on it. None is when a
+// husk moves: it is moved only between calls, and used by one thread at a time since every use takes `&mut self`. All
+// that is in it, its host included, is `Send` otherwise.
+unsafe impl Send for Husk {}
+
+impl fmt::Debug for Husk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Husk").field("slot", &self.slot).field("served", &self.served).finish_non_exhaustive()
+    }
+}
+
+/// What is called, by the results it has.
+enum Entry {
+    Nothing(TypedFunction<(), ()>),
+    Code(TypedFunction<(), i32>),
+}
+
+/// Why no instance could be made.
+pub(crate) enum NotMade {
+    /// It trapped, or its host ended it.
+    Failed(RuntimeError),
+    /// The machine is short of something.
+    Short(String),
+    /// Anything else.
+    Broken(String),
+}
+
+impl From<InstantiationError> for NotMade {
+    fn from(error: InstantiationError) -> Self {
+        match error {
+            InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => Self::Failed(error),
+            InstantiationError::Link(LinkError::Resource(what)) => Self::Short(what),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl Husk {
+    /// Makes an instance in `slot`, whose limit says how much memory it may begin with.
+    pub(crate) fn make(mould: &Mould, slot: Arc<Slot>) -> Result<Self, NotMade> {
+        let mut engine = mould.code.engine().clone();
+        let image = Arc::clone(&mould.image);
+        engine.set_tunables(SlotTunables::new(Arc::clone(&slot), image, mould.table_elements, mould.stack_bytes));
+        let mut store = Store::new(engine);
+        let env = FunctionEnv::new(&mut store, Host::new(Arc::clone(&slot), Interrupt::new(Arc::clone(&slot))));
+        let imports = mould.imports.iter().map(|(module, name)| {
+            let function = link::import(&mut store, &env, module, name).map(Extern::from);
+            // The inspection lets no such module through.
+            function.ok_or_else(|| NotMade::Broken(format!("there is no host function {module}.{name}")))
+        });
+        let imports: Vec<Extern> = imports.collect::<Result<_, _>>()?;
+        let instance = Instance::new_by_index(&mut store, mould.code.module(), &imports)?;
+        let initialisers = [START, "_initialize"].into_iter().filter(|name| mould.is_reactor || *name == START);
+        let initialisers = initialisers.filter_map(|name| instance.exports.get_typed_function(&store, name).ok());
+        let initialisers = initialisers.collect();
+        let entry = Entry::find(&instance, &store, &mould.entry)?;
+        restore(&mut store, mould.image.globals())?;
+        let globals = store.objects_mut().as_u128_globals();
+        let is_initialised = mould.image.is_initialised();
+        let mould = mould.clone();
+        Ok(Self {
+            entry,
+            initialisers,
+            _instance: instance,
+            env,
+            store,
+            slot,
+            globals,
+            mould,
+            is_initialised,
+            served: 0,
+        })
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// True if it is an instance of `code`.
+    pub(crate) fn is_of(&self, code: &Arc<Code>) -> bool {
+        Arc::ptr_eq(&self.mould.code, code)
+    }
+
+    /// True if it has served a call since it was made or reset.
+    pub(crate) fn is_used(&self) -> bool {
+        self.served > 0
+    }
+
+    /// How many calls it has served since then.
+    pub(crate) fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// Prepares the host for a call.
+    pub(crate) fn begin(&mut self, call: &Call<'_>, interrupt: Arc<Interrupt>) {
+        self.slot.set_limit(call.limits.memory_bytes);
+        self.env.as_mut(&mut self.store).begin(call, interrupt);
+    }
+
+    /// Runs what initialises the instance, unless it was or its image was taken after that.
+    pub(crate) fn initialise(&mut self) -> Result<(), RuntimeError> {
+        if !self.is_initialised {
+            self.initialisers.iter().try_for_each(|initialiser| initialiser.call(&mut self.store))?;
+            self.is_initialised = true;
+        }
+        Ok(())
+    }
+
+    /// Calls the entry; the number it returned, 0 if it returns nothing.
+    pub(crate) fn call(&mut self) -> Result<i32, RuntimeError> {
+        self.served += 1;
+        match &self.entry {
+            Entry::Nothing(entry) => entry.call(&mut self.store).map(|()| 0),
+            Entry::Code(entry) => entry.call(&mut self.store),
+        }
+    }
+
+    /// Takes what the guest wrote and asked for.
+    pub(crate) fn end(&mut self) -> (Written, Inconstant) {
+        let host = self.env.as_mut(&mut self.store);
+        (host.end(), host.asked)
+    }
+
+    /// Makes it what it was before its first call; false if that failed, and it must not be used again. Nobody may be
+    /// able to stop it any more.
+    pub(crate) fn reset(&mut self) -> bool {
+        self.is_initialised = self.mould.image.is_initialised();
+        self.served = 0;
+        self.slot.reset() && restore(&mut self.store, self.globals.iter().copied()).is_ok()
+    }
+
+    /// What memory and globals are now, as the image of instances that need no initialisation; none if it would be too
+    /// large.
+    pub(crate) fn draft(&mut self) -> Option<Draft> {
+        let mut draft = Draft::default();
+        if !self.slot.pages_in_use().all(|(at, page)| draft.put(at, page)) {
+            return None;
+        }
+        draft.initialised(&self.store.objects_mut().as_u128_globals(), self.slot.length());
+        Some(draft)
+    }
+}
+
+impl Entry {
+    fn find(instance: &Instance, store: &Store, name: &str) -> Result<Self, NotMade> {
+        if let Ok(entry) = instance.exports.get_typed_function(store, name) {
+            return Ok(Self::Nothing(entry));
+        }
+        let entry = instance.exports.get_typed_function(store, name);
+        // The inspection lets no such module through.
+        entry.map(Self::Code).map_err(|error| NotMade::Broken(format!("the export `{name}`: {error}")))
+    }
+}
+
+/// Gives the globals of a store these values, unless there are none.
+fn restore(store: &mut Store, values: impl ExactSizeIterator<Item = u128>) -> Result<(), NotMade> {
+    if values.len() == 0 {
+        return Ok(());
+    }
+    let objects = store.objects_mut();
+    for (index, value) in values.enumerate() {
+        objects.set_global_unchecked(index, value);
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The instances of a program that nobody uses at the moment, kept for the next call.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{clock, husk::Husk, metrics, stop::lock};
+
+/// The idle instances of one program; the one that was used last is used next.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    idle: Mutex<Vec<Idle>>,
+    /// How many there are, to be read without the lock.
+    count: AtomicUsize,
+    idle_max: usize,
+}
+
+struct Idle {
+    husk: Husk,
+    since: Instant,
+}
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idle").field("since", &self.since).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(idle_max: usize) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), count: AtomicUsize::new(0), idle_max })
+    }
+
+    pub(crate) fn take(&self) -> Option<Husk> {
+        let idle = {
+            let mut all = lock(&self.idle);
+            let idle = all.pop();
+            self.count.store(all.len(), Ordering::Relaxed);
+            idle
+        }?;
+        ::metrics::gauge!(metrics::INSTANCES_IDLE).decrement(1.0);
+        Some(idle.husk)
+    }
+
+    /// Keeps `husk`, unless there are enough.
+    pub(crate) fn put(&self, husk: Husk) {
+        let idle = Idle { husk, since: clock::now() };
+        let mut all = lock(&self.idle);
+        if all.len() < self.idle_max {
+            all.push(idle);
+            self.count.store(all.len(), Ordering::Relaxed);
+            drop(all);
+            ::metrics::gauge!(metrics::INSTANCES_IDLE).increment(1.0);
+        } else {
+            // Unmapping takes longer than others should wait.
+            drop(all);
+            drop(idle);
+        }
+    }
+
+    /// Drops what has been idle for `age` and longer; says how many.
+    pub(crate) fn trim(&self, age: Duration) -> usize {
+        let now = clock::now();
+        let old = {
+            let mut all = lock(&self.idle);
+            // The longest idle ones are at the front.
+            let young = all.iter().position(|idle| now.saturating_duration_since(idle.since) < age);
+            let young = young.unwrap_or(all.len());
+            let old: Vec<_> = all.drain(..young).collect();
+            self.count.store(all.len(), Ordering::Relaxed);
+            old
+        };
+        ::metrics::gauge!(metrics::INSTANCES_IDLE).decrement(old.len() as f64);
+        old.len()
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        lock(&self.idle).first().map(|idle| idle.since)
+    }
+
+    /// Drops the one that has been idle longest; false if there is none.
+    fn evict(&self) -> bool {
+        let idle = {
+            let mut all = lock(&self.idle);
+            let idle = (!all.is_empty()).then(|| all.remove(0));
+            self.count.store(all.len(), Ordering::Relaxed);
+            idle
+        };
+        if idle.is_some() {
+            ::metrics::gauge!(metrics::INSTANCES_IDLE).decrement(1.0);
+            ::metrics::counter!(metrics::EVICTIONS).increment(1);
+        }
+        idle.is_some()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.trim(Duration::ZERO);
+    }
+}
+
+/// The pools of all programs of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Pools(Mutex<Vec<Weak<Pool>>>);
+
+impl Pools {
+    pub(crate) fn add(&self, pool: &Arc<Pool>) {
+        let mut pools = lock(&self.0);
+        // What has gone leaves room for what comes, at a constant cost each on average.
+        if pools.len() == pools.capacity() {
+            pools.retain(|pool| pool.strong_count() > 0);
+        }
+        pools.push(Arc::downgrade(pool));
+    }
+
+    /// Drops one instance that is idle: of all programs the one that was idle longest. False if there is none.
+    pub(crate) fn evict(&self) -> bool {
+        let oldest = self.all().into_iter().filter(|pool| pool.count.load(Ordering::Relaxed) > 0);
+        let oldest = oldest.filter_map(|pool| pool.oldest().map(|since| (since, pool))).min_by_key(|(since, _)| *since);
+        oldest.is_some_and(|(_, pool)| pool.evict())
+    }
+
+    /// Drops what has been idle for `age` and longer; says how many.
+    pub(crate) fn trim(&self, age: Duration) -> usize {
+        let pools = self.all().into_iter().filter(|pool| pool.count.load(Ordering::Relaxed) > 0);
+        pools.map(|pool| pool.trim(age)).sum()
+    }
+
+    fn all(&self) -> Vec<Arc<Pool>> {
+        lock(&self.0).iter().filter_map(Weak::upgrade).collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Images of versions: what a module is like after it has initialised itself, taken once instead of for each instance.
+
+use std::{sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+use skein_proto::{Digest, Manifest, Snapshot as Policy};
+use tokio::time::Instant;
+
+use crate::{
+    Call, EngineError, ModuleReport, StopHandle,
+    code::Code,
+    engine::Shared,
+    husk::{Husk, Mould},
+    image::Image,
+    inspect, metrics,
+    stop::Interrupt,
+};
+
+/// The key of a module's own image, which depends on nothing but the module.
+pub(crate) const MODULE_IMAGE: [u8; 32] = [0; 32];
+
+/// Longest initialisation that an image is taken after; one that takes longer is left to each call's deadline.
+const INITIALISATION_MAX: Duration = Duration::from_secs(10);
+
+/// What instances of a version are made of, before anything was initialised.
+pub(crate) fn mould(
+    code: Code,
+    image: Image,
+    report: &ModuleReport,
+    manifest: &Manifest,
+    stack_bytes_max: usize,
+) -> Mould {
+    let split = |import: &String| import.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let entry = inspect::entry_name(report, manifest);
+    Mould {
+        code: Arc::new(code),
+        image: Arc::new(image),
+        imports: report.imports.iter().filter_map(split).collect(),
+        is_reactor: entry != inspect::START,
+        entry: entry.into(),
+        table_elements: manifest.limits.table_elements,
+        stack_bytes: usize::try_from(manifest.limits.stack_bytes).unwrap_or(stack_bytes_max),
+    }
+}
+
+/// One version, about to be given its image.
+pub(crate) struct Snapshot<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) digest: Digest,
+    pub(crate) manifest: &'a Manifest,
+}
+
+impl Snapshot<'_> {
+    /// The image of the version, from the cache or taken now; none if its instances must initialise themselves.
+    pub(crate) fn image(&self, mould: &Mould, report: &ModuleReport) -> Option<Image> {
+        if !mould.is_reactor || !report.is_portable || self.manifest.snapshot == Policy::Never {
+            return None;
+        }
+        let key = self.key();
+        let cached = self.shared.cache.image(self.digest, &key).ok().flatten();
+        let image = match cached {
+            Some(image) => Some(image),
+            None => self.take(mould, &key).unwrap_or_else(|error| {
+                // Not an error of the version: its instances initialise themselves.
+                tracing::warn!(digest = %self.digest, %error, "no image could be kept");
+                None
+            }),
+        };
+        image.filter(Image::is_initialised)
+    }
+
+    /// All that the state after the initialisation depends on, besides the module.
+    fn key(&self) -> [u8; 32] {
+        let Manifest { entry, args, grants, snapshot, limits, .. } = self.manifest;
+        let bound = (limits.memory_bytes, limits.table_elements, limits.stack_bytes);
+        let mut hash = Sha256::new();
+        hash.update(format!("1 {entry:?} {args:?} {:?} {snapshot:?} {bound:?}", grants.env));
+        hash.finalize().into()
+    }
+
+    /// Initialises an instance and takes its image, or one that says that there is none to take. `None` if the guest
+    /// failed, which is for the call to show.
+    fn take(&self, mould: &Mould, key: &[u8; 32]) -> Result<Option<Image>, EngineError> {
+        let limits = self.manifest.limits;
+        let Ok(slot) = self.shared.slots.reserve() else { return Ok(None) };
+        slot.set_limit(limits.memory_bytes);
+        let Ok(mut husk) = Husk::make(mould, Arc::clone(&slot)) else { return Ok(None) };
+        let interrupt = Interrupt::new(slot);
+        let deadline = Instant::now() + INITIALISATION_MAX;
+        let Some(watch) = self.shared.watchdog.watch(deadline.into_std(), &interrupt) else { return Ok(None) };
+        let environment: Vec<_> = self.manifest.grants.env.clone().into_iter().collect();
+        let args = arguments(self.manifest);
+        let mut call = Call::new(limits, deadline, StopHandle::new());
+        (call.args, call.env) = (&args, &environment);
+        husk.begin(&call, Arc::clone(&interrupt));
+        let initialised = husk.initialise();
+        drop(watch);
+        interrupt.detach();
+        let (_, asked) = husk.end();
+        if initialised.is_err() || interrupt.reason().is_some() {
+            return Ok(None);
+        }
+        let is_constant = self.manifest.snapshot == Policy::Always || !(asked.random || asked.clock);
+        let draft = (is_constant && !asked.input).then(|| husk.draft()).flatten();
+        ::metrics::counter!(metrics::SNAPSHOTS).increment(u64::from(draft.is_some()));
+        self.shared.cache.store_image(self.digest, key, draft.unwrap_or_default())?;
+        self.shared.cache.image(self.digest, key)
+    }
+}
+
+/// The arguments of a version: its name, then what it declares.
+pub(crate) fn arguments(manifest: &Manifest) -> Vec<String> {
+    std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect()
+}
