@@ -15,22 +15,24 @@
 //! always go all the way down. A guest that goes on takes a slot at once, beyond the limit if need be: it has waited,
 //! and the kernel shares the cores more fairly than a second queue would.
 
+mod pool;
+
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use metrics::Gauge;
 use skein_engine::StopHandle;
-use skein_proto::Invocation;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 use tracing::{error, warn};
+
+pub(crate) use pool::Bounds;
+use pool::{Before, Place, Pool, Thread};
 
 /// One piece of work.
 pub(crate) struct Job {
@@ -40,17 +42,6 @@ pub(crate) struct Job {
     pub(crate) depth: u8,
     /// What to do. A panic in it is caught, and ends nothing but the job.
     pub(crate) work: Box<dyn FnOnce() + Send>,
-}
-
-/// What an executor may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Most jobs that run at a time.
-    pub(crate) running_max: usize,
-    /// Most guests that wait at a time, apart from one for each depth.
-    pub(crate) waiting_max: usize,
-    /// How long a thread stays without work.
-    pub(crate) thread_idle: Duration,
 }
 
 /// The pool. A handle: clones share it.
@@ -71,14 +62,6 @@ pub(crate) struct Waiting {
     had_slot: bool,
 }
 
-/// Which place it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Shared,
-    /// The one that calls of this depth have for themselves.
-    Own(usize),
-}
-
 struct Shared {
     bounds: Bounds,
     pool: Mutex<Pool>,
@@ -93,54 +76,25 @@ struct Gauges {
     waiting: Gauge,
 }
 
-#[derive(Default)]
-struct Pool {
-    /// Jobs from outside, and those of functions that wait for them.
-    outer: VecDeque<Job>,
-    nested: VecDeque<Job>,
-    /// Threads that have been started and not yet looked for work.
-    starting: usize,
-    /// Threads without work.
-    idle: usize,
-    /// Threads whose job runs.
-    running: usize,
-    /// Threads whose guest waits in a shared place.
-    waiting: usize,
-    /// Which depths have taken the place that is theirs.
-    own: [bool; DEPTHS],
-    /// Live threads, each with what stops the guest it runs.
-    threads: HashMap<u64, Thread>,
-    /// Threads that went away by themselves, still to be joined.
-    gone: Vec<JoinHandle<()>>,
-    started: u64,
-    is_stopping: bool,
-}
-
-/// What a thread did before it looks for work.
-enum Before {
-    Started,
-    Ran,
-}
-
-struct Thread {
-    handle: JoinHandle<()>,
-    running: Option<StopHandle>,
-}
-
 impl Executor {
-    /// A pool within these bounds, each of at least one.
+    /// A pool within these bounds, as far as the machine lets a process have so much, and each at least one.
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let Bounds { running_max, waiting_max, thread_idle } = bounds;
-        let thread_idle = thread_idle.max(Duration::from_millis(1));
-        let bounds = Bounds { running_max: running_max.max(1), waiting_max: waiting_max.max(1), thread_idle };
+        let fitting = bounds.within(pool::guests_max());
+        if fitting.waiting_max < bounds.waiting_max {
+            warn!(
+                wanted = bounds.waiting_max,
+                most = fitting.waiting_max,
+                "fewer guests can wait than configured: raise the kernel's vm.max_map_count"
+            );
+        }
         let (pool, work, live) = (Mutex::default(), Condvar::new(), watch::Sender::new(0));
-        Self { shared: Arc::new(Shared { bounds, pool, work, live, gauges: Gauges::new() }) }
+        Self { shared: Arc::new(Shared { bounds: fitting, pool, work, live, gauges: Gauges::new() }) }
     }
 
     /// Queues `job` for the next free thread, starting one if none is and a slot is free.
     ///
     /// # Errors
-    /// [`Refused`] when the queue is full, at shutdown, or when not one thread can be had; the job is dropped.
+    /// [`Refused`] when the queue is full, at shutdown, or when every thread there may be waits; the job is dropped.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Refused> {
         let shared = &self.shared;
         let gone = {
@@ -173,7 +127,7 @@ impl Executor {
         pool.running -= usize::from(had_slot);
         shared.start_threads(&mut pool);
         if pool.queued() > 0 && pool.active() == 0 {
-            // No thread could be started: those in the queue need this one, so it must not wait for them.
+            // No thread could be started: who is in the queue needs this one, so it must not wait for them.
             pool.give_place(place);
             pool.running += usize::from(had_slot);
             return None;
@@ -236,62 +190,6 @@ impl Drop for Waiting {
         let guests = pool.guests();
         drop(pool);
         self.shared.gauges.set(guests);
-    }
-}
-
-impl Bounds {
-    /// Most jobs in the queue for one more to be taken. Calls from outside cannot take the last quarter.
-    fn queue_max(&self, is_nested: bool) -> usize {
-        let all = self.running_max.saturating_mul(QUEUE_PER_SLOT);
-        if is_nested { all } else { all - all / 4 }
-    }
-
-    /// Most guests in shared places for one more of this depth. Calls from outside cannot take the last quarter.
-    fn places(&self, depth: u8) -> usize {
-        if depth > 0 { self.waiting_max } else { self.waiting_max - self.waiting_max / 4 }
-    }
-}
-
-impl Pool {
-    fn line(&mut self, is_nested: bool) -> &mut VecDeque<Job> {
-        if is_nested { &mut self.nested } else { &mut self.outer }
-    }
-
-    fn queued(&self) -> usize {
-        self.outer.len() + self.nested.len()
-    }
-
-    /// Threads that take, or will take, a job without waiting for anybody else.
-    fn active(&self) -> usize {
-        self.starting + self.idle + self.running
-    }
-
-    /// Guests that run and guests that wait.
-    fn guests(&self) -> (usize, usize) {
-        (self.running, self.waiting + self.own.iter().filter(|is_taken| **is_taken).count())
-    }
-
-    fn take_place(&mut self, bounds: &Bounds, depth: u8) -> Option<Place> {
-        if self.waiting < bounds.places(depth) {
-            self.waiting += 1;
-            return Some(Place::Shared);
-        }
-        // Only a call that others wait for has a place of its own: what comes from outside can come again.
-        let index = usize::from(depth).checked_sub(1)?;
-        let own = self.own.get_mut(index).filter(|is_taken| !**is_taken)?;
-        *own = true;
-        Some(Place::Own(index))
-    }
-
-    fn give_place(&mut self, place: Place) {
-        match place {
-            Place::Shared => self.waiting = self.waiting.saturating_sub(1),
-            Place::Own(index) => {
-                if let Some(own) = self.own.get_mut(index) {
-                    *own = false;
-                }
-            }
-        }
     }
 }
 
@@ -405,13 +303,6 @@ fn join(thread: JoinHandle<()>) {
         error!("a thread of the executor panicked");
     }
 }
-
-/// Jobs that may wait per slot: with the permits of each version before it, this only fills when very many versions
-/// are busy at once.
-const QUEUE_PER_SLOT: usize = 4;
-
-/// The depths from 1, each with a place of its own.
-const DEPTHS: usize = Invocation::DEPTH_MAX as usize;
 
 /// Guests have stacks of their own; the engine says that 2 MiB are plenty for the host code beneath them. Reserved, not
 /// touched: a thread whose guest waits uses some ten KiB of it.

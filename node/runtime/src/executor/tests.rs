@@ -1,8 +1,10 @@
 //! The pool alone: jobs that wait on channels stand for guests.
 
-use std::sync::mpsc;
+use std::{sync::mpsc, time::Duration};
 
-use super::*;
+use skein_proto::Invocation;
+
+use super::{pool::QUEUE_PER_SLOT, *};
 
 const IDLE: Duration = Duration::from_millis(10);
 const MINUTE: Duration = Duration::from_secs(60);
