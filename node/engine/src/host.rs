@@ -111,11 +111,11 @@ impl Host {
 
     /// Makes the payload the input of a plug-in, which reads nothing from stdin. What initialised the instance left no
     /// blocks.
-    #[expect(dead_code, reason = "called once programs dispatch by abi")]
     pub(crate) fn begin_plugin(&mut self) {
         self.plugin.forget(true);
         let input = std::mem::take(&mut self.payload);
         self.plugin.begin(input);
+        self.settle();
     }
 
     /// Takes what the guest wrote, and lets go of what its call brought.

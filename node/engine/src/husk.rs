@@ -9,14 +9,16 @@
 
 use std::{fmt, sync::Arc};
 
+use skein_proto::Grants;
 use wasmer::{
-    AsStoreMut as _, Extern, FunctionEnv, Instance, InstantiationError, LinkError, RuntimeError, Store, TypedFunction,
-    sys::NativeEngineExt as _,
+    AsStoreMut as _, Extern, Function, FunctionEnv, Instance, InstantiationError, LinkError, RuntimeError, Store,
+    TypedFunction, Value, sys::NativeEngineExt as _,
 };
 
 use crate::{
     Call,
     code::Code,
+    extism::{self, Told},
     host::{Host, Inconstant, Written},
     image::{Draft, Image},
     link,
@@ -34,8 +36,14 @@ pub(crate) struct Mould {
     pub(crate) imports: Arc<[(String, String)]>,
     /// The export that is called.
     pub(crate) entry: Arc<str>,
-    /// True if `_initialize` goes before the first call.
+    /// True if `_initialize`, or what Extism knows instead, goes before the first call.
     pub(crate) is_reactor: bool,
+    /// True if it is called as a plug-in of Extism.
+    pub(crate) is_plugin: bool,
+    /// True if instances serve many calls, and may remember the calls before.
+    pub(crate) is_reused: bool,
+    /// What the version may reach.
+    pub(crate) grants: Arc<Grants>,
     pub(crate) table_elements: u32,
     pub(crate) stack_bytes: usize,
 }
@@ -44,8 +52,8 @@ pub(crate) struct Mould {
 pub(crate) struct Husk {
     // In the order in which they must be dropped.
     entry: Entry,
-    /// The start section, then `_initialize`.
-    initialisers: Vec<TypedFunction<(), ()>>,
+    /// The start section, then what the toolchain made for it, with the number of zeros each takes.
+    initialisers: Vec<(Function, usize)>,
     _instance: Instance,
     env: FunctionEnv<Host>,
     store: Store,
@@ -102,7 +110,10 @@ impl Husk {
         let image = Arc::clone(&mould.image);
         engine.set_tunables(SlotTunables::new(Arc::clone(&slot), image, mould.table_elements, mould.stack_bytes));
         let mut store = Store::new(engine);
-        let env = FunctionEnv::new(&mut store, Host::new(Arc::clone(&slot), Interrupt::new(Arc::clone(&slot))));
+        let mut host = Host::new(Arc::clone(&slot), Interrupt::new(Arc::clone(&slot)));
+        host.keeps_variables = mould.is_reused;
+        host.grants = Arc::clone(&mould.grants);
+        let env = FunctionEnv::new(&mut store, host);
         let imports = mould.imports.iter().map(|(module, name)| {
             let function = link::import(&mut store, &env, module, name).map(Extern::from);
             // The inspection lets no such module through.
@@ -110,9 +121,7 @@ impl Husk {
         });
         let imports: Vec<Extern> = imports.collect::<Result<_, _>>()?;
         let instance = Instance::new_by_index(&mut store, mould.code.module(), &imports)?;
-        let initialisers = [START, "_initialize"].into_iter().filter(|name| mould.is_reactor || *name == START);
-        let initialisers = initialisers.filter_map(|name| instance.exports.get_typed_function(&store, name).ok());
-        let initialisers = initialisers.collect();
+        let initialisers = initialisers(mould, &store, &instance);
         let entry = Entry::find(&instance, &store, &mould.entry)?;
         restore(&mut store, mould.image.globals())?;
         let globals = store.objects_mut().as_u128_globals();
@@ -160,7 +169,9 @@ impl Husk {
     /// Runs what initialises the instance, unless it was or its image was taken after that.
     pub(crate) fn initialise(&mut self) -> Result<(), RuntimeError> {
         if !self.is_initialised {
-            self.initialisers.iter().try_for_each(|initialiser| initialiser.call(&mut self.store))?;
+            for (initialiser, zeros) in &self.initialisers {
+                initialiser.call(&mut self.store, &vec![Value::I32(0); *zeros])?;
+            }
             self.is_initialised = true;
         }
         Ok(())
@@ -169,10 +180,18 @@ impl Husk {
     /// Calls the entry; the number it returned, 0 if it returns nothing.
     pub(crate) fn call(&mut self) -> Result<i32, RuntimeError> {
         self.served += 1;
+        if self.mould.is_plugin {
+            self.env.as_mut(&mut self.store).begin_plugin();
+        }
         match &self.entry {
             Entry::Nothing(entry) => entry.call(&mut self.store).map(|()| 0),
             Entry::Code(entry) => entry.call(&mut self.store),
         }
+    }
+
+    /// Takes what a plug-in and its host say of the call, whose function returned `code` or did not return.
+    pub(crate) fn take_told(&mut self, code: Option<i32>) -> Option<Told> {
+        self.mould.is_plugin.then(|| self.env.as_mut(&mut self.store).plugin.take_told(code))
     }
 
     /// Takes what the guest wrote and asked for.
@@ -210,6 +229,22 @@ impl Entry {
         // The inspection lets no such module through.
         entry.map(Self::Code).map_err(|error| NotMade::Broken(format!("the export `{name}`: {error}")))
     }
+}
+
+/// What is to be called before the first call, in order.
+fn initialisers(mould: &Mould, store: &Store, instance: &Instance) -> Vec<(Function, usize)> {
+    let plain = |name: &str| {
+        let function = instance.exports.get_function(name).ok()?;
+        function.typed::<(), ()>(store).is_ok().then(|| (function.clone(), 0))
+    };
+    let own = if mould.is_plugin {
+        extism::initialisers(store, instance)
+    } else if mould.is_reactor {
+        plain("_initialize").into_iter().collect()
+    } else {
+        Vec::new()
+    };
+    plain(START).into_iter().chain(own).collect()
 }
 
 /// Gives the globals of a store these values, unless there are none.

@@ -10,7 +10,7 @@ use skein_proto::{Abi, InstancePolicy, Limits, Manifest};
 use wasmer_types::Features;
 use wasmparser::{BinaryReaderError, ExternalKind, FuncType, MemoryType, TypeRef, Validator, WasmFeatures};
 
-use crate::{EngineError, ModuleReport, wasi};
+use crate::{EngineError, ModuleReport, extism, wasi};
 
 /// The page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -53,7 +53,7 @@ const HANDLER: &str = "handle";
 /// What `code` is, if it can run as `manifest` declares it.
 pub(crate) fn inspect(code: &[u8], manifest: &Manifest) -> Result<ModuleReport, EngineError> {
     match manifest.abi {
-        Abi::Auto | Abi::Wasi => {}
+        Abi::Auto | Abi::Wasi | Abi::Extism => {}
         other => return Err(refuse(format!("the abi {other:?} is not known to this release"))),
     }
     let (report, shape) = examine(code)?;
@@ -68,9 +68,14 @@ pub(crate) fn inspect(code: &[u8], manifest: &Manifest) -> Result<ModuleReport, 
     Ok(report)
 }
 
+/// How a version is called; never [`Abi::Auto`].
+pub(crate) fn abi(report: &ModuleReport, manifest: &Manifest) -> Abi {
+    if manifest.abi == Abi::Auto { report.abi } else { manifest.abi }
+}
+
 /// The name of the export that is called for a version.
 pub(crate) fn entry_name(report: &ModuleReport, manifest: &Manifest) -> String {
-    let own = if report.is_command { START } else { HANDLER };
+    let own = if report.is_command && abi(report, manifest) != Abi::Extism { START } else { HANDLER };
     manifest.entry.clone().unwrap_or_else(|| own.to_owned())
 }
 
@@ -93,7 +98,7 @@ fn examine(code: &[u8]) -> Result<(ModuleReport, Shape<'_>), EngineError> {
     let memory = check_memory(&shape)?;
     Validator::new_with_features(wasm_features()).validate_all(code).map_err(|error| malformed(&error, code))?;
     let report = ModuleReport {
-        abi: Abi::Wasi,
+        abi: if shape.imports.iter().any(|import| extism::is_module(import.module)) { Abi::Extism } else { Abi::Wasi },
         imports: shape.imports.iter().map(|import| format!("{}.{}", import.module, import.name)).collect(),
         exports: shape.exports.iter().take(EXPORTS_REPORTED_MAX).map(|(name, ..)| shown(name)).collect(),
         functions: shape.bodies,
@@ -135,15 +140,14 @@ fn malformed(error: &BinaryReaderError, code: &[u8]) -> EngineError {
 fn check_imports(shape: &Shape<'_>) -> Result<(), EngineError> {
     let mut missing = Vec::new();
     for import in &shape.imports {
-        let known = (import.module == wasi::MODULE).then(|| wasi::signature(import.name)).flatten();
+        let known = signature(import.module, import.name);
         let name = format!("{}.{}", shown(import.module), shown(import.name));
         match (import.ty, known) {
             (TypeRef::Func(index), Some(signature)) => {
                 let ty = shape.types.get(index as usize);
                 if !ty.is_some_and(|ty| has_signature(ty, signature)) {
-                    return Err(refuse(format!(
-                        "the import {name} has another signature than WASI preview 1 gives it"
-                    )));
+                    let whose = if import.module == wasi::MODULE { "WASI preview 1" } else { "its host" };
+                    return Err(refuse(format!("the import {name} has another signature than {whose} gives it")));
                 }
             }
             (TypeRef::Func(_), None) => missing.push(name),
@@ -156,7 +160,11 @@ fn check_imports(shape: &Shape<'_>) -> Result<(), EngineError> {
     if missing.is_empty() {
         return Ok(());
     }
-    let hint = if missing.iter().any(|name| name.starts_with("wasi_unstable.")) {
+    let hint = if missing.iter().any(|name| name.starts_with("extism:host/user.")) {
+        "; a plug-in of Extism finds only Skein's services in extism:host/user (docs/extism.md)"
+    } else if missing.iter().any(|name| name.starts_with("env.extism_")) {
+        "; rebuild the plug-in with a kit of Extism 1.0 or later"
+    } else if missing.iter().any(|name| name.starts_with("wasi_unstable.")) {
         "; rebuild it with a toolchain of 2020 or later"
     } else if missing.iter().any(|name| name.starts_with("wasi:")) {
         "; it is part of a component: build for wasm32-wasip1"
@@ -166,12 +174,20 @@ fn check_imports(shape: &Shape<'_>) -> Result<(), EngineError> {
         ""
     };
     let list = listed(&missing);
-    Err(refuse(format!("the module imports what is not there: {list}; only {} is{hint}", wasi::MODULE)))
+    let there = [wasi::MODULE, extism::MODULE].join(" and ");
+    Err(refuse(format!("the module imports what is not there: {list}; there are {there}{hint}")))
 }
 
-fn has_signature(ty: &FuncType, signature: wasi::Signature) -> bool {
-    let results = if signature.has_result { "i" } else { "" };
-    shape::letters(ty.params()) == signature.params && shape::letters(ty.results()) == results
+/// The letters of what a host function takes and returns.
+fn signature(module: &str, name: &str) -> Option<(&'static str, &'static str)> {
+    if module == wasi::MODULE {
+        return wasi::signature(name).map(|known| (known.params, if known.has_result { "i" } else { "" }));
+    }
+    extism::signature(module, name)
+}
+
+fn has_signature(ty: &FuncType, (params, results): (&str, &str)) -> bool {
+    shape::letters(ty.params()) == params && shape::letters(ty.results()) == results
 }
 
 fn check_memory<'s>(shape: &'s Shape<'_>) -> Result<Option<&'s MemoryType>, EngineError> {
@@ -215,13 +231,17 @@ fn check_entry(shape: &Shape<'_>, report: &ModuleReport, manifest: &Manifest) ->
             Err(refuse(format!(
                 "the export `{}` must take nothing, and return nothing{}",
                 shown(&entry),
-                if entry == START { "" } else { " or an i32, its exit code" }
+                if entry == START { "" } else { " or an i32, which is 0 for success" }
             )))
         }
         Some(_) => Err(refuse(format!("the export `{}` is not a function", shown(&entry)))),
         None if manifest.entry.is_some() => {
             Err(refuse(format!("the module has no export `{}`, which `entry` names; it exports {list}", shown(&entry))))
         }
+        None if abi(report, manifest) == Abi::Extism => Err(refuse(format!(
+            "the plug-in exports no `handle`: name the function that is called by `entry` in function.toml; it exports \
+             {list}"
+        ))),
         None => Err(refuse(format!(
             "the module exports nothing runnable: neither `_start` (a command, with a `main`, for wasm32-wasip1) nor \
              `handle` (a reactor); `entry` in function.toml can name another export; it exports {list}"

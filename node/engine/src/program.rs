@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use skein_proto::InstancePolicy;
 
 use crate::{
     Call, ModuleReport, Output, RunError, clock,
     engine::Shared,
+    extism::Told,
     husk::{Husk, Mould, NotMade},
     memory::{Slot, Unreserved},
     metrics,
@@ -148,9 +150,15 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
     let initialised = husk.initialise();
     let instantiate = clock::now().saturating_duration_since(begun);
     let end = initialised.and_then(|()| husk.call());
+    let told = husk.take_told(end.as_ref().ok().copied());
     let (written, _) = husk.end();
+    let (payload, said) = match told {
+        None => (written.output.into(), None),
+        Some(Told::Output(output)) => (output, None),
+        Some(Told::Ended(ended)) => (Bytes::new(), Some(ended)),
+    };
     let output = Output {
-        payload: written.output.into(),
+        payload,
         log: written.log.into(),
         log_bytes_total: written.log_bytes_total,
         instantiate,
@@ -158,7 +166,7 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
         memory_bytes: husk.slot().length() as u64,
         is_reused,
     };
-    judge(end, call, husk.slot(), interrupt, output)
+    judge(end, said, call, husk.slot(), interrupt, output)
 }
 
 /// Why a call got no instance.

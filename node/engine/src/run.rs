@@ -6,7 +6,7 @@ use wasmer::RuntimeError;
 use wasmer_types::TrapCode;
 
 use crate::{
-    Call, Output, RunError, TrapKind,
+    Call, Output, RunError, TrapKind, extism,
     memory::Slot,
     stop::{Interrupt, Reason},
     wasi::Halt,
@@ -26,22 +26,30 @@ impl Ended {
     }
 }
 
-/// Says how a run ended whose guest returned a number or failed.
+/// Says how a run ended whose guest returned a number or failed, and of which a plug-in or its host said more.
 pub(crate) fn judge(
     end: Result<i32, RuntimeError>,
+    said: Option<extism::Ended>,
     call: &Call<'_>,
     slot: &Slot,
     interrupt: &Arc<Interrupt>,
     mut output: Output,
 ) -> Ended {
     let error = match end {
+        Ok(_) if let Some(said) = said => return Ended { result: Err(failed(said, call, output)), is_sound: true },
         Ok(0) => return Ended { result: Ok(output), is_sound: true },
         Ok(code) => return Ended { result: exit(code, call, slot, output), is_sound: true },
         Err(error) => error,
     };
     let halt = error.downcast_ref::<Halt>().copied();
     if let Some(Halt::Exit(code)) = halt {
-        let result = if code == 0 { Ok(output) } else { exit(code, call, slot, output) };
+        let result = if let Some(said) = said {
+            Err(failed(said, call, output))
+        } else if code == 0 {
+            Ok(output)
+        } else {
+            exit(code, call, slot, output)
+        };
         return Ended { result, is_sound: true };
     }
     let trap = error.clone().to_trap();
@@ -52,6 +60,8 @@ pub(crate) fn judge(
     } else if halt == Some(Halt::Output) {
         output.payload.clear();
         RunError::Output { bytes_max: call.limits.payload_bytes, output: Box::new(output) }
+    } else if let Some(said) = said {
+        failed(said, call, output)
     } else if slot.was_refused() && matches!(trap.map(kind), Some(TrapKind::Unreachable | TrapKind::MemoryOutOfBounds))
     {
         // Out of memory shows as an abort or a stray access, after a refusal to grow.
@@ -60,6 +70,15 @@ pub(crate) fn judge(
         trapped(&error, Box::new(output))
     };
     Ended { result: Err(failure), is_sound: false }
+}
+
+/// What a plug-in or its host said went wrong.
+fn failed(said: extism::Ended, call: &Call<'_>, output: Output) -> RunError {
+    let output = Box::new(output);
+    match said {
+        extism::Ended::Failed(code, message) => RunError::Failed { code, message, output },
+        extism::Ended::Memory => RunError::Memory { bytes_max: call.limits.memory_bytes, output },
+    }
 }
 
 /// The guest ended with a code of its own that says it failed.

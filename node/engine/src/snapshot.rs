@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
-use skein_proto::{Digest, Manifest, Snapshot as Policy};
+use skein_proto::{Abi, Digest, InstancePolicy, Manifest, Snapshot as Policy};
 use tokio::time::Instant;
 
 use crate::{
@@ -32,11 +32,15 @@ pub(crate) fn mould(
 ) -> Mould {
     let split = |import: &String| import.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()));
     let entry = inspect::entry_name(report, manifest);
+    let is_plugin = inspect::abi(report, manifest) == Abi::Extism;
     Mould {
         code: Arc::new(code),
         image: Arc::new(image),
         imports: report.imports.iter().filter_map(split).collect(),
-        is_reactor: entry != inspect::START,
+        is_reactor: is_plugin || entry != inspect::START,
+        is_plugin,
+        is_reused: manifest.instance == InstancePolicy::Reuse,
+        grants: Arc::new(manifest.grants.clone()),
         entry: entry.into(),
         table_elements: manifest.limits.table_elements,
         stack_bytes: usize::try_from(manifest.limits.stack_bytes).unwrap_or(stack_bytes_max),
@@ -71,10 +75,10 @@ impl Snapshot<'_> {
 
     /// All that the state after the initialisation depends on, besides the module.
     fn key(&self) -> [u8; 32] {
-        let Manifest { entry, args, grants, snapshot, limits, .. } = self.manifest;
+        let Manifest { abi, entry, args, grants, snapshot, limits, .. } = self.manifest;
         let bound = (limits.memory_bytes, limits.table_elements, limits.stack_bytes);
         let mut hash = Sha256::new();
-        hash.update(format!("1 {entry:?} {args:?} {:?} {snapshot:?} {bound:?}", grants.env));
+        hash.update(format!("2 {abi:?} {entry:?} {args:?} {:?} {snapshot:?} {bound:?}", grants.env));
         hash.finalize().into()
     }
 

@@ -12,7 +12,7 @@ mod process;
 mod streams;
 
 pub(crate) use errno::{Errno, Fault, Halt};
-pub(crate) use interface::{MODULE, Signature, signature};
+pub(crate) use interface::{MODULE, signature};
 pub(crate) use link::import;
 
 use crate::host::Host;

@@ -69,6 +69,11 @@ impl Host {
         self.limits.memory_bytes.saturating_sub(used)
     }
 
+    /// Leaves linear memory what blocks do not take of the limit.
+    pub(crate) fn settle(&self) {
+        self.slot.change_limit(self.limits.memory_bytes.saturating_sub(self.plugin.charged()));
+    }
+
     /// Ends the call with `message` for the caller.
     fn give_up<T>(&mut self, code: ErrorCode, message: impl Into<String>) -> Result<T, Halt> {
         self.plugin.end(Ended::Failed(code, message.into()));
@@ -98,7 +103,10 @@ impl Host {
     fn answer(&mut self, bytes: Bytes) -> Result<u64, Halt> {
         let room = self.room();
         match self.plugin.blocks.insert(bytes, room) {
-            Some(handle) => Ok(handle),
+            Some(handle) => {
+                self.settle();
+                Ok(handle)
+            }
             None => {
                 self.plugin.end(Ended::Memory);
                 Err(Halt::Plugin)
@@ -108,7 +116,20 @@ impl Host {
 
     pub(super) fn extism_alloc(&mut self, length: u64) -> u64 {
         let room = self.room();
-        self.plugin.allocate(length, room)
+        let at = self.plugin.blocks.allocate(length, room);
+        self.slot.note_refusal(at == 0 && length != 0);
+        self.settle();
+        at
+    }
+
+    pub(super) fn extism_free(&mut self, handle: u64) {
+        self.plugin.free(handle);
+        self.settle();
+    }
+
+    pub(super) fn extism_reset(&mut self) {
+        self.plugin.reset();
+        self.settle();
     }
 
     pub(super) fn extism_output_set(&mut self, at: u64, length: u64) -> Result<(), Halt> {
@@ -118,7 +139,7 @@ impl Host {
         if self.plugin.set_output(at, length) {
             return Ok(());
         }
-        if self.plugin.was_refused() {
+        if self.slot.was_refused() {
             self.plugin.end(Ended::Memory);
             return Err(Halt::Plugin);
         }

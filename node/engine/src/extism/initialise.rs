@@ -1,19 +1,47 @@
 //! Which of a module's exports prepare it for its first call, by Extism's rules.
 
+use wasmer::{Function, Instance, Store, Type};
+
 /// What is to be called, once, before an instance's first call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Initialiser {
+enum Initialiser {
     /// An export that takes and returns nothing.
     Plain(&'static str),
     /// `hs_init`, with two zeros for the arguments that there are not.
     Haskell,
 }
 
+/// The initialisers of an instance, in order, each with the number of zeros it takes.
+pub(crate) fn initialisers(store: &Store, instance: &Instance) -> Vec<(Function, usize)> {
+    let types = |name: &str| {
+        let ty = instance.exports.get_function(name).ok()?.ty(store);
+        Some((letters(ty.params()), letters(ty.results())))
+    };
+    let found = by_rule(types).into_iter().filter_map(|initialiser| {
+        let (name, zeros) = match initialiser {
+            Initialiser::Plain(name) => (name, 0),
+            Initialiser::Haskell => ("hs_init", 2),
+        };
+        Some((instance.exports.get_function(name).ok()?.clone(), zeros))
+    });
+    found.collect()
+}
+
+/// As in the tables of functions: `i` and `I` for integers of 32 and 64 bits, `?` for anything else.
+fn letters(types: &[Type]) -> String {
+    let letter = |ty: &Type| match ty {
+        Type::I32 => 'i',
+        Type::I64 => 'I',
+        _ => '?',
+    };
+    types.iter().map(letter).collect()
+}
+
 /// The initialisers of a module, in order. `export` gives the letters of an exported function's parameters and results.
 ///
 /// Haskell's runtime is started by `hs_init`, after `_initialize`. Otherwise `__wasm_call_ctors` counts, and without
 /// one `_initialize`; one of another type than `() -> ()` is not called, and nothing is in its place.
-pub(crate) fn initialisers(export: impl Fn(&str) -> Option<(String, String)>) -> Vec<Initialiser> {
+fn by_rule(export: impl Fn(&str) -> Option<(String, String)>) -> Vec<Initialiser> {
     let is_plain = |(params, results): (String, String)| params.is_empty() && results.is_empty();
     let plain = |name: &'static str| export(name).is_some_and(is_plain).then_some(Initialiser::Plain(name));
     if export("hs_init").is_some_and(|(params, _)| params == "ii") {
@@ -32,7 +60,7 @@ mod tests {
             let (_, params, results) = exports.iter().find(|(known, ..)| *known == name)?;
             Some(((*params).to_owned(), (*results).to_owned()))
         };
-        assert_eq!(initialisers(export), expected, "{exports:?}");
+        assert_eq!(by_rule(export), expected, "{exports:?}");
     }
 
     #[test]

@@ -5,22 +5,15 @@ pub(crate) const MODULE: &str = "extism:host/env";
 /// The host's functions: in Extism every embedder's own, here Skein's services.
 pub(crate) const USER_MODULE: &str = "extism:host/user";
 
-/// What a function takes and returns: one letter each, `i` for a 32-bit, `I` for a 64-bit integer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Signature {
-    pub(crate) params: &'static str,
-    pub(crate) results: &'static str,
+/// True if what imports from `module` is a plug-in.
+pub(crate) fn is_module(module: &str) -> bool {
+    [MODULE, USER_MODULE].contains(&module)
 }
 
-/// The signature of a function, if there is such a one.
-pub(crate) fn signature(module: &str, name: &str) -> Option<Signature> {
+/// What a function takes and returns, if there is such a one: `i` for a 32-bit, `I` for a 64-bit integer.
+pub(crate) fn signature(module: &str, name: &str) -> Option<(&'static str, &'static str)> {
     let (_, params, results) = functions(module).iter().find(|(known, ..)| *known == name)?;
-    Some(Signature { params, results })
-}
-
-/// The names in `module`, for messages.
-pub(crate) fn names(module: &str) -> impl Iterator<Item = &'static str> {
-    functions(module).iter().map(|(name, ..)| *name)
+    Some((params, results))
 }
 
 fn functions(module: &str) -> &'static [(&'static str, &'static str, &'static str)] {

@@ -28,7 +28,7 @@ macro_rules! host {
 fn block_function(store: &mut Store, env: &FunctionEnv<Host>, name: &str) -> Option<Function> {
     Some(match name {
         "alloc" => host!(store, env, |host, length: u64| host.extism_alloc(length)),
-        "free" => host!(store, env, |host, handle: u64| drop(host.plugin.free(handle))),
+        "free" => host!(store, env, |host, handle: u64| host.extism_free(handle)),
         "length" | "length_unsafe" => host!(store, env, |host, handle: u64| host.plugin.blocks.length(handle)),
         "load_u8" => host!(store, env, |host, at: u64| u32::from(host.plugin.blocks.load_u8(at))),
         "load_u64" => host!(store, env, |host, at: u64| host.plugin.blocks.load_u64(at)),
@@ -57,7 +57,7 @@ fn block_function(store: &mut Store, env: &FunctionEnv<Host>, name: &str) -> Opt
         "error_set" => host!(store, env, |host, handle: u64| host.plugin.set_error(handle)),
         "error_get" => host!(store, env, |host| host.plugin.error()),
         "memory_bytes" => host!(store, env, |host| host.plugin.charged()),
-        "reset" => host!(store, env, |host| host.plugin.reset()),
+        "reset" => host!(store, env, |host| host.extism_reset()),
         _ => return None,
     })
 }

@@ -29,8 +29,6 @@ pub(crate) struct Plugin {
     /// Why the last service asked for failed, if it did.
     pub(super) failure: Option<Failure>,
     ended: Option<Ended>,
-    /// True if the guest's last attempt to get a block was refused by its limit.
-    was_refused: bool,
 }
 
 /// Why a host function ended the call.
@@ -42,15 +40,13 @@ pub(crate) enum Ended {
     Memory,
 }
 
-/// How a plug-in's function ended, after it returned.
+/// What a plug-in and its host say of a call.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Returned {
-    /// With a result.
+pub(crate) enum Told {
+    /// The result, if it ended well.
     Output(Bytes),
-    /// With an error of its own, in its own words.
-    Error(String),
-    /// With a number other than 0, and no words.
-    Code(i32),
+    /// That it did not end well.
+    Ended(Ended),
 }
 
 /// A part of the plug-in's memory.
@@ -115,18 +111,6 @@ impl Plugin {
     /// What the plug-in uses of its memory limit besides linear memory, in bytes.
     pub(crate) fn charged(&self) -> u64 {
         self.blocks.charged() + self.variables_charged
-    }
-
-    /// True if the guest's last attempt to get a block was refused by its limit.
-    pub(crate) fn was_refused(&self) -> bool {
-        self.was_refused
-    }
-
-    /// A new block, or 0.
-    pub(super) fn allocate(&mut self, length: u64, room: u64) -> u64 {
-        let at = self.blocks.allocate(length, room);
-        self.was_refused = at == 0 && length != 0;
-        at
     }
 
     /// Frees a block and gives its bytes back.
@@ -213,13 +197,8 @@ impl Plugin {
         self.ended = Some(ended);
     }
 
-    /// Why a host function ended the call, if one did.
-    pub(crate) fn take_ended(&mut self) -> Option<Ended> {
-        self.ended.take()
-    }
-
     /// What the plug-in said went wrong, if it did.
-    pub(crate) fn take_error(&mut self) -> Option<String> {
+    fn take_error(&mut self) -> Option<String> {
         let Kept { region: Region { at, length }, freed } = std::mem::take(&mut self.error);
         if at == 0 {
             return None;
@@ -233,17 +212,20 @@ impl Plugin {
         Some(text)
     }
 
-    /// What the call gives, after its function returned `code`. An error said counts whatever the code, as in Extism's
-    /// own runtime.
-    pub(crate) fn take_returned(&mut self, code: i32) -> Returned {
-        if let Some(error) = self.take_error() {
-            return Returned::Error(error);
+    /// What there is to say of the call, whose function returned `code` or did not return. An error said counts whatever
+    /// the code, as in Extism's own runtime; the host's word counts more.
+    pub(crate) fn take_told(&mut self, code: Option<i32>) -> Told {
+        if let Some(ended) = self.ended.take() {
+            return Told::Ended(ended);
         }
-        if code != 0 {
-            return Returned::Code(code);
+        if let Some(error) = self.take_error() {
+            return Told::Ended(Ended::Failed(ErrorCode::FunctionFailed, error));
+        }
+        if code.is_some_and(|code| code != 0) {
+            return Told::Output(Bytes::new());
         }
         let Kept { region: Region { at, length }, freed } = std::mem::take(&mut self.output);
-        Returned::Output(freed.or_else(|| self.blocks.take(at, length)).unwrap_or_default())
+        Told::Output(freed.or_else(|| self.blocks.take(at, length)).unwrap_or_default())
     }
 }
 
@@ -271,13 +253,13 @@ mod tests {
     fn a_part_of_any_block_is_a_result_even_after_it_is_freed() {
         let mut plugin = with("the input");
         assert!(plugin.set_output(plugin.input.at + 4, 5));
-        assert_eq!(plugin.take_returned(0), Returned::Output("input".into()));
+        assert_eq!(plugin.take_told(Some(0)), Told::Output("input".into()));
         let mut plugin = with("the input");
         let at = plugin.input.at;
         assert!(plugin.set_output(at, 3));
         plugin.free(at);
-        assert_eq!((plugin.input.length, plugin.take_returned(0)), (0, Returned::Output("the".into())));
-        assert_eq!(with("x").take_returned(0), Returned::Output(Bytes::new()), "nothing set is nothing");
+        assert_eq!((plugin.input.length, plugin.take_told(Some(0))), (0, Told::Output("the".into())));
+        assert_eq!(with("x").take_told(Some(0)), Told::Output(Bytes::new()), "nothing set is nothing");
     }
 
     #[test]
@@ -290,24 +272,25 @@ mod tests {
         }
         assert!(plugin.set_output(0, 0), "what an allocation of nothing gives");
         assert!(plugin.set_output(at + 1, 0));
-        assert_eq!(plugin.take_returned(0), Returned::Output(Bytes::new()));
+        assert_eq!(plugin.take_told(Some(0)), Told::Output(Bytes::new()));
     }
 
     #[test]
     fn an_error_said_counts_whatever_the_code_until_it_is_taken_back() {
-        for code in [0, 7] {
+        for code in [Some(0), Some(7), None] {
             let mut plugin = with("");
             let text = block(&mut plugin, "no such price\n");
             plugin.set_error(text);
             plugin.free(text);
-            assert_eq!(plugin.take_returned(code), Returned::Error("no such price".to_owned()));
+            let failed = Ended::Failed(ErrorCode::FunctionFailed, "no such price".to_owned());
+            assert_eq!(plugin.take_told(code), Told::Ended(failed));
         }
         let mut plugin = with("input");
         plugin.set_error(plugin.input.at);
         plugin.set_error(0);
-        assert_eq!(plugin.take_returned(7), Returned::Code(7));
+        assert_eq!(plugin.take_told(Some(7)), Told::Output(Bytes::new()));
         plugin.set_error(12_345);
-        assert!(matches!(plugin.take_returned(0), Returned::Error(text) if text.contains("says no more")));
+        assert!(plugin.take_error().is_some_and(|text| text.contains("says no more")));
         plugin.set_error(plugin.input.at);
         assert_eq!(plugin.take_error(), Some("input".to_owned()));
         let long = plugin.blocks.insert("ü".repeat(5_000).into(), ROOM).unwrap();

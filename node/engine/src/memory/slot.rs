@@ -152,10 +152,20 @@ impl Slot {
 
     /// Lets the guest have `bytes` of memory from now on, whole pages only.
     pub(crate) fn set_limit(&self, bytes: u64) {
+        self.change_limit(bytes);
+        self.was_refused.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the guest have `bytes` of memory instead, because it uses more or less of its limit for something else.
+    pub(crate) fn change_limit(&self, bytes: u64) {
         // One page less than all: there is the gate.
         let pages = bytes.min(GATE_OFFSET) / WASM_PAGE_SIZE as u64;
         self.limit_pages.store(pages as u32, Ordering::Relaxed);
-        self.was_refused.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes whether the guest was refused something else that counts as memory.
+    pub(crate) fn note_refusal(&self, is_refused: bool) {
+        self.was_refused.store(is_refused, Ordering::Relaxed);
     }
 
     /// Says whether the guest may have `pages`, and remembers a refusal.
