@@ -48,6 +48,8 @@ pub struct Output {
     pub instantiate: Duration,
     /// In the guest.
     pub run: Duration,
+    /// Making its instance ready for the call after this one, if that was done.
+    pub reset: Duration,
     /// The most linear memory it had.
     pub memory_bytes: u64,
     /// True if its instance had served before, and what earlier calls left in it was there.

@@ -57,6 +57,7 @@ impl Engine {
     /// [`EngineError::Cache`] if the directory cannot be made or used, [`EngineError::Internal`] if no thread can be
     /// started.
     pub fn open(config: EngineConfig) -> Result<Engine, EngineError> {
+        metrics::describe();
         let cache = Cache::open(&config.cache_dir, &fingerprint())
             .map_err(|error| EngineError::Cache(format!("cannot open {}: {error}", config.cache_dir.display())))?;
         let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;

@@ -95,11 +95,14 @@ impl Program {
             catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Ended::panicked())
         };
         interrupt.detach();
-        let Ended { result, is_sound } = result;
+        let Ended { mut result, is_sound } = result;
         if is_sound && interrupt.reason().is_none() {
-            self.recycle(husk);
+            let reset = self.recycle(husk);
+            if let Ok(output) = &mut result {
+                output.reset = reset;
+            }
         }
-        result
+        result.inspect_err(metrics::failed)
     }
 
     /// An instance for a call: one that is idle, or a new one.
@@ -124,15 +127,17 @@ impl Program {
         }
     }
 
-    /// Keeps an instance that has ended its call well, for the next one.
-    fn recycle(&self, mut husk: Husk) {
+    /// Keeps an instance that has ended its call well, for the next one; says how long making it ready took.
+    fn recycle(&self, mut husk: Husk) -> Duration {
+        let mut reset = Duration::ZERO;
         let is_ready = match self.policy {
             InstancePolicy::Reuse => husk.served() < CALLS_PER_INSTANCE_MAX,
             _ => {
                 self.report.is_resettable && {
                     let begun = clock::now();
                     let is_reset = husk.reset();
-                    ::metrics::histogram!(metrics::RESET_SECONDS).record(begun.elapsed().as_secs_f64());
+                    reset = begun.elapsed();
+                    ::metrics::histogram!(metrics::RESET_SECONDS).record(reset.as_secs_f64());
                     is_reset
                 }
             }
@@ -140,6 +145,7 @@ impl Program {
         if is_ready {
             self.pool.put(husk);
         }
+        reset
     }
 }
 
@@ -163,6 +169,7 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
         log_bytes_total: written.log_bytes_total,
         instantiate,
         run: clock::now().saturating_duration_since(begun).saturating_sub(instantiate),
+        reset: Duration::ZERO,
         memory_bytes: husk.slot().length() as u64,
         is_reused,
     };

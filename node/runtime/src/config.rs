@@ -16,8 +16,8 @@ pub struct Config {
     /// Most guests that compute at a time, each on a thread. Default 512, the largest `limits.concurrency`; a thread
     /// costs some tens of KiB while it lives and goes away when idle.
     pub threads_max: usize,
-    /// Most guests that wait at a time for a call, a request or a clock, besides those that compute. Default 4,096. Each
-    /// keeps its thread and its instance; docs/decisions/0011 has what that costs.
+    /// Most guests that wait at a time for a call, a request or a clock, besides those that compute. Default 3,584: with
+    /// `threads_max`, as many as the engine has instances. Each keeps its thread; docs/decisions/0011 has what that costs.
     pub waiting_max: usize,
     /// How long a thread stays without work, in milliseconds. Default 10,000: longer than the pauses of steady traffic.
     pub thread_idle_ms: u64,
@@ -32,6 +32,9 @@ pub struct Config {
     /// Versions prepared at a time in the background, before anybody asked. Default 1, so that it never takes more
     /// than one core from calls.
     pub prefetch_parallel: usize,
+    /// How long an instance that nobody uses is kept for the next call, in milliseconds. Default 10,000; its activation
+    /// stays, and makes another in microseconds.
+    pub instance_idle_ms: u64,
     /// How often the supervisor looks for idle activations, in milliseconds. Default 1,000.
     pub idle_tick_ms: u64,
 }
@@ -42,12 +45,13 @@ impl Config {
         Self {
             node,
             threads_max: 512,
-            waiting_max: 4_096,
+            waiting_max: 3_584,
             thread_idle_ms: 10_000,
             waiting_per_permit: 2,
             waiting_ms_max: 5_000,
             prepare_parallel: 2,
             prefetch_parallel: 1,
+            instance_idle_ms: 10_000,
             idle_tick_ms: 1_000,
         }
     }
@@ -63,6 +67,10 @@ impl Config {
 
     pub(crate) fn idle_tick(&self) -> Duration {
         Duration::from_millis(self.idle_tick_ms.max(1))
+    }
+
+    pub(crate) fn instance_idle(&self) -> Duration {
+        Duration::from_millis(self.instance_idle_ms.max(1))
     }
 
     pub(crate) fn bounds(&self) -> Bounds {

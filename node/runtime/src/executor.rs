@@ -246,11 +246,17 @@ impl Shared {
             }
             before = Before::Ran;
         }
-        let mut pool = self.lock();
-        if let Some(thread) = pool.threads.remove(&id) {
-            pool.gone.push(thread.handle);
-        }
-        self.report(&pool);
+        let gone = {
+            let mut pool = self.lock();
+            let gone = std::mem::take(&mut pool.gone);
+            if let Some(thread) = pool.threads.remove(&id) {
+                pool.gone.push(thread.handle);
+            }
+            self.report(&pool);
+            gone
+        };
+        // A thread's stack is given back when it is joined: after a burst nobody else may come to do that.
+        gone.into_iter().for_each(join);
     }
 
     /// The next job for thread `id`, which then has a slot; none when it is to end.

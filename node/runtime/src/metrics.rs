@@ -16,6 +16,8 @@ pub const QUEUED: &str = "skein_runtime_calls_queued";
 pub const CALLS: &str = "skein_runtime_calls_total";
 /// Time in line for a permit and a thread, by app and function.
 pub const WAIT_SECONDS: &str = "skein_runtime_wait_seconds";
+/// Time to get an instance, by app and function.
+pub const INSTANTIATE_SECONDS: &str = "skein_runtime_instantiate_seconds";
 /// Time in the guest, by app and function.
 pub const RUN_SECONDS: &str = "skein_runtime_run_seconds";
 /// Activations started because a call found none, by app and function.
@@ -46,6 +48,7 @@ pub(crate) fn describe() {
     describe_gauge!(QUEUED, Unit::Count, "calls in line for a permit");
     describe_counter!(CALLS, Unit::Count, "calls that ended, by outcome");
     describe_histogram!(WAIT_SECONDS, Unit::Seconds, "time in line for a permit and a thread");
+    describe_histogram!(INSTANTIATE_SECONDS, Unit::Seconds, "time to get an instance");
     describe_histogram!(RUN_SECONDS, Unit::Seconds, "time in the guest");
     describe_counter!(COLD_STARTS, Unit::Count, "activations started because a call found none");
     describe_histogram!(START_SECONDS, Unit::Seconds, "time from the first call to a ready activation");
@@ -66,6 +69,7 @@ pub(crate) struct Meters {
     pub(crate) in_flight: Gauge,
     pub(crate) queued: Gauge,
     pub(crate) wait: Histogram,
+    pub(crate) instantiate: Histogram,
     pub(crate) run: Histogram,
     pub(crate) cold_starts: Counter,
     pub(crate) start: Histogram,
@@ -80,6 +84,7 @@ impl Meters {
             in_flight: metrics::gauge!(IN_FLIGHT, &labels),
             queued: metrics::gauge!(QUEUED, &labels),
             wait: metrics::histogram!(WAIT_SECONDS, &labels),
+            instantiate: metrics::histogram!(INSTANTIATE_SECONDS, &labels),
             run: metrics::histogram!(RUN_SECONDS, &labels),
             cold_starts: counter!(COLD_STARTS, &labels),
             start: metrics::histogram!(START_SECONDS, &labels),

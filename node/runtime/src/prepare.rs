@@ -13,10 +13,10 @@ use skein_proto::{Digest, ErrorCode, Failure};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::debug;
+use tracing::{debug, trace};
 
 use crate::{
     CodeSource,
@@ -111,6 +111,22 @@ impl Preparer {
             Ok(Loaded { program, time: began.elapsed() })
         })
         .await
+    }
+
+    /// Drops instances that nobody has used for `idle`, again and again, until the runtime stops.
+    pub(crate) async fn trim(self, idle: Duration) {
+        let mut ticks = interval(idle / 2);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let engine = self.shared.engine.clone();
+            // Unmapping thousands of them takes a while.
+            let trimmed = tokio::task::spawn_blocking(move || engine.trim(idle)).await;
+            trimmed.inspect(|count| trace!(count, "idle instances dropped")).ok();
+        }
     }
 
     fn join(&self, record: &Arc<VersionRecord>) -> Flight {

@@ -112,6 +112,7 @@ impl Runtime {
         };
         tasks.spawn(prefetch.run());
         tasks.spawn(tick(supervisor.clone(), config.idle_tick(), stop.clone()));
+        tasks.spawn(preparer.clone().trim(config.instance_idle()));
         Ok(Self {
             shared: Arc::new(Shared {
                 node: config.node,
@@ -335,6 +336,7 @@ impl Shared {
             self.explained(error.into())
         })?;
         note(activation, invocation, &output);
+        let start = if start == Start::Warm && output.is_reused { Start::Reused } else { start };
         let usage = Usage {
             queue_us: micros(queued),
             start_us: micros(starting),
@@ -342,6 +344,7 @@ impl Shared {
             instantiate_us: micros(output.instantiate),
             run_us: micros(output.run),
             wait_us: micros(waited),
+            reset_us: micros(output.reset),
             outbound,
             memory_bytes: output.memory_bytes,
             log_bytes: output.log_bytes_total,
@@ -367,6 +370,7 @@ impl Shared {
 /// Keeps what a run says about itself: its time, and its log.
 fn note(activation: &Activation, invocation: &Invocation, output: &Output) {
     activation.ran(output.instantiate + output.run);
+    activation.meters.instantiate.record(output.instantiate);
     activation.meters.run.record(output.run);
     if !output.log.is_empty() {
         let (invocation, function) = (invocation.id, activation.name());

@@ -16,6 +16,9 @@ const FINE_SECONDS: &[f64] = &[
     60.0,
 ];
 
+/// The runtime's histograms that have them.
+const FINE: [&str; 2] = [skein_runtime::metrics::RUN_SECONDS, skein_runtime::metrics::INSTANTIATE_SECONDS];
+
 /// openraft tells of each step at `info`, and at `warn` of each of several attempts a second to reach a voter that is
 /// down. What an operator needs of it `skein-raft` says, and membership once, who is lost and who is back.
 const DEFAULT_FILTER: &str = "info,openraft=error";
@@ -48,8 +51,9 @@ pub(crate) fn start_metrics() -> Result<Arc<dyn Fn() -> String + Send + Sync>, F
                 builder.set_buckets_for_metric(Matcher::Prefix("skein_engine_".to_owned()), FINE_SECONDS)
             })
             .and_then(|builder| {
-                builder
-                    .set_buckets_for_metric(Matcher::Full(skein_runtime::metrics::RUN_SECONDS.to_owned()), FINE_SECONDS)
+                FINE.iter().try_fold(builder, |builder, name| {
+                    builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), FINE_SECONDS)
+                })
             })
             .map_err(|error| failed(error.to_string()))?
             .install_recorder()

@@ -134,7 +134,7 @@ impl Pool {
 /// that finds no room for its signal stack ends the process.
 pub(super) fn guests_max() -> usize {
     let maps = fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse::<usize>().ok());
-    maps.map_or(usize::MAX, |maps| maps / 8 * 7 / MAPS_PER_GUEST)
+    maps.map_or(usize::MAX, |maps| maps / 3 * 2 / MAPS_PER_GUEST)
 }
 
 /// Jobs that may wait per slot: with the permits of each version before it, this only fills when very many versions
@@ -144,9 +144,9 @@ pub(super) const QUEUE_PER_SLOT: usize = 4;
 /// The depths from 1, each with a place of its own.
 const DEPTHS: usize = Invocation::DEPTH_MAX as usize;
 
-/// Mappings of a guest and its thread, measured: stacks and signal stacks with their guards, and the instance. The
-/// eighth of the kernel's limit that is left is for idle instances and compiled code.
-const MAPS_PER_GUEST: usize = 12;
+/// Mappings of a guest's thread, measured: stacks and signal stacks with their guards. The third of the kernel's limit
+/// that is left is for instances, which the engine bounds, and compiled code.
+const MAPS_PER_GUEST: usize = 9;
 
 #[cfg(test)]
 mod tests {
