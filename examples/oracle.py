@@ -6,7 +6,8 @@ in Extism's own runtime.
     examples/build.sh --check                                                  # every example against its expected output
     examples/oracle.py target/examples/slug.wasm < examples/slug/input.txt     # any module, with arguments after it
 
-The command's stdout, stderr and exit code become ours; a trap is exit code 134. `--env NAME=VALUE` may come first.
+The command's stdout, stderr and exit code become ours; a trap is exit code 134. `--env NAME=VALUE` and
+`--dir HOST::GUEST` may come first.
 """
 
 import base64
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "target/guest-tools/oracle"))
 
 
-def run(module: str, arguments: list[str], environment: list[tuple[str, str]]) -> int:
+def run(module: str, arguments: list[str], environment: list[tuple[str, str]], folders: list[tuple[str, str]]) -> int:
     try:
         import wasmtime
     except ImportError:
@@ -37,6 +38,8 @@ def run(module: str, arguments: list[str], environment: list[tuple[str, str]]) -
     wasi.argv = [Path(module).stem, *arguments]
     wasi.env = environment
     wasi.inherit_stderr()
+    for host, guest in folders:
+        wasi.preopen_dir(host, guest)
     with tempfile.TemporaryDirectory() as folder:
         payload, result = f"{folder}/stdin", f"{folder}/stdout"
         Path(payload).write_bytes(sys.stdin.buffer.read())
@@ -155,10 +158,14 @@ def check() -> int:
 
 
 def main() -> int:
-    arguments, environment = sys.argv[1:], []
-    while arguments and arguments[0] == "--env":
-        name, _, value = arguments[1].partition("=")
-        environment.append((name, value))
+    arguments, environment, folders = sys.argv[1:], [], []
+    while len(arguments) > 1 and arguments[0] in ("--env", "--dir"):
+        if arguments[0] == "--env":
+            name, _, value = arguments[1].partition("=")
+            environment.append((name, value))
+        else:
+            host, _, guest = arguments[1].partition("::")
+            folders.append((host, guest))
         arguments = arguments[2:]
     if arguments == ["--check"]:
         return check()
@@ -170,7 +177,7 @@ def main() -> int:
     if not arguments or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    return run(arguments[0], arguments[1:], environment)
+    return run(arguments[0], arguments[1:], environment, folders)
 
 
 if __name__ == "__main__":

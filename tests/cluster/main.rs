@@ -6,6 +6,7 @@ mod bad_input;
 mod entrance;
 mod examples;
 mod faults;
+mod files;
 mod forming;
 mod operating;
 mod releases;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use skein_proto::Limits;
 use tokio::time::Instant;
 
-use crate::{Services, StopHandle};
+use crate::{Preopen, Services, StopHandle};
 
 /// What one call of a [`Program`](crate::Program) is given.
 #[derive(Debug, Clone)]
@@ -25,12 +25,26 @@ pub struct Call<'a> {
     pub stop: StopHandle,
     /// Answers what the guest asks of the world outside; `None` if it was granted nothing.
     pub services: Option<Arc<dyn Services>>,
+    /// Gives the guest a private directory, `/`, of at most `limits.scratch_bytes`; it is gone with the call.
+    pub scratch: bool,
+    /// Directories of this machine that the guest may use. None on a mesh.
+    pub preopens: &'a [Preopen],
 }
 
 impl Call<'_> {
     /// A call with no arguments, environment or input.
     pub fn new(limits: Limits, deadline: Instant, stop: StopHandle) -> Self {
-        Self { args: &[], env: &[], payload: Bytes::new(), limits, deadline, stop, services: None }
+        Self {
+            args: &[],
+            env: &[],
+            payload: Bytes::new(),
+            limits,
+            deadline,
+            stop,
+            services: None,
+            scratch: false,
+            preopens: &[],
+        }
     }
 }
 

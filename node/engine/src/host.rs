@@ -2,7 +2,7 @@
 //!
 //! The functions themselves are in [`crate::wasi`] and its neighbours, as methods of [`Host`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use skein_proto::{ErrorCode, Failure, Grants, Limits};
@@ -13,7 +13,7 @@ use crate::{
     memory::Slot,
     skein::Requests,
     stop::Interrupt,
-    wasi::{Errno, Fault, Halt},
+    wasi::{Errno, Fault, Files, Halt},
 };
 
 /// The host of one instance; [`Host::begin`] prepares it for a call.
@@ -41,8 +41,12 @@ pub(crate) struct Host {
     pub(crate) asked: Inconstant,
     services: Option<Arc<dyn Services>>,
     outbound: u32,
-    /// Which of the three streams the guest has not closed.
-    pub(crate) is_open: [bool; 3],
+    /// Its descriptors, and the files behind them.
+    pub(crate) files: Files,
+    /// Where the content of files passes through.
+    pub(crate) piece: Vec<u8>,
+    /// What the thread's CPU clock showed when the call first asked for it.
+    pub(crate) cpu_began_ns: Option<u64>,
 }
 
 /// What a guest wrote.
@@ -86,7 +90,9 @@ impl Host {
             asked: Inconstant::default(),
             services: None,
             outbound: 0,
-            is_open: [true; 3],
+            files: Files::default(),
+            piece: Vec::new(),
+            cpu_began_ns: None,
         }
     }
 
@@ -106,7 +112,8 @@ impl Host {
         self.asked = Inconstant::default();
         self.services.clone_from(&call.services);
         self.outbound = call.limits.outbound;
-        self.is_open = [true; 3];
+        self.files.begin(call);
+        self.cpu_began_ns = None;
     }
 
     /// Makes the payload the input of a plug-in, which reads nothing from stdin. What initialised the instance left no
@@ -124,6 +131,7 @@ impl Host {
         self.services = None;
         self.payload = Bytes::new();
         self.plugin.forget(self.keeps_variables);
+        self.files.end();
         std::mem::take(&mut self.written)
     }
 
@@ -180,6 +188,17 @@ impl Host {
         };
         self.outbound = left;
         Ok(services)
+    }
+
+    /// Sleeps until `end`, or for ever if that is too far to say, or until the guest is stopped.
+    pub(crate) fn sleep_until(&self, end: Option<Instant>) -> Result<(), Halt> {
+        let sleep = || if self.interrupt.sleep_until(end) { Ok(()) } else { Err(Halt::Stopped) };
+        let Some(services) = &self.services else { return sleep() };
+        // A guest that sleeps needs no core.
+        services.waits();
+        let slept = sleep();
+        services.resumed();
+        slept
     }
 
     pub(crate) fn read_u32(&self, at: u32) -> Result<u32, Fault> {

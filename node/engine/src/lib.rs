@@ -5,7 +5,8 @@
 //! code, and only in the modules that say so.
 //!
 //! **Refuses** async: everything blocks, so callers bring threads of their own. It knows no peers, no catalogue and
-//! no files of the guest's: a guest sees its arguments, its environment, three streams, clocks and random bytes.
+//! no files but those it is told to give: a guest sees its arguments, its environment, three streams, clocks, random
+//! bytes, and a private directory if its version has one.
 //!
 //! **Threads**: guests run on stacks of their own ([`EngineConfig::guest_stack_bytes`]); host code they call runs on
 //! the caller's stack, for which the 2 MiB of a default Rust thread are plenty and 256 KiB are enough.
@@ -68,3 +69,4 @@ pub use program::Program;
 pub use report::ModuleReport;
 pub use services::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services};
 pub use stop::StopHandle;
+pub use wasi::Preopen;

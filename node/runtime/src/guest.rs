@@ -71,6 +71,8 @@ impl Guest {
                 limits: manifest.limits,
                 deadline,
                 stop: handle,
+                scratch: manifest.grants.scratch,
+                preopens: &[],
             };
             let outcome = self.program.run(call);
             // The caller who hears of the end finds the permit at home.

@@ -281,11 +281,19 @@ pub(crate) enum Alias {
     },
 }
 
+/// A directory of this machine that a function is run with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SharedDir {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) is_read_only: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// A .wasm or .wat file, or a directory with function.toml
     pub(crate) path: PathBuf,
-    /// The payload
+    /// The payload [default: standard input, if it is no terminal]
     #[arg(short, long, value_name = "DATA")]
     pub(crate) data: Option<String>,
     /// A file with the payload; - for standard input
@@ -294,6 +302,9 @@ pub(crate) struct Run {
     /// An environment variable for the function; may be repeated
     #[arg(long = "env", value_name = "K=V", value_parser = key_value)]
     pub(crate) env: Vec<(String, String)>,
+    /// A directory of this machine for the function, by the name it has there; `:ro` lets it only read; may be repeated
+    #[arg(long = "dir", value_name = "HOST::GUEST[:ro]", value_parser = directory)]
+    pub(crate) dirs: Vec<SharedDir>,
     /// How long it may run
     #[arg(long, value_parser = parse_duration)]
     pub(crate) deadline: Option<Duration>,
@@ -374,6 +385,16 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `HOST::GUEST`, or `HOST` for the same name on both sides; each may end in `:ro`.
+fn directory(text: &str) -> Result<SharedDir, String> {
+    let (names, is_read_only) = text.strip_suffix(":ro").map_or((text, false), |names| (names, true));
+    let (host, guest) = names.split_once("::").unwrap_or((names, names));
+    if host.is_empty() || guest.is_empty() {
+        return Err("expected HOST::GUEST or HOST::GUEST:ro, as in ./data::/data:ro".to_owned());
+    }
+    Ok(SharedDir { host: host.into(), guest: guest.to_owned(), is_read_only })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -390,6 +411,20 @@ mod tests {
         assert!(whole_function("shop/price").is_ok());
         for reference in ["price@1", "shop/price:beta", "price:live"] {
             assert!(whole_function(reference).unwrap_err().contains("whole function"), "{reference}");
+        }
+    }
+
+    #[test]
+    fn directories_have_a_name_on_each_side() {
+        let dir = |host: &str, guest: &str, is_read_only| {
+            Ok(SharedDir { host: host.into(), guest: guest.to_owned(), is_read_only })
+        };
+        assert_eq!(directory("./data::/data"), dir("./data", "/data", false));
+        assert_eq!(directory("./data::/data:ro"), dir("./data", "/data", true));
+        assert_eq!(directory("/tmp"), dir("/tmp", "/tmp", false));
+        assert_eq!(directory("/tmp:ro"), dir("/tmp", "/tmp", true));
+        for text in ["", "::", "a::", "::b", ":ro"] {
+            assert!(directory(text).is_err(), "{text}");
         }
     }
 }

@@ -11,7 +11,7 @@ mod publish;
 mod run;
 mod up;
 
-use std::{io::Read, path::Path};
+use std::{io::Read, path::Path, process::ExitCode};
 
 use clap::CommandFactory;
 use skein_proto::{ErrorCode, Failure, Limits};
@@ -28,9 +28,9 @@ use crate::{
 ///
 /// # Errors
 /// What the command failed with; its code decides the exit code.
-pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let common = cli.common;
-    match cli.command {
+    let done = match cli.command {
         Command::Up(up) => up::up(up).await,
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Token(command) => mesh::token(&common, command).await,
@@ -45,7 +45,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Versions { reference } => function::versions(&common, &reference).await,
         Command::Alias(command) => function::alias(&common, command).await,
         Command::Rollback { reference, to } => function::rollback(&common, &reference, to).await,
-        Command::Run(command) => run::run(command).await,
+        // The only command whose exit code may be another's.
+        Command::Run(command) => return run::run(&common, command).await,
         Command::Key(command) => key::key(&common, command).await,
         Command::Explain { code } => explain::explain(&common, code.as_deref()),
         Command::Context(command) => context::context(&common, command),
@@ -54,7 +55,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "skein", &mut script);
             output::write_stdout(&script)
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// The admin API of the mesh in use.

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     // What is still blocked now (a read of a terminal, for one) is not worth waiting for.
     runtime.shutdown_background();
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => output::fail(&failure, json),
     }
 }

@@ -1,28 +1,37 @@
-//! Descriptors 0, 1 and 2: stdin, stdout and stderr. There are no others.
+//! Reading and writing: the three streams, and files.
 
 use bytes::Buf as _;
 
-use super::{Errno, Fault, Halt};
+use super::{Errno, Fault, Halt, files::Stream};
 use crate::host::Host;
 
 /// Most buffers of one read or write, as POSIX has it (`IOV_MAX`): what the host does for one call stays short.
 const BUFFERS_MAX: u32 = 1024;
+/// How much of a file is moved at a time: between two pieces a guest can be stopped.
+const PIECE_BYTES: usize = 64 << 10;
 
-const STDIN: usize = 0;
-const STDOUT: usize = 1;
+/// An array of buffers in guest memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Buffers {
+    pub(super) at: u32,
+    pub(super) count: u32,
+}
 
 impl Host {
-    pub(super) fn fd_read(&mut self, fd: u32, buffers: u32, count: u32, result: u32) -> Result<(), Fault> {
-        if self.stream(fd)? != STDIN {
-            return Err(Errno::BADF.into());
+    pub(super) fn fd_read(&mut self, fd: u32, buffers: Buffers, result: u32) -> Result<(), Fault> {
+        match self.files.get(fd)?.stream() {
+            None => self.read_file(fd, None, buffers, result),
+            Some(Stream::Input) => self.read_input(fd, buffers, result),
+            Some(Stream::Output | Stream::Log) => Err(Errno::BADF.into()),
         }
+    }
+
+    fn read_input(&mut self, fd: u32, buffers: Buffers, result: u32) -> Result<(), Fault> {
+        self.files.get(fd)?.base.require(super::rights::Rights::FD_READ)?;
         self.asked.input = true;
         let mut total = 0;
-        for index in 0..bounded(count)? {
+        for index in 0..buffers.bounded()? {
             let (at, length) = self.buffer(buffers, index)?;
-            if !self.slot.contains(at, length as usize) {
-                return Err(Errno::FAULT.into());
-            }
             let piece = self.payload.len().min(length as usize);
             self.write(at, &self.payload[..piece])?;
             self.payload.advance(piece);
@@ -31,23 +40,107 @@ impl Host {
         self.write_u32(result, u32::try_from(total).map_err(|_| Errno::OVERFLOW)?)
     }
 
-    pub(super) fn fd_write(&mut self, fd: u32, buffers: u32, count: u32, result: u32) -> Result<(), Fault> {
-        let stream = self.stream(fd)?;
-        if stream == STDIN {
+    pub(super) fn fd_pread(&mut self, fd: u32, buffers: Buffers, offset: u64, result: u32) -> Result<(), Fault> {
+        self.read_file(fd, Some(positive(offset)?), buffers, result)
+    }
+
+    fn read_file(&mut self, fd: u32, mut offset: Option<u64>, buffers: Buffers, result: u32) -> Result<(), Fault> {
+        self.asked.input = true;
+        self.files.require_readable(fd, offset.is_some())?;
+        let mut total = 0_u32;
+        let mut piece = self.take_piece();
+        let read = self.each_piece(buffers, |host, at, length| {
+            let piece = piece.get_mut(..length).unwrap_or_default();
+            let count = host.files.read(fd, offset, piece)?;
+            host.write(at, &piece[..count])?;
+            offset = offset.map(|offset| offset + count as u64);
+            total += count as u32;
+            Ok(count)
+        });
+        self.piece = piece;
+        self.moved(read, total, result)
+    }
+
+    pub(super) fn fd_write(&mut self, fd: u32, buffers: Buffers, result: u32) -> Result<(), Fault> {
+        let descriptor = self.files.get(fd)?;
+        let Some(stream) = descriptor.stream() else { return self.write_file(fd, None, buffers, result) };
+        if stream == Stream::Input {
             return Err(Errno::BADF.into());
         }
+        descriptor.base.require(super::rights::Rights::FD_WRITE)?;
         let mut total = 0_u32;
-        for index in 0..bounded(count)? {
+        for index in 0..buffers.bounded()? {
             let (at, length) = self.buffer(buffers, index)?;
-            if !self.slot.contains(at, length as usize) {
-                return Err(Errno::FAULT.into());
-            }
             total = total.checked_add(length).ok_or(Errno::INVAL)?;
-            if stream == STDOUT && !self.plugin.is_active() {
+            // What a plug-in prints is its log: its output is a block of memory.
+            if stream == Stream::Output && !self.plugin.is_active() {
                 self.write_output(at, length)?
             } else {
                 self.write_log(at, length)?
             }
+        }
+        self.write_u32(result, total)
+    }
+
+    pub(super) fn fd_pwrite(&mut self, fd: u32, buffers: Buffers, offset: u64, result: u32) -> Result<(), Fault> {
+        self.write_file(fd, Some(positive(offset)?), buffers, result)
+    }
+
+    fn write_file(&mut self, fd: u32, mut offset: Option<u64>, buffers: Buffers, result: u32) -> Result<(), Fault> {
+        self.asked.input = true;
+        self.files.require_writable(fd, offset.is_some())?;
+        let mut total = 0_u32;
+        let mut piece = self.take_piece();
+        let written = self.each_piece(buffers, |host, at, length| {
+            let piece = piece.get_mut(..length).unwrap_or_default();
+            host.read(at, piece)?;
+            let count = host.files.write(fd, offset, piece)?;
+            offset = offset.map(|offset| offset + count as u64);
+            total += count as u32;
+            Ok(count)
+        });
+        self.piece = piece;
+        self.moved(written, total, result)
+    }
+
+    /// The host's own buffer; made when it is first needed, and kept.
+    fn take_piece(&mut self) -> Vec<u8> {
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.resize(PIECE_BYTES, 0);
+        piece
+    }
+
+    /// Has `work` move piece after piece of `buffers`, until it moves less than it was asked to.
+    fn each_piece(
+        &mut self,
+        buffers: Buffers,
+        mut work: impl FnMut(&mut Self, u32, usize) -> Result<usize, Fault>,
+    ) -> Result<(), Fault> {
+        let mut total = 0_u32;
+        for index in 0..buffers.bounded()? {
+            let (at, length) = self.buffer(buffers, index)?;
+            total = total.checked_add(length).ok_or(Errno::INVAL)?;
+            let mut done = 0;
+            while done < length {
+                if self.interrupt.reason().is_some() {
+                    return Err(Halt::Stopped.into());
+                }
+                let piece = PIECE_BYTES.min((length - done) as usize);
+                let count = work(self, at + done, piece)?;
+                if count < piece {
+                    return Ok(());
+                }
+                done += count as u32;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the guest how much was moved. What was moved before an error counts, as in POSIX.
+    fn moved(&mut self, outcome: Result<(), Fault>, total: u32, result: u32) -> Result<(), Fault> {
+        match outcome {
+            Err(Fault::Errno(_)) if total > 0 => {}
+            other => other?,
         }
         self.write_u32(result, total)
     }
@@ -74,76 +167,23 @@ impl Host {
         Ok(())
     }
 
-    /// The address and the length of the buffer at `index` of an array of them.
-    fn buffer(&self, array: u32, index: u32) -> Result<(u32, u32), Fault> {
-        let at = array.checked_add(index * 8).ok_or(Errno::FAULT)?;
+    /// The address and the length of the buffer at `index` of an array of them; all of it is the guest's.
+    fn buffer(&self, buffers: Buffers, index: u32) -> Result<(u32, u32), Fault> {
+        let at = buffers.at.checked_add(index * 8).ok_or(Errno::FAULT)?;
         let length_at = at.checked_add(4).ok_or(Errno::FAULT)?;
-        Ok((self.read_u32(at)?, self.read_u32(length_at)?))
-    }
-
-    pub(super) fn fd_close(&mut self, fd: u32) -> Result<(), Fault> {
-        let stream = self.stream(fd)?;
-        self.is_open[stream] = false;
-        Ok(())
-    }
-
-    pub(super) fn fd_seek(&mut self, fd: u32, _offset: u64, _whence: u32, _result: u32) -> Result<(), Fault> {
-        self.stream(fd)?;
-        Err(Errno::SPIPE.into())
-    }
-
-    pub(super) fn fd_tell(&mut self, fd: u32, _result: u32) -> Result<(), Fault> {
-        self.stream(fd)?;
-        Err(Errno::SPIPE.into())
-    }
-
-    pub(super) fn fd_fdstat_get(&mut self, fd: u32, result: u32) -> Result<(), Fault> {
-        const RIGHTS_READ: u64 = 1 << 1 | 1 << 3 | 1 << 21 | 1 << 27;
-        const RIGHTS_WRITE: u64 = 1 << 6 | 1 << 3 | 1 << 21 | 1 << 27;
-        let rights = if self.stream(fd)? == STDIN { RIGHTS_READ } else { RIGHTS_WRITE };
-        // Of an unknown type, as a pipe is: a terminal would have libraries flush every line.
-        let mut stat = [0; 24];
-        stat[8..16].copy_from_slice(&rights.to_le_bytes());
-        self.write(result, &stat)
-    }
-
-    /// Streams never block a guest for long, so that flags change nothing.
-    pub(super) fn fd_fdstat_set_flags(&mut self, fd: u32, _flags: u32) -> Result<(), Fault> {
-        self.stream(fd).map(drop)
-    }
-
-    pub(super) fn fd_filestat_get(&mut self, fd: u32, result: u32) -> Result<(), Fault> {
-        self.stream(fd)?;
-        let mut stat = [0; 64];
-        // One link; everything else is zero, as for a pipe.
-        stat[24] = 1;
-        self.write(result, &stat)
-    }
-
-    /// What is written is kept at once.
-    pub(super) fn fd_sync(&mut self, fd: u32) -> Result<(), Fault> {
-        self.stream(fd).map(drop)
-    }
-
-    /// No directory is open from the start: a guest that looks for them stops looking.
-    pub(super) fn fd_prestat_get(&mut self, _fd: u32, _result: u32) -> Result<(), Fault> {
-        Err(Errno::BADF.into())
-    }
-
-    /// What every other function of descriptors says: of a stream, that it cannot; of anything else, that it is not.
-    pub(super) fn refuse(&self, name: &str, fd: u32) -> Errno {
-        if self.stream(fd).is_err() {
-            Errno::BADF
-        } else if name.starts_with("path_") {
-            Errno::NOTCAPABLE
-        } else if matches!(name, "fd_pread" | "fd_pwrite" | "fd_advise" | "fd_allocate") {
-            Errno::SPIPE
-        } else {
-            Errno::NOTSUP
-        }
+        let (at, length) = (self.read_u32(at)?, self.read_u32(length_at)?);
+        if self.slot.contains(at, length as usize) { Ok((at, length)) } else { Err(Errno::FAULT.into()) }
     }
 }
 
-fn bounded(count: u32) -> Result<u32, Errno> {
-    if count <= BUFFERS_MAX { Ok(count) } else { Err(Errno::INVAL) }
+impl Buffers {
+    /// How many there are; `EINVAL` if too many.
+    fn bounded(self) -> Result<u32, Errno> {
+        if self.count <= BUFFERS_MAX { Ok(self.count) } else { Err(Errno::INVAL) }
+    }
+}
+
+/// An offset in a file, which has no more than 63 bits.
+fn positive(offset: u64) -> Result<u64, Errno> {
+    if i64::try_from(offset).is_ok() { Ok(offset) } else { Err(Errno::INVAL) }
 }

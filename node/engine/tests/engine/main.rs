@@ -1,10 +1,13 @@
 //! What the engine promises, shown with guests written in WebAssembly text.
 
 mod cache;
+mod escapes;
 mod extism;
+mod files;
 mod instances;
 mod limits;
 mod modules;
 mod mutation;
+mod probe;
 mod support;
 mod wasi;

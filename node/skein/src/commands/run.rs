@@ -2,19 +2,43 @@
 
 mod outward;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
-use skein_engine::{Call, Engine, EngineConfig, StopHandle};
+use skein_engine::{Call, Engine, EngineConfig, Preopen, StopHandle};
 use skein_proto::{Digest, ErrorCode, Failure, Limits};
 use tokio::time::Instant;
 
 use super::payload;
-use crate::{cli::Run, function_toml::Source, output::write_stdout};
+use crate::{
+    cli::{Common, Run, SharedDir},
+    data_dir::io_failure,
+    function_toml::Source,
+    output::{fail, write_stdout},
+};
 
-pub(super) async fn run(command: Run) -> Result<(), Failure> {
+/// Runs the function. A guest that ends with an exit code ends `skein` with the same one, without a word: what it had to
+/// say it has said itself.
+pub(super) async fn run(common: &Common, command: Run) -> Result<ExitCode, Failure> {
+    match call(command).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failure) => match failure.exit_code.map(u8::try_from) {
+            Some(Ok(code @ 1..)) => {
+                if common.json {
+                    fail(&failure, true);
+                }
+                Ok(ExitCode::from(code))
+            }
+            _ => Err(failure),
+        },
+    }
+}
+
+async fn call(command: Run) -> Result<(), Failure> {
     let source = Source::read(&command.path)?;
-    let payload = payload(command.data, command.file.as_deref(), false)?;
+    let is_piped = command.data.is_none() && command.file.is_none() && !std::io::stdin().is_terminal();
+    let payload = payload(command.data, command.file.as_deref(), is_piped)?;
+    let preopens = command.dirs.iter().map(preopen).collect::<Result<_, _>>()?;
     let mut limits = source.manifest.limits;
     if let Some(deadline) = command.deadline {
         limits.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
@@ -29,7 +53,7 @@ pub(super) async fn run(command: Run) -> Result<(), Failure> {
     let mut env: Vec<(String, String)> = source.manifest.grants.env.clone().into_iter().collect();
     env.extend(command.env);
     let stop = StopHandle::new();
-    let guest = Guest { source, args, env, payload: payload.into(), limits, stop: stop.clone() };
+    let guest = Guest { source, args, env, payload: payload.into(), preopens, limits, stop: stop.clone() };
     let mut running = tokio::task::spawn_blocking(move || guest.run());
     let ended = tokio::select! {
         ended = &mut running => ended,
@@ -46,6 +70,7 @@ struct Guest {
     args: Vec<String>,
     env: Vec<(String, String)>,
     payload: Bytes,
+    preopens: Vec<Preopen>,
     limits: Limits,
     stop: StopHandle,
 }
@@ -56,10 +81,12 @@ impl Guest {
         engine.inspect(&self.source.code, &self.source.manifest)?;
         let program =
             engine.load(Digest::of(&self.source.code), &self.source.manifest, || Ok(Bytes::from(self.source.code)))?;
+        let scratch = self.source.manifest.grants.scratch;
         let deadline = Instant::now() + std::time::Duration::from_millis(self.limits.deadline_ms);
         let mut call = Call::new(self.limits, deadline, self.stop);
         (call.args, call.env, call.payload) = (&self.args, &self.env, self.payload);
         call.services = Some(Arc::new(outward::Local::new(self.source.manifest.grants.clone(), deadline)?));
+        (call.scratch, call.preopens) = (scratch, &self.preopens);
         let ran = program.run(call);
         engine.shutdown();
         let output = match &ran {
@@ -78,6 +105,11 @@ impl Guest {
         failure.log_tail.clear();
         Err(failure)
     }
+}
+
+fn preopen(dir: &SharedDir) -> Result<Preopen, Failure> {
+    Preopen::open(&dir.host, &dir.guest, dir.is_read_only)
+        .map_err(|error| io_failure("open the directory", &dir.host, &error))
 }
 
 /// Compiled code of local runs, under the user's cache directory (XDG base directory specification).

@@ -1,0 +1,3 @@
+module files-go
+
+go 1.22
