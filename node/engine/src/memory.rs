@@ -24,5 +24,6 @@ use wasmer::WASM_PAGE_SIZE;
 pub(crate) const GATE_OFFSET: u64 = 0xFFFF_0000;
 /// Four GiB of addresses, four GiB of offsets, and the widest access.
 const RESERVED_BYTES: usize = (8 << 30) + WASM_PAGE_SIZE;
-/// The gate takes the whole wasm page, so that it is a whole number of pages of any machine.
-const GATE_BYTES: usize = WASM_PAGE_SIZE;
+/// What of that page may be read: as little as can be, because a guest that reads there gets zeros where WebAssembly has
+/// a trap. The kernel makes it a whole page of the machine's.
+const GATE_BYTES: usize = 4 << 10;
