@@ -8,6 +8,7 @@ mod examples;
 mod faults;
 mod files;
 mod forming;
+mod hostile;
 mod operating;
 mod releases;
 

@@ -1,0 +1,13 @@
+;; Tries: making a symbolic link to the root, and opening through it.
+;; Ends: returns
+
+(module
+  (import "wasi_snapshot_preview1" "path_symlink" (func $path_symlink (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "/link")
+  (func (export "_start") (local $fd i32)
+    (loop $l
+      (if (i32.eqz (call $path_symlink (i32.const 1024) (i32.const 1) (local.get $fd) (i32.const 1025) (i32.const 4))) (then unreachable))
+      (if (i32.eqz (call $path_open (local.get $fd) (i32.const 1) (i32.const 1025) (i32.const 4) (i32.const 0) (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0))) (then unreachable))
+      (br_if $l (i32.lt_u (local.tee $fd (i32.add (local.get $fd) (i32.const 1))) (i32.const 64))))))

@@ -1,0 +1,4 @@
+;; Tries: a memory that threads share.
+;; Ends: refused "threads"
+
+(module (memory 1 1 shared) (func (export "_start")))

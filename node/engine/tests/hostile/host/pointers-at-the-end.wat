@@ -1,0 +1,31 @@
+;; Tries: results where they do not fit: at the last byte of memory, and where a sum wraps.
+;; Ends: returns
+;; With: input=100
+
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_res_get" (func $clock_res_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fd_fdstat_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_get" (func $fd_filestat_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (if (i32.eqz (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 65529))) (then unreachable))
+    (if (i32.eqz (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const -1))) (then unreachable))
+    (if (i32.eqz (call $clock_res_get (i32.const 0) (i32.const 65533))) (then unreachable))
+    (if (i32.eqz (call $args_sizes_get (i32.const 65533) (i32.const 0))) (then unreachable))
+    (if (i32.eqz (call $environ_sizes_get (i32.const 0) (i32.const -4))) (then unreachable))
+    (drop (call $args_get (i32.const 65535) (i32.const 65535)))
+    (if (i32.eqz (call $fd_fdstat_get (i32.const 1) (i32.const 65520))) (then unreachable))
+    (if (i32.eqz (call $fd_filestat_get (i32.const 1) (i32.const -32))) (then unreachable))
+    (if (i32.eqz (call $fd_write (i32.const 1) (i32.const 65532) (i32.const 1) (i32.const 0))) (then unreachable))
+    (if (i32.eqz (call $fd_write (i32.const 1) (i32.const -8) (i32.const 2) (i32.const 0))) (then unreachable))
+    (i32.store (i32.const 0) (i32.const 65535)) (i32.store (i32.const 4) (i32.const 2))
+    (if (i32.eqz (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (then unreachable))
+    (if (i32.eqz (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))) (then unreachable))
+    (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const -1))
+    (if (i32.eqz (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (then unreachable))))

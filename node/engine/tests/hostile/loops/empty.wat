@@ -1,0 +1,4 @@
+;; Tries: an empty loop for ever.
+;; Ends: deadline
+
+(module (func (export "_start") (loop $l (br $l))))

@@ -1,0 +1,6 @@
+;; Tries: filling from the largest index, so that a sum wraps.
+;; Ends: trap table
+
+(module
+  (table $t 10 funcref)
+  (func (export "_start") (table.fill $t (i32.const -1) (ref.null func) (i32.const 2))))

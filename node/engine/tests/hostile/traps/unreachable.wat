@@ -1,0 +1,4 @@
+;; Tries: what panics and aborts become.
+;; Ends: trap unreachable
+
+(module (func (export "_start") unreachable))
