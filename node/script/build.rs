@@ -31,6 +31,8 @@ const PATCHES: &[(&str, &str)] = &[
         "                /* apply function call */\n",
         "                emit_source_loc_at(s, call_line_num, call_col_num);\n",
     ),
+    // Columns of the first line count from 1, as those of all others do.
+    ("    s->eol = s->buf_ptr;\n", "    s->eol = s->buf_ptr - 1;\n"),
     (
         "            emit_func_call:\n",
         "            emit_func_call:\n                emit_source_loc_at(s, call_line_num, call_col_num);\n",

@@ -56,7 +56,7 @@ fn settings_that_are_wrong_are_refused_by_name() {
     publish("name = \"f\"\ncode = \"f.wasm\"\nabi = \"http\"\n").failed(1, "bad-manifest");
     publish("name = \"f\"\ncode = \"f.wasm\"\n[limits]\ndeadline = \"1h\"\n").failed(1, "bad-manifest");
     publish("name = \"f\"\ncode = \"missing.wasm\"\n").failed(1, "not-found");
-    let file = mesh.file("fn.js", b"export default () => 1");
+    let file = mesh.file("fn.js", b"export default 1");
     mesh.skein(0, &["publish", &file]).failed(1, "bad-module");
     let file = mesh.file("bad.wat", b"(module (func");
     mesh.skein(0, &["publish", &file]).failed(1, "bad-module");

@@ -11,6 +11,7 @@ mod forming;
 mod hostile;
 mod operating;
 mod releases;
+mod scripts;
 
 /// The binary under test.
 const SKEIN: &str = env!("CARGO_BIN_EXE_skein");

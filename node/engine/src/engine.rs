@@ -17,6 +17,7 @@ use crate::{
     metrics,
     pool::Pools,
     rewrite::rewrite,
+    script,
     snapshot::{MODULE_IMAGE, Snapshot, mould},
     watchdog::Watchdog,
 };
@@ -24,7 +25,7 @@ use crate::{
 /// Compiles modules and loads them. A clone is another handle to the same engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What an engine and its programs share.
@@ -35,7 +36,8 @@ pub(crate) struct Shared {
     pub(crate) watchdog: Watchdog,
     pub(crate) pools: Pools,
     pub(crate) cache: Cache,
-    flights: Flights,
+    pub(crate) flights: Flights,
+    pub(crate) scripts: script::Shared,
 }
 
 /// How a module became ready.
@@ -63,15 +65,18 @@ impl Engine {
         let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
         let slots = Slots::new(config.instances_max.min(Slots::budget()));
         let (flights, pools) = (Flights::new(config.compiles_max), Pools::default());
-        Ok(Engine { shared: Arc::new(Shared { config, slots, watchdog, pools, cache, flights }) })
+        Ok(Engine {
+            shared: Arc::new(Shared { config, slots, watchdog, pools, cache, flights, scripts: Default::default() }),
+        })
     }
 
-    /// Says whether `code` can run as `manifest` declares it, and what it is. Compiles nothing.
+    /// Says whether `code` can run as `manifest` declares it, and what it is. Compiles nothing, but the guest that runs
+    /// scripts at the first of those; a script is loaded once, in a sandbox.
     ///
     /// # Errors
     /// [`EngineError::Module`] with what is wrong, [`EngineError::TooLarge`].
     pub fn inspect(&self, code: &[u8], manifest: &Manifest) -> Result<ModuleReport, EngineError> {
-        inspect::inspect(code, manifest)
+        if script::is_script(manifest) { self.inspect_script(code, manifest) } else { inspect::inspect(code, manifest) }
     }
 
     /// Has the artefact of `code` in the cache, compiling it unless it is there. Concurrent calls for one digest share
@@ -83,13 +88,16 @@ impl Engine {
         if let Some(prepared) = self.cached(digest) {
             return Ok(prepared);
         }
+        if script::is_script(manifest) {
+            return self.prepare_script(digest, manifest, code);
+        }
         // Looked at again, because another flight may have landed just now.
         self.shared
             .flights
             .share(digest, || self.cached(digest).map_or_else(|| self.compile(digest, manifest, code), Ok))
     }
 
-    fn cached(&self, digest: Digest) -> Option<Prepared> {
+    pub(crate) fn cached(&self, digest: Digest) -> Option<Prepared> {
         let report = self.shared.cache.report(digest)?;
         Some(Prepared { was_cached: true, compile: Duration::ZERO, report })
     }
@@ -126,6 +134,9 @@ impl Engine {
         manifest: &Manifest,
         code: impl FnOnce() -> Result<Bytes, Failure>,
     ) -> Result<Arc<Program>, EngineError> {
+        if script::is_script(manifest) {
+            return self.load_script(digest, manifest, code);
+        }
         let begin = clock::now();
         let cached = self.loaded(digest)?;
         let is_cached = cached.is_some();
@@ -152,7 +163,7 @@ impl Engine {
     }
 
     /// The artefact of `digest` and the image that goes with it, if both are there and sound.
-    fn loaded(&self, digest: Digest) -> Result<Option<(Loaded, Image)>, EngineError> {
+    pub(crate) fn loaded(&self, digest: Digest) -> Result<Option<(Loaded, Image)>, EngineError> {
         let Some(loaded) = self.shared.cache.load(digest)? else { return Ok(None) };
         let Some(image) = self.shared.cache.image(digest, &MODULE_IMAGE)? else {
             drop(loaded);
@@ -178,7 +189,9 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Cache`] if the directory cannot be read or a file not be removed; others may be gone by then.
     pub fn retain(&self, digests: &HashSet<Digest>) -> Result<usize, EngineError> {
-        self.shared.cache.retain(digests).map_err(|error| EngineError::Cache(error.to_string()))
+        let mut kept = digests.clone();
+        kept.insert(script::runtime_digest());
+        self.shared.cache.retain(&kept).map_err(|error| EngineError::Cache(error.to_string()))
     }
 
     /// Stops every guest and takes no new calls and compilations; returns when the engine's own thread has ended.

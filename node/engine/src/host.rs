@@ -2,13 +2,16 @@
 //!
 //! The functions themselves are in [`crate::wasi`] and its neighbours, as methods of [`Host`].
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use skein_proto::{ErrorCode, Failure, Grants, Limits};
 
 use crate::{
-    Call, HttpRequest, HttpResponse, InvokeRequest, Services,
+    Call, HttpRequest, HttpResponse, InvokeRequest, Services, clock,
     extism::Plugin,
     memory::Slot,
     skein::Requests,
@@ -35,8 +38,8 @@ pub(crate) struct Host {
     pub(crate) keeps_variables: bool,
     /// Its calls and HTTP requests whose answers it has not taken.
     pub(crate) requests: Requests,
-    /// Why it failed, in its own words.
-    pub(crate) failure: Option<String>,
+    /// When the call's time is over.
+    pub(crate) deadline: Instant,
     /// What the guest has asked for that differs from one instance to the next.
     pub(crate) asked: Inconstant,
     services: Option<Arc<dyn Services>>,
@@ -58,6 +61,8 @@ pub(crate) struct Written {
     pub(crate) log: Vec<u8>,
     /// What it wrote to the log in all.
     pub(crate) log_bytes_total: u64,
+    /// Why it failed, in its own words.
+    pub(crate) failure: Option<String>,
 }
 
 /// What would make an image taken now differ from one taken at another time or place.
@@ -86,7 +91,7 @@ impl Host {
             plugin: Plugin::default(),
             keeps_variables: false,
             requests: Requests::default(),
-            failure: None,
+            deadline: clock::now(),
             asked: Inconstant::default(),
             services: None,
             outbound: 0,
@@ -108,7 +113,8 @@ impl Host {
         self.plugin.forget(self.keeps_variables);
         self.limits = call.limits;
         self.requests = Requests::default();
-        self.failure = None;
+        let limit = clock::now().checked_add(Duration::from_millis(call.limits.deadline_ms));
+        self.deadline = limit.map_or(call.deadline.into_std(), |limit| limit.min(call.deadline.into_std()));
         self.asked = Inconstant::default();
         self.services.clone_from(&call.services);
         self.outbound = call.limits.outbound;

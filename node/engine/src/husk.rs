@@ -9,7 +9,7 @@
 
 use std::{fmt, sync::Arc};
 
-use skein_proto::Grants;
+use skein_proto::{ErrorCode, Grants};
 use wasmer::{
     AsStoreMut as _, Extern, Function, FunctionEnv, Instance, InstantiationError, LinkError, RuntimeError, Store,
     TypedFunction, Value, sys::NativeEngineExt as _,
@@ -24,6 +24,7 @@ use crate::{
     link,
     memory::{Slot, SlotTunables},
     rewrite::START,
+    script::{self, Script},
     stop::Interrupt,
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Mould {
     pub(crate) grants: Arc<Grants>,
     pub(crate) table_elements: u32,
     pub(crate) stack_bytes: usize,
+    /// The script, if the module is the guest that runs scripts.
+    pub(crate) script: Option<Script>,
 }
 
 /// An instance, with all that it needs to be called.
@@ -81,6 +84,7 @@ impl fmt::Debug for Husk {
 enum Entry {
     Nothing(TypedFunction<(), ()>),
     Code(TypedFunction<(), i32>),
+    Script(script::Exports),
 }
 
 /// Why no instance could be made.
@@ -122,7 +126,7 @@ impl Husk {
         let imports: Vec<Extern> = imports.collect::<Result<_, _>>()?;
         let instance = Instance::new_by_index(&mut store, mould.code.module(), &imports)?;
         let initialisers = initialisers(mould, &store, &instance);
-        let entry = Entry::find(&instance, &store, &mould.entry)?;
+        let entry = Entry::find(&instance, &store, mould)?;
         restore(&mut store, mould.image.globals())?;
         let globals = store.objects_mut().as_u128_globals();
         let is_initialised = mould.image.is_initialised();
@@ -172,6 +176,9 @@ impl Husk {
             for (initialiser, zeros) in &self.initialisers {
                 initialiser.call(&mut self.store, &vec![Value::I32(0); *zeros])?;
             }
+            if let (Entry::Script(exports), Some(script)) = (&self.entry, &self.mould.script) {
+                exports.load(&mut self.store, &self.env, script)?;
+            }
             self.is_initialised = true;
         }
         Ok(())
@@ -186,6 +193,7 @@ impl Husk {
         match &self.entry {
             Entry::Nothing(entry) => entry.call(&mut self.store).map(|()| 0),
             Entry::Code(entry) => entry.call(&mut self.store),
+            Entry::Script(exports) => exports.handle(&mut self.store, &self.env),
         }
     }
 
@@ -198,6 +206,15 @@ impl Husk {
     pub(crate) fn end(&mut self) -> (Written, Inconstant) {
         let host = self.env.as_mut(&mut self.store);
         (host.end(), host.asked)
+    }
+
+    /// How a call ended of which the guest said that it failed: for want of memory, if it was refused any.
+    pub(crate) fn failed(&self, message: String) -> extism::Ended {
+        if self.slot.was_refused() {
+            extism::Ended::Memory
+        } else {
+            extism::Ended::Failed(ErrorCode::FunctionFailed, message)
+        }
     }
 
     /// Makes it what it was before its first call; false if that failed, and it must not be used again. Nobody may be
@@ -221,7 +238,12 @@ impl Husk {
 }
 
 impl Entry {
-    fn find(instance: &Instance, store: &Store, name: &str) -> Result<Self, NotMade> {
+    fn find(instance: &Instance, store: &Store, mould: &Mould) -> Result<Self, NotMade> {
+        let name = &*mould.entry;
+        if mould.script.is_some() {
+            let exports = script::Exports::of(instance, store);
+            return exports.map(Self::Script).map_err(|error| NotMade::Broken(format!("the script runtime: {error}")));
+        }
         if let Ok(entry) = instance.exports.get_typed_function(store, name) {
             return Ok(Self::Nothing(entry));
         }

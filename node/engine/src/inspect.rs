@@ -10,7 +10,7 @@ use skein_proto::{Abi, InstancePolicy, Limits, Manifest};
 use wasmer_types::Features;
 use wasmparser::{BinaryReaderError, ExternalKind, FuncType, MemoryType, TypeRef, Validator, WasmFeatures};
 
-use crate::{EngineError, ModuleReport, extism, wasi};
+use crate::{EngineError, ModuleReport, extism, link, skein, wasi};
 
 /// The page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -140,7 +140,7 @@ fn malformed(error: &BinaryReaderError, code: &[u8]) -> EngineError {
 fn check_imports(shape: &Shape<'_>) -> Result<(), EngineError> {
     let mut missing = Vec::new();
     for import in &shape.imports {
-        let known = signature(import.module, import.name);
+        let known = link::signature(import.module, import.name);
         let name = format!("{}.{}", shown(import.module), shown(import.name));
         match (import.ty, known) {
             (TypeRef::Func(index), Some(signature)) => {
@@ -174,16 +174,8 @@ fn check_imports(shape: &Shape<'_>) -> Result<(), EngineError> {
         ""
     };
     let list = listed(&missing);
-    let there = [wasi::MODULE, extism::MODULE].join(" and ");
+    let there = [wasi::MODULE, extism::MODULE, skein::MODULE].join(" and ");
     Err(refuse(format!("the module imports what is not there: {list}; there are {there}{hint}")))
-}
-
-/// The letters of what a host function takes and returns.
-fn signature(module: &str, name: &str) -> Option<(&'static str, &'static str)> {
-    if module == wasi::MODULE {
-        return wasi::signature(name).map(|known| (known.params, if known.has_result { "i" } else { "" }));
-    }
-    extism::signature(module, name)
 }
 
 fn has_signature(ty: &FuncType, (params, results): (&str, &str)) -> bool {

@@ -53,8 +53,8 @@ mod report;
 mod rewrite;
 mod run;
 mod safepoint;
+mod script;
 mod services;
-#[allow(dead_code, unused_imports, reason = "used once programs dispatch by abi")]
 mod skein;
 mod snapshot;
 mod stop;

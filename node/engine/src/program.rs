@@ -157,9 +157,10 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
     let instantiate = clock::now().saturating_duration_since(begun);
     let end = initialised.and_then(|()| husk.call());
     let told = husk.take_told(end.as_ref().ok().copied());
-    let (written, _) = husk.end();
+    let (mut written, _) = husk.end();
+    let failure = written.failure.take().map(|message| husk.failed(message));
     let (payload, said) = match told {
-        None => (written.output.into(), None),
+        None => (written.output.into(), failure),
         Some(Told::Output(output)) => (output, None),
         Some(Told::Ended(ended)) => (Bytes::new(), Some(ended)),
     };

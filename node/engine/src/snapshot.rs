@@ -44,6 +44,7 @@ pub(crate) fn mould(
         entry: entry.into(),
         table_elements: manifest.limits.table_elements,
         stack_bytes: usize::try_from(manifest.limits.stack_bytes).unwrap_or(stack_bytes_max),
+        script: None,
     }
 }
 

@@ -166,11 +166,12 @@ impl Interrupt {
                 if poll(&mut context).is_ready() {
                     break true;
                 }
-                continue;
             }
+            let is_woken = || woken.is_woken.load(Ordering::Acquire);
             match end.map(|end| end.saturating_duration_since(clock::now())) {
-                None => std::thread::park(),
                 Some(left) if left.is_zero() => break true,
+                _ if is_woken() => {}
+                None => std::thread::park(),
                 Some(left) => std::thread::park_timeout(left),
             }
         };

@@ -38,7 +38,7 @@ impl Host {
     /// The call ends as failed, with this message, when the guest returns.
     pub(super) fn service_fail(&mut self, Span(at, length): Span) -> Result<(), RuntimeError> {
         let text = self.bytes(Span(at, length.min(MESSAGE_BYTES_MAX)))?;
-        self.failure = Some(String::from_utf8_lossy(&text).into_owned());
+        self.written.failure = Some(String::from_utf8_lossy(&text).into_owned());
         Ok(())
     }
 

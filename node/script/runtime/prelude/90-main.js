@@ -116,7 +116,6 @@
   library.load = async (entry) => {
     library.setFiles(host.paths());
     library.entry = entry;
-    library.beginTimers();
     const space = await library.import(entry);
     handler = space.default;
     if (typeof handler === 'object' && handler !== null && typeof handler.default === 'function') handler = handler.default;
