@@ -10,7 +10,6 @@ mod files;
 mod forming;
 mod hostile;
 mod operating;
-mod outward;
 mod releases;
 mod scripts;
 

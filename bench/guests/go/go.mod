@@ -1,3 +1,0 @@
-module bench.invalid/json
-
-go 1.24
