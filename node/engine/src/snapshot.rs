@@ -79,7 +79,9 @@ impl Snapshot<'_> {
         let Manifest { abi, entry, args, grants, snapshot, limits, .. } = self.manifest;
         let bound = (limits.memory_bytes, limits.table_elements, limits.stack_bytes);
         let mut hash = Sha256::new();
-        hash.update(format!("2 {abi:?} {entry:?} {args:?} {:?} {snapshot:?} {bound:?}", grants.env));
+        // Libraries look for directories when they are initialised: whether there is one is part of the state.
+        let given = (&grants.env, grants.scratch);
+        hash.update(format!("3 {abi:?} {entry:?} {args:?} {given:?} {snapshot:?} {bound:?}"));
         hash.finalize().into()
     }
 
@@ -96,7 +98,7 @@ impl Snapshot<'_> {
         let environment: Vec<_> = self.manifest.grants.env.clone().into_iter().collect();
         let args = arguments(self.manifest);
         let mut call = Call::new(limits, deadline, StopHandle::new());
-        (call.args, call.env) = (&args, &environment);
+        (call.args, call.env, call.scratch) = (&args, &environment, self.manifest.grants.scratch);
         husk.begin(&call, Arc::clone(&interrupt));
         let initialised = husk.initialise();
         drop(watch);

@@ -270,7 +270,8 @@ impl DiskFile {
     }
 
     pub(crate) fn sync(&self, is_data_only: bool) -> Result<(), Errno> {
-        Ok(if is_data_only { self.file.sync_data()? } else { self.file.sync_all()? })
+        let synced = if is_data_only { self.file.sync_data() } else { self.file.sync_all() };
+        Ok(synced?)
     }
 
     pub(crate) fn stat(&self) -> Result<Stat, Errno> {

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use skein_engine::{Call, Preopen, RunError, StopHandle};
-use skein_proto::Limits;
+use skein_proto::{Digest, Limits};
 
 use crate::{
     probe::{
@@ -13,7 +13,7 @@ use crate::{
         errno::*,
         expect, hard_link, link, module, move_byte, on_fd, on_path, open, read, rename, stat,
     },
-    support::{Bench, LONG, call, command},
+    support::{Bench, LONG, call, code, command, plain},
 };
 
 /// Runs `steps` with a private directory and `limits`.
@@ -36,6 +36,31 @@ fn a_private_directory_is_empty_at_the_start_of_every_call() {
     let program = bench.load(&module(&steps));
     for round in 0..20 {
         expect(program.run(Call { scratch: true, ..call(LONG) }), &steps, &format!("round {round}"));
+    }
+}
+
+#[test]
+fn an_image_of_a_reactor_knows_whether_there_is_a_directory() {
+    let bench = Bench::new();
+    // Looks for a directory when it is initialised, as libraries do, and ends with what it was told then.
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_initialize") (i32.store (i32.const 32) (call $prestat (i32.const 3) (i32.const 0))))
+        (func (export "handle") (result i32) (i32.load (i32.const 32))))"#;
+    let code = code(text);
+    for (scratch, expected) in [(false, i32::from(EBADF)), (true, 0), (false, i32::from(EBADF))] {
+        let mut manifest = plain();
+        manifest.grants.scratch = scratch;
+        let program = bench.engine.load(Digest::of(&code), &manifest, || Ok(code.clone())).unwrap();
+        for _ in 0..2 {
+            let told = match program.run(Call { scratch, ..call(LONG) }) {
+                Ok(_) => 0,
+                Err(RunError::Exit { code, .. }) => code,
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(told, expected, "{scratch}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
 use skein_engine::{Call, Engine, EngineConfig, Preopen, StopHandle};
-use skein_proto::{Digest, ErrorCode, Failure, Limits};
+use skein_proto::{Digest, ErrorCode, Failure, Limits, Snapshot};
 use tokio::time::Instant;
 
 use super::payload;
@@ -35,10 +35,14 @@ pub(super) async fn run(common: &Common, command: Run) -> Result<ExitCode, Failu
 }
 
 async fn call(command: Run) -> Result<(), Failure> {
-    let source = Source::read(&command.path)?;
+    let mut source = Source::read(&command.path)?;
     let is_piped = command.data.is_none() && command.file.is_none() && !std::io::stdin().is_terminal();
     let payload = payload(command.data, command.file.as_deref(), is_piped)?;
     let preopens = command.dirs.iter().map(preopen).collect::<Result<_, _>>()?;
+    if !command.dirs.is_empty() {
+        // An image would know of no directory, or of those of another run.
+        source.manifest.snapshot = Snapshot::Never;
+    }
     let mut limits = source.manifest.limits;
     if let Some(deadline) = command.deadline {
         limits.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);

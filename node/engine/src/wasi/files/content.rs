@@ -138,7 +138,8 @@ impl Files {
         };
         let position = base.checked_add_signed(offset).filter(|at| i64::try_from(*at).is_ok()).ok_or(Errno::INVAL)?;
         // The right to seek is the right to tell.
-        if !open.base.contains(Rights::FD_SEEK) && !(is_tell && open.base.contains(Rights::FD_TELL)) {
+        let is_allowed = open.base.contains(Rights::FD_SEEK) || (is_tell && open.base.contains(Rights::FD_TELL));
+        if !is_allowed {
             return Err(Errno::NOTCAPABLE);
         }
         *open.position = position;
