@@ -213,7 +213,7 @@ impl Tree {
     }
 
     pub(crate) fn create_directory(&mut self, base: NodeId, path: &str) -> Result<(), Errno> {
-        let place = self.locate(base, path, false)?;
+        let place = self.locate(base, unslashed(path), false)?;
         let content = Content::Directory(Listing::new(place.parent));
         self.add(&place, content).map(drop)
     }
@@ -275,9 +275,9 @@ impl Tree {
     }
 
     pub(crate) fn rename(&mut self, old: (NodeId, &str), new: (NodeId, &str)) -> Result<(), Errno> {
-        let from = self.locate(old.0, old.1, false)?;
+        let from = self.locate(old.0, unslashed(old.1), false)?;
         let id = from.found()?;
-        let to = self.locate(new.0, new.1, false)?;
+        let to = self.locate(new.0, unslashed(new.1), false)?;
         if from.name.is_empty() || to.name.is_empty() {
             return Err(Errno::BUSY);
         }
@@ -285,6 +285,9 @@ impl Tree {
             return Ok(());
         }
         let is_directory = matches!(self.node(id)?.content, Content::Directory(_));
+        if !is_directory && old.1.ends_with('/') {
+            return Err(Errno::NOTDIR);
+        }
         if self.node(to.parent)?.links == 0 {
             return Err(Errno::NOENT);
         }
@@ -299,7 +302,6 @@ impl Tree {
                 _ if is_directory => return Err(Errno::NOTDIR),
                 _ => {}
             },
-            None if to.is_slashed && !is_directory => return Err(Errno::NOTDIR),
             None => {}
         }
         if let Some(other) = to.node {
@@ -351,6 +353,11 @@ impl Content {
             Self::Link(_) => 1,
         }
     }
+}
+
+/// A path without the slash at its end: what makes or moves a directory does not follow a link there.
+fn unslashed(path: &str) -> &str {
+    path.trim_end_matches('/')
 }
 
 /// Numbers from one on, as other file systems have them.

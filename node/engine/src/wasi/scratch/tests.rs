@@ -26,6 +26,7 @@ enum Step {
     Stat(&'static str, bool),
 }
 
+// No slashes and single dots at the end: after a link the libraries that follow paths do not agree what they mean.
 const PATHS: &[&str] = &[
     "a",
     "b",
@@ -33,9 +34,6 @@ const PATHS: &[&str] = &[
     "a/b",
     "a/b/c",
     "b/a",
-    "a/",
-    "b/",
-    "a/.",
     "a/..",
     ".",
     "..",
@@ -47,11 +45,9 @@ const PATHS: &[&str] = &[
     "a/../..",
     "a/../../b",
     "c/a",
-    "c/",
     "b/../c/a",
-    "a/b/",
 ];
-const TARGETS: &[&str] = &["a", "b", "a/b", "..", "../a", "../..", ".", "c", "a/", "b/a", "../b/", "x"];
+const TARGETS: &[&str] = &["a", "b", "a/b", "..", "../a", "../..", ".", "c", "b/a", "../b", "x"];
 
 fn step() -> impl Strategy<Value = Step> {
     let path = || proptest::sample::select(PATHS);
