@@ -7,11 +7,15 @@ use clap::{Parser, Subcommand};
 mod closed_loop;
 mod cold;
 mod commit;
+mod engine;
 mod etcd;
+mod functions;
 mod gateway;
 mod publish;
 mod report;
 mod rivals;
+mod script;
+mod single;
 mod transport;
 
 /// Benchmarks of Skein beside floors and rivals.
@@ -23,12 +27,21 @@ struct Cli {
     /// Interleaved rounds; medians are shown
     #[arg(long, default_value_t = 5, global = true)]
     rounds: usize,
+    /// A smoke run: one short round of everything
+    #[arg(long, global = true)]
+    quick: bool,
     #[command(subcommand)]
     bench: Bench,
 }
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// Instances, calls, replies, payloads, compute and cold starts, beside wasmtime, plain wasmer and native code
+    Engine,
+    /// A thousand functions on one node: memory and mappings of each, loaded and idle
+    Functions,
+    /// A script's start, calls and memory, beside Node's http server and workerd
+    Script,
     /// Gateway echo, beside a bare axum echo
     Gateway,
     /// A call to a peer, 100 B and 64 KiB, beside the same framing on a bare quinn stream and a tonic unary call
@@ -46,17 +59,24 @@ enum Bench {
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     report::machine();
-    let (binary, rounds) = (cli.binary.as_str(), cli.rounds);
+    let (binary, quick) = (cli.binary.as_str(), cli.quick);
+    let rounds = if quick { 1 } else { cli.rounds };
     match cli.bench {
+        Bench::Engine => engine::run(rounds, quick),
+        Bench::Functions => functions::run(binary, quick),
+        Bench::Script => script::run(binary, rounds, quick),
         Bench::Gateway => gateway::run(binary, rounds),
         Bench::Transport => transport::run(rounds),
         Bench::Cold => cold::run(binary),
         Bench::Commit => commit::run(binary, rounds),
         Bench::Publish => publish::run(binary),
         Bench::All => {
+            engine::run(rounds, quick)?;
             transport::run(rounds)?;
             gateway::run(binary, rounds)?;
             cold::run(binary)?;
+            functions::run(binary, quick)?;
+            script::run(binary, rounds, quick)?;
             publish::run(binary)?;
             commit::run(binary, rounds)
         }

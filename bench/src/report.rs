@@ -76,6 +76,60 @@ fn median(row: &Row) -> Sample {
     }
 }
 
+/// What is hoped of a figure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    /// At most so many microseconds.
+    Micros(f64),
+    /// At most so many times the first row.
+    Ratio(f64),
+}
+
+impl Goal {
+    /// The goal, and whether it is met.
+    pub(crate) fn judge(self, nanos: f64, ratio: f64) -> String {
+        let (goal, is_met) = match self {
+            Self::Micros(most) => (format!("≤ {most} µs"), nanos / 1e3 <= most),
+            Self::Ratio(most) => (format!("≤ {most} ×"), ratio <= most),
+        };
+        format!("{goal} {}", if is_met { "met" } else { "MISSED" })
+    }
+}
+
+/// One row of times: the median of each round, in nanoseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) nanos: Vec<f64>,
+    pub(crate) goals: Vec<Goal>,
+}
+
+/// Prints times with their spread over the rounds, ratios to the first row, and whether goals are met.
+pub(crate) fn lines(title: &str, rows: &[Line]) {
+    println!("{title}");
+    println!("  {:<24} {:>10} {:>21}  {:>6}", "", "median µs", "rounds from … to", "×");
+    let sorted = |row: &Line| {
+        let mut nanos = row.nanos.clone();
+        nanos.sort_by(f64::total_cmp);
+        nanos
+    };
+    let base = rows.first().map(sorted).and_then(|nanos| nanos.get(nanos.len() / 2).copied());
+    for row in rows {
+        let nanos = sorted(row);
+        let (Some(least), Some(most), Some(median)) = (nanos.first(), nanos.last(), nanos.get(nanos.len() / 2)) else {
+            continue;
+        };
+        let ratio = base.map_or(1.0, |base| median / base);
+        let goals: Vec<String> = row.goals.iter().map(|goal| goal.judge(*median, ratio)).collect();
+        // Four digits or so of each.
+        let digits = if *median < 1e3 { 3 } else { 1 };
+        let (median, least, most) = (median / 1e3, least / 1e3, most / 1e3);
+        let spread = format!("{least:.digits$} … {most:.digits$}");
+        println!("  {:<24} {median:>10.digits$} {spread:>21}  {ratio:>6.2}  {}", row.name, goals.join("; "));
+    }
+    println!();
+}
+
 /// The median of some times.
 pub(crate) fn median_time(mut times: Vec<Duration>) -> Duration {
     times.sort();

@@ -10,6 +10,7 @@ mod files;
 mod forming;
 mod hostile;
 mod operating;
+mod outward;
 mod releases;
 mod scripts;
 

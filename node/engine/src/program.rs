@@ -18,7 +18,7 @@ use crate::{
     memory::{Slot, Unreserved},
     metrics,
     pool::Pool,
-    run::{Ended, judge, stopped},
+    run::{End, Ended, judge, stopped},
     stop::{Interrupt, Reason},
 };
 
@@ -174,7 +174,7 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
         memory_bytes: husk.slot().length() as u64,
         is_reused,
     };
-    judge(end, said, call, husk.slot(), interrupt, output)
+    judge(End { returned: end, said }, call, husk.slot(), interrupt, output)
 }
 
 /// Why a call got no instance.

@@ -26,16 +26,23 @@ impl Ended {
     }
 }
 
-/// Says how a run ended whose guest returned a number or failed, and of which a plug-in or its host said more.
+/// How a guest's code ended.
+pub(crate) struct End {
+    /// The number it returned, or how it failed.
+    pub(crate) returned: Result<i32, RuntimeError>,
+    /// What a plug-in, or its host, said went wrong.
+    pub(crate) said: Option<extism::Ended>,
+}
+
+/// Says how a run ended.
 pub(crate) fn judge(
-    end: Result<i32, RuntimeError>,
-    said: Option<extism::Ended>,
+    End { returned, said }: End,
     call: &Call<'_>,
     slot: &Slot,
     interrupt: &Arc<Interrupt>,
     mut output: Output,
 ) -> Ended {
-    let error = match end {
+    let error = match returned {
         Ok(_) if let Some(said) = said => return Ended { result: Err(failed(said, call, output)), is_sound: true },
         Ok(0) => return Ended { result: Ok(output), is_sound: true },
         Ok(code) => return Ended { result: exit(code, call, slot, output), is_sound: true },

@@ -417,4 +417,6 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 const LOG_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
+mod nested_tests;
+#[cfg(test)]
 mod tests;

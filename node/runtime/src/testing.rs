@@ -119,3 +119,82 @@ pub(crate) const ENVIRONMENT: &str = r#"(module
     (drop (call $get (i32.const 64) (i32.const 65536)))
     (i32.store (i32.const 0) (i32.const 65536))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))"#;
+
+/// What guests of the module `skein` share: reads the payload to 4096 (its length is `$payload`'s result), and writes
+/// the answer of a request to the result.
+macro_rules! skein_guest {
+    ($data:literal, $start:literal) => {
+        concat!(
+            r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "skein" "invoke" (func $invoke (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "skein" "http" (func $http (param i32 i32 i32 i32) (result i32)))
+  (import "skein" "answer" (func $answer (param i32) (result i64)))
+  (import "skein" "take" (func $take (param i32 i32)))
+  (import "skein" "output" (func $output (param i32 i32)))
+  (memory (export "memory") 4)
+  (data (i32.const 64) ""#,
+            $data,
+            r#"")
+  (func $payload (result i32)
+    (i32.store (i32.const 0) (i32.const 4096))
+    (i32.store (i32.const 4) (i32.const 4096))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.load (i32.const 8)))
+  (func $pass (param $request i32)
+    (local $length i32)
+    (local.set $length (i32.wrap_i64 (call $answer (local.get $request))))
+    (call $take (local.get $request) (i32.const 65536))
+    (call $output (i32.const 65536) (local.get $length)))
+  (func (export "_start") (local $length i32) (local $i i32)
+    (local.set $length (call $payload))
+"#,
+            $start,
+            "))"
+        )
+    };
+}
+
+/// Calls the function that its payload names, with the name as payload, and gives its answer, or the failure as JSON.
+pub(crate) const ASK: &str = skein_guest!(
+    "",
+    "(call $pass (call $invoke (i32.const 4096) (local.get $length) (i32.const 0) (i32.const 0)
+      (i32.const 4096) (local.get $length)))"
+);
+
+/// Calls `default/down` with a payload one byte shorter than its own, down to none.
+pub(crate) const DOWN: &str = skein_guest!(
+    "default/downbottom",
+    "(if (i32.eqz (local.get $length))
+      (then (call $output (i32.const 76) (i32.const 6)))
+      (else (call $pass (call $invoke (i32.const 64) (i32.const 12) (i32.const 0) (i32.const 0)
+        (i32.const 4096) (i32.sub (local.get $length) (i32.const 1))))))"
+);
+
+/// Calls `default/echo` as often as its payload has bytes, all at once, and gives the answers one after another.
+pub(crate) const FAN: &str = skein_guest!(
+    "default/echo",
+    "(loop $ask
+      (i32.store (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 4)))
+        (call $invoke (i32.const 64) (i32.const 12) (i32.const 0) (i32.const 0) (i32.const 4096) (local.get $length)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $ask (i32.lt_u (local.get $i) (local.get $length))))
+    (local.set $i (i32.const 0))
+    (loop $take
+      (call $pass (i32.load (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 4)))))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $take (i32.lt_u (local.get $i) (local.get $length))))"
+);
+
+/// Sends the HTTP request whose head its payload is.
+pub(crate) const FETCH: &str =
+    skein_guest!("", "(call $pass (call $http (i32.const 4096) (local.get $length) (i32.const 0) (i32.const 0)))");
+
+/// Sleeps for ten minutes.
+pub(crate) const NAP: &str = r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 600000000000))
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;

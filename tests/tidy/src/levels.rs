@@ -54,7 +54,7 @@ const DOORS: &[(&str, &[&str])] = &[
     // Requests for guests, with their grants, leave by one door; the others are clients of our own interfaces.
     ("reqwest", &["node/egress", "node/gateway", "node/skein", "tests/harness", "bench"]),
     ("foca", &["mesh/membership"]),
-    ("wasmer", &["node/engine"]),
+    ("wasmer", &["node/engine", "bench"]),
     ("wasmer-compiler", &["node/engine"]),
     ("wasmer-types", &["node/engine"]),
     ("wasmer-vm", &["node/engine"]),

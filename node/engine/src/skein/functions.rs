@@ -106,8 +106,10 @@ impl Host {
         let end = wait.and_then(|wait| clock::now().checked_add(wait));
         if !self.requests.has_open() {
             // Without a request there is only time to wait for.
-            let is_awake = wait.is_none() || self.interrupt.sleep_until(end);
-            return if is_awake { Ok(0) } else { Err(RuntimeError::user(Box::new(Halt::Stopped))) };
+            if wait.is_some() {
+                self.sleep_until(end).map_err(|halt| RuntimeError::user(Box::new(halt)))?;
+            }
+            return Ok(0);
         }
         self.attend(end)?;
         Ok(self.requests.tell().unwrap_or(0))

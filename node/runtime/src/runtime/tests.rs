@@ -15,8 +15,8 @@ use tokio::{
 use super::*;
 use crate::testing::{ECHO, ENVIRONMENT, FAIL, SPIN, Store, apply, manifest, publish};
 
-struct Node {
-    runtime: Runtime,
+pub(super) struct Node {
+    pub(super) runtime: Runtime,
     engine: Engine,
     catalog: watch::Sender<Arc<Catalog>>,
     store: Arc<Store>,
@@ -24,11 +24,11 @@ struct Node {
 }
 
 impl Node {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let cache = tempfile::tempdir().unwrap();
         let engine = Engine::open(EngineConfig::new(cache.path())).unwrap();
         let (catalog, watch) = watch::channel(Arc::default());
@@ -39,7 +39,7 @@ impl Node {
         Self { runtime, engine, catalog, store, _cache: cache }
     }
 
-    fn publish(&self, manifest: Manifest, wat: &str) -> VersionId {
+    pub(super) fn publish(&self, manifest: Manifest, wat: &str) -> VersionId {
         let code = wat::parse_str(wat).unwrap();
         self.store.put(&code);
         self.publish_unstored(manifest, &code)
@@ -58,7 +58,7 @@ impl Node {
         self.catalog.send_replace(Arc::new(catalog));
     }
 
-    async fn call(&self, version: VersionId, payload: &'static [u8]) -> Result<Reply, Failure> {
+    pub(super) async fn call(&self, version: VersionId, payload: &'static [u8]) -> Result<Reply, Failure> {
         self.runtime.invoke(invocation(version, payload, LONG)).await
     }
 
@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// Waits until so many calls run and wait.
-    async fn busy(&self, in_flight: u32, queued: u32) {
+    pub(super) async fn busy(&self, in_flight: u32, queued: u32) {
         eventually(|| {
             let load = self.runtime.load();
             (load.in_flight, load.queued) == (in_flight, queued)
@@ -77,26 +77,26 @@ impl Node {
     }
 
     /// Waits until so many guests have a thread.
-    async fn running(&self, guests: usize) {
+    pub(super) async fn running(&self, guests: usize) {
         eventually(|| self.runtime.shared.executor.running() == guests).await;
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.runtime.shutdown(Instant::now()).await;
         assert_eq!(self.runtime.shared.executor.threads(), 0, "every thread is joined");
         self.engine.shutdown();
     }
 }
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
-fn invocation(version: VersionId, payload: &'static [u8], deadline: Duration) -> Invocation {
+pub(super) fn invocation(version: VersionId, payload: &'static [u8], deadline: Duration) -> Invocation {
     let named = "default/any".parse().unwrap();
     let target = InvocationTarget::Version(version);
     Invocation { target, ..Invocation::new(named, Bytes::from_static(payload), Instant::now() + deadline) }
 }
 
-async fn eventually(condition: impl Fn() -> bool) {
+pub(super) async fn eventually(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -105,7 +105,7 @@ async fn eventually(condition: impl Fn() -> bool) {
     tokio::time::timeout(LONG, wait).await.expect("the condition was not met in time");
 }
 
-fn slow(name: &str) -> Manifest {
+pub(super) fn slow(name: &str) -> Manifest {
     let mut manifest = manifest(name);
     manifest.limits.deadline_ms = 60_000;
     manifest

@@ -1,0 +1,3 @@
+module bench.invalid/json
+
+go 1.24
