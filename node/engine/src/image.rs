@@ -114,7 +114,7 @@ impl Image {
         file.read_exact_at(&mut description, pages_bytes)?;
         let description: Description =
             rmp_serde::from_slice(&description).map_err(|error| invalid(&error.to_string()))?;
-        if description.bytes != pages_bytes || description.at % ALIGN_BYTES as u64 != 0 {
+        if description.bytes != pages_bytes || !description.at.is_multiple_of(ALIGN_BYTES as u64) {
             return Err(invalid("its pages are not where it says"));
         }
         let (at, bytes) = (description.at as usize, description.bytes as usize);
@@ -235,7 +235,7 @@ mod tests {
         pages.file.read_exact_at(&mut read, (200_000 - 2 - pages.at) as u64).unwrap();
         assert_eq!(&read, b"crosses a page");
         assert_eq!(image.globals().collect::<Vec<_>>(), [1, u128::MAX]);
-        assert!(image.is_initialised() && image.memory_bytes() == 1 << 20 && pages.at % ALIGN_BYTES == 0);
+        assert!(image.is_initialised() && image.memory_bytes() == 1 << 20 && pages.at.is_multiple_of(ALIGN_BYTES));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::{
 /// The key of a module's own image, which depends on nothing but the module.
 pub(crate) const MODULE_IMAGE: [u8; 32] = [0; 32];
 
-/// Longest initialisation that an image is taken after; one that takes longer is left to each call's deadline.
+/// Longest initialisation that an image is taken after, if its version's deadline is no shorter; one that takes longer is
+/// left to each call's deadline.
 const INITIALISATION_MAX: Duration = Duration::from_secs(10);
 
 /// What instances of a version are made of, before anything was initialised.
@@ -93,7 +94,7 @@ impl Snapshot<'_> {
         slot.set_limit(limits.memory_bytes);
         let Ok(mut husk) = Husk::make(mould, Arc::clone(&slot)) else { return Ok(None) };
         let interrupt = Interrupt::new(slot);
-        let deadline = Instant::now() + INITIALISATION_MAX;
+        let deadline = Instant::now() + INITIALISATION_MAX.min(Duration::from_millis(limits.deadline_ms));
         let Some(watch) = self.shared.watchdog.watch(deadline.into_std(), &interrupt) else { return Ok(None) };
         let environment: Vec<_> = self.manifest.grants.env.clone().into_iter().collect();
         let args = arguments(self.manifest);
