@@ -1,6 +1,6 @@
 //! `skein run` gives a program files, arguments and an exit code, as another engine does.
 //!
-//! The programs are in `tests/guests`: C, Rust and Go that do to files what can be done to them, and print every answer.
+//! The programs are in `tests/guests`: C, Rust and Go that do to files all they can, and print each answer.
 
 use std::{
     collections::BTreeMap,

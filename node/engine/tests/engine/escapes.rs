@@ -196,6 +196,12 @@ fn rights_that_grow() -> Vec<Probe> {
                 open(FREE, 0, "f", 1, (READ, 0), 0),
             ],
         ),
+    ]
+}
+
+fn rights_of_files() -> Vec<Probe> {
+    let create_with = |base, inheriting, errno| open(DIR, 0, "f", 1, (base, inheriting), errno);
+    vec![
         (
             "writing what is open for reading",
             vec![create_with(READ, 0, 0), move_byte("fd_write", FREE, ENOTCAPABLE), move_byte("fd_read", FREE, 0)],
@@ -240,6 +246,12 @@ fn rights_that_grow() -> Vec<Probe> {
                 on_fd("fd_datasync", FREE, ENOTCAPABLE),
             ],
         ),
+    ]
+}
+
+fn rights_of_others() -> Vec<Probe> {
+    let create_with = |base, inheriting, errno| open(DIR, 0, "f", 1, (base, inheriting), errno);
+    vec![
         (
             "rights kept under another number",
             vec![
@@ -302,11 +314,17 @@ fn rights_that_grow() -> Vec<Probe> {
 
 #[test]
 fn no_probe_gets_out_of_its_directory_or_more_rights_than_it_was_given() {
-    let probes: Vec<Probe> =
-        [paths_that_lead_out(), links_that_lead_out(), descriptors_that_were_not_given(), rights_that_grow()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let probes: Vec<Probe> = [
+        paths_that_lead_out(),
+        links_that_lead_out(),
+        descriptors_that_were_not_given(),
+        rights_that_grow(),
+        rights_of_files(),
+        rights_of_others(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     assert!(probes.len() >= 80, "{}", probes.len());
     let bench = Bench::new();
     for (name, steps) in &probes {

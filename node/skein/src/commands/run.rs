@@ -17,8 +17,8 @@ use crate::{
     output::{fail, write_stdout},
 };
 
-/// Runs the function. A guest that ends with an exit code ends `skein` with the same one, without a word: what it had to
-/// say it has said itself.
+/// Runs the function. A guest that ends with an exit code ends `skein` with the same one, without a word: what it had
+/// to say it has said itself.
 pub(super) async fn run(common: &Common, command: Run) -> Result<ExitCode, Failure> {
     match call(command).await {
         Ok(()) => Ok(ExitCode::SUCCESS),

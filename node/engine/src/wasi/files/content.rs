@@ -182,7 +182,7 @@ impl Files {
         }
     }
 
-    /// Has the machine keep what was written. What streams and private files hold is kept at once, for as long as it is.
+    /// Has the machine keep what was written. What streams and private files hold is there at once.
     pub(crate) fn sync(&mut self, fd: u32, is_data_only: bool) -> Result<(), Errno> {
         let descriptor = self.get(fd)?;
         descriptor.base.require(if is_data_only { Rights::FD_DATASYNC } else { Rights::FD_SYNC })?;

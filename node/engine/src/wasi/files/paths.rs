@@ -55,7 +55,7 @@ impl OpenRequest {
             exclusive: has(EXCLUSIVE),
             truncate: has(TRUNCATE),
             read: self.base.meets(Rights::FD_READ.and(Rights::FD_READDIR)),
-            // Of what is to be a directory these rights do not apply; where a file may be meant, a directory is an error.
+            // These rights do not apply to directories: asked for where a file may be meant, one is an error.
             write: !has(DIRECTORY) && self.base.meets(Rights::FD_WRITE.and(Rights::FD_ALLOCATE)),
         })
     }
