@@ -51,6 +51,13 @@ pub(crate) struct Mould {
     pub(crate) script: Option<Script>,
 }
 
+impl Mould {
+    /// True if its instances begin as they are after their initialisation: of a script, after it was loaded.
+    fn is_initialised(&self) -> bool {
+        self.image.is_initialised() && !self.script.as_ref().is_some_and(Script::is_to_load)
+    }
+}
+
 /// An instance, with all that it needs to be called.
 pub(crate) struct Husk {
     // In the order in which they must be dropped.
@@ -129,7 +136,7 @@ impl Husk {
         let entry = Entry::find(&instance, &store, mould)?;
         restore(&mut store, mould.image.globals())?;
         let globals = store.objects_mut().as_u128_globals();
-        let is_initialised = mould.image.is_initialised();
+        let is_initialised = mould.is_initialised();
         let mould = mould.clone();
         Ok(Self {
             entry,
@@ -173,7 +180,8 @@ impl Husk {
     /// Runs what initialises the instance, unless it was or its image was taken after that.
     pub(crate) fn initialise(&mut self) -> Result<(), RuntimeError> {
         if !self.is_initialised {
-            for (initialiser, zeros) in &self.initialisers {
+            let initialisers = if self.mould.image.is_initialised() { &[][..] } else { &self.initialisers[..] };
+            for (initialiser, zeros) in initialisers {
                 initialiser.call(&mut self.store, &vec![Value::I32(0); *zeros])?;
             }
             if let (Entry::Script(exports), Some(script)) = (&self.entry, &self.mould.script) {
@@ -220,7 +228,7 @@ impl Husk {
     /// Makes it what it was before its first call; false if that failed, and it must not be used again. Nobody may be
     /// able to stop it any more.
     pub(crate) fn reset(&mut self) -> bool {
-        self.is_initialised = self.mould.image.is_initialised();
+        self.is_initialised = self.mould.is_initialised();
         self.served = 0;
         self.slot.reset() && restore(&mut self.store, self.globals.iter().copied()).is_ok()
     }

@@ -71,6 +71,11 @@ pub(crate) fn is_script(manifest: &Manifest) -> bool {
 }
 
 impl Script {
+    /// True if its instances must be given its files.
+    pub(crate) fn is_to_load(&self) -> bool {
+        self.frame.is_some()
+    }
+
     /// Reads what was published.
     fn parse(code: &[u8], manifest: &Manifest) -> Result<Self, EngineError> {
         let bundle = Bundle::parse(code, manifest.entry.as_deref()).map_err(|error| match error {
@@ -102,8 +107,9 @@ impl Exports {
     pub(crate) fn load(&self, store: &mut Store, env: &FunctionEnv<Host>, script: &Script) -> Result<(), RuntimeError> {
         // What the engine asked for itself is not what the script asks for.
         env.as_mut(store).asked = Inconstant::default();
+        let Some(frame) = &script.frame else { return Ok(()) };
         self.reseed(store)?;
-        let (at, length) = self.put(store, env, script.frame.as_deref().unwrap_or_default())?;
+        let (at, length) = self.put(store, env, frame)?;
         match self.load.call(store, at, length)? {
             0 => Ok(()),
             USED_RANDOM => {

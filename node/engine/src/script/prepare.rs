@@ -23,13 +23,15 @@ use crate::{
 
 /// Longest that the top level of a script may take.
 const LOADING_MAX: Duration = Duration::from_secs(10);
+/// The key of the guest's image before it has a script.
+const BASE_IMAGE: [u8; 32] = [1; 32];
 
 impl Engine {
     /// Whether `code` is a script that loads.
     pub(crate) fn inspect_script(&self, code: &[u8], manifest: &Manifest) -> Result<ModuleReport, EngineError> {
         let guest = self.guest()?;
         let mould = mould(&guest, manifest, Script::parse(code, manifest)?);
-        self.load_once(&mould, manifest)?;
+        self.load_once(&guest, &mould, manifest)?;
         Ok(report(&guest, code))
     }
 
@@ -52,7 +54,7 @@ impl Engine {
             }
             let mould = mould(&guest, manifest, Script::parse(code, manifest)?);
             let begin = clock::now();
-            self.keep_image(digest, &mould, manifest)?;
+            self.keep_image(&guest, digest, &mould, manifest)?;
             let report = report(&guest, code);
             // A module without code: all that there is to say of a script besides its image.
             self.shared.cache.store(digest, &[], &report)?;
@@ -78,7 +80,7 @@ impl Engine {
             let code = code().map_err(EngineError::Code)?;
             mould.script = Some(Script::parse(&code, manifest)?);
             if !has_note {
-                image = self.keep_image(digest, &mould, manifest)?;
+                image = self.keep_image(&guest, digest, &mould, manifest)?;
             }
         }
         if let Some(image) = image {
@@ -113,14 +115,33 @@ impl Engine {
         if !(report.is_resettable && report.is_portable) {
             return Err(EngineError::Internal("the script runtime keeps state outside of its memory".to_owned()));
         }
-        let guest = Guest { code: Arc::new(code), image: Arc::new(image), report };
+        let mut guest = Guest { code: Arc::new(code), image: Arc::new(image), report };
+        guest.image = Arc::new(self.base_image(&guest, &manifest)?);
         Ok(lock(&self.shared.scripts.guest).get_or_insert(guest).clone())
+    }
+
+    /// What the guest is like before it has a script: its engine made, its prelude run.
+    fn base_image(&self, guest: &Guest, manifest: &Manifest) -> Result<Image, EngineError> {
+        let digest = runtime_digest();
+        if let Some(image) = self.shared.cache.image(digest, &BASE_IMAGE)? {
+            return Ok(image);
+        }
+        let (mut husk, _) = self.load_once(guest, &mould(guest, manifest, Script::default()), manifest)?;
+        self.shared.cache.store_image(digest, &BASE_IMAGE, husk.draft().unwrap_or_default())?;
+        let gone = || EngineError::Cache("the image of the script runtime vanished while it was taken".to_owned());
+        self.shared.cache.image(digest, &BASE_IMAGE)?.ok_or_else(gone)
     }
 
     /// Takes and keeps the image of a script that has been loaded; `None`, which is kept too, if its instances must load
     /// it themselves.
-    fn keep_image(&self, digest: Digest, mould: &Mould, manifest: &Manifest) -> Result<Option<Image>, EngineError> {
-        let (mut husk, asked) = self.load_once(mould, manifest)?;
+    fn keep_image(
+        &self,
+        guest: &Guest,
+        digest: Digest,
+        mould: &Mould,
+        manifest: &Manifest,
+    ) -> Result<Option<Image>, EngineError> {
+        let (mut husk, asked) = self.load_once(guest, mould, manifest)?;
         let is_constant = manifest.snapshot == Policy::Always || !(asked.random || asked.clock);
         let is_wanted = manifest.snapshot != Policy::Never && is_constant && !asked.input;
         let draft = is_wanted.then(|| husk.draft()).flatten();
@@ -131,9 +152,9 @@ impl Engine {
     }
 
     /// An instance in which the script's top level has run, and what that asked for.
-    fn load_once(&self, mould: &Mould, manifest: &Manifest) -> Result<(Husk, Inconstant), EngineError> {
+    fn load_once(&self, guest: &Guest, mould: &Mould, manifest: &Manifest) -> Result<(Husk, Inconstant), EngineError> {
         let limits = manifest.limits;
-        if limits.memory_bytes < self.guest()?.report.memory_bytes_min {
+        if limits.memory_bytes < guest.report.memory_bytes_min {
             return Err(EngineError::Module(format!("{}; raise limits.memory", short_of_memory(limits.memory_bytes))));
         }
         let slot = self.shared.slots.reserve().map_err(|error| EngineError::Internal(error.to_string()))?;

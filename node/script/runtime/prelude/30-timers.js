@@ -4,7 +4,8 @@
   // What waits for the host's answers: request number to the function that takes it.
   let requests = Object.create(null);
   let requestCount = 0;
-  let origin = host.monotonic();
+  // When the call began; unset before the first.
+  let origin;
   let pendingError = null;
 
   const now = () => host.monotonic();
@@ -74,9 +75,9 @@
 
   library.beginTimers = () => {
     // An image may be older than the clock's start: what waits since then waits from now on.
-    const moved = now() - origin;
-    timers.shift(moved);
-    origin += moved;
+    const began = now();
+    if (origin !== undefined) timers.shift(began - origin);
+    origin = began;
   };
 
   const callable = (callback) => {
@@ -96,7 +97,9 @@
   // The engine's own clock starts with the image; this one with the call.
   class Performance {
     now() {
-      return now() - origin;
+      const at = now();
+      origin ??= at;
+      return at - origin;
     }
 
     get timeOrigin() {
