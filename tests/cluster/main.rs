@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is its job")]
 
 mod bad_input;
+mod compiling;
 mod entrance;
 mod examples;
 mod faults;

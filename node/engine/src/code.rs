@@ -4,13 +4,12 @@
 use std::{
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     sync::Mutex,
 };
 
 use wasmer::{Engine, Module, sys::NativeEngineExt as _};
 
-use crate::stop::lock;
+use crate::{cache::Entry, stop::lock};
 
 /// Held while code is mapped and unmapped. wasmer 7.4 keeps a process-wide list of where code is, and takes a module
 /// off it only after its code was unmapped: code that another thread maps to the same place in between collides with the
@@ -26,18 +25,19 @@ pub(crate) struct Code {
 }
 
 impl Code {
-    /// Maps the artefact at `path`.
+    /// Maps an artefact that the cache found sound.
     ///
     /// # Errors
     /// What wasmer has against the file.
-    ///
-    /// # Safety
-    /// The file is an artefact of this compiler for this machine, is sound, and does not change while it is mapped.
-    pub(crate) unsafe fn map(path: &Path) -> Result<Self, String> {
+    pub(crate) fn map(artefact: &Entry) -> Result<Self, String> {
         let _mapping = lock(&MAPPING);
         let engine = Engine::headless();
-        // SAFETY: promised by our caller.
-        let module = catch_unwind(AssertUnwindSafe(|| unsafe { Module::deserialize_from_file(&engine, path) }));
+        // SAFETY: the file is one that this crate wrote: in a directory only this user can write to, with our label, the
+        // fingerprint of this very compiler and machine, and a checksum that covers every byte and was checked when the
+        // file was last changed. Files are never written again once they have their name, so that it does not change
+        // while it is mapped.
+        let map = || unsafe { Module::deserialize_from_file(&engine, &artefact.path) };
+        let module = catch_unwind(AssertUnwindSafe(map));
         let module = module.map_err(|_| "wasmer panicked".to_owned())?.map_err(|error| error.to_string())?;
         Ok(Self { module: ManuallyDrop::new(module), engine: ManuallyDrop::new(engine) })
     }

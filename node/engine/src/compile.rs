@@ -1,25 +1,40 @@
-//! From WebAssembly to machine code, with safepoints in it.
+//! From WebAssembly to machine code: by two compilers, in a process of its own or in this one.
 //!
-//! A compilation is bounded by what the inspection lets through (the size of a function most of all) and by time, which
-//! is checked between functions. It runs in this process: a compiler process with a memory limit of its own would
-//! contain a compiler bug better, and can take this file's place.
+//! A compilation is bounded by what the inspection lets through, and by time. In a process of its own
+//! ([`EngineConfig::worker`]) it is bounded by memory and CPU time as well, can be ended at any point, and a crash of the
+//! compiler is no more than a refusal. In this process time is only looked at between functions, memory is not bounded,
+//! and a compiler that overflows its stack takes the process with it: good enough for tests and for code of one's own.
+
+mod child;
+mod failed;
+mod frame;
+mod native;
+mod sys;
+mod tier;
+mod worker;
 
 use std::{
-    num::NonZero,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    io::{self, PipeReader, PipeWriter},
+    os::fd::AsFd as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use wasmer::{
-    CompileError, MemoryStyle, TableStyle,
-    sys::{Cranelift, CraneliftOptLevel},
-};
-use wasmer_compiler::{ArtifactBuild, ArtifactCreate as _, CompilerConfig as _, EngineBuilder};
-use wasmer_types::{CompilationProgressCallback, UserAbort, entity::PrimaryMap, target::Target};
+pub use child::WorkerCommand;
+pub(crate) use failed::{Cause, Failed};
+pub(crate) use sys::lower_priority;
+pub use tier::Tier;
+pub use worker::serve_compilation;
+
+use frame::Request;
+use native::Effort;
+use wasmer_types::target::Target;
 use wasmparser::{Parser, Payload};
 
-use crate::{EngineConfig, EngineError, clock, inspect, safepoint};
+use crate::{EngineConfig, clock, inspect, metrics, safepoint, stop::lock};
 
 /// Raised when what is compiled changes in a way that nothing else in the fingerprint shows.
 const FORMAT_VERSION: u32 = 2;
@@ -28,7 +43,8 @@ const FORMAT_VERSION: u32 = 2;
 pub(crate) fn fingerprint() -> String {
     let target = Target::default();
     format!(
-        "skein {FORMAT_VERSION}; wasmer {}; cranelift speed elf; safepoints {}; static memory; features {:?}; {} {:?}",
+        "skein {FORMAT_VERSION}; wasmer {}; singlepass, cranelift speed, elf; safepoints {}; static memory; features \
+         {:?}; {} {:?}",
         wasmer_compiler::VERSION,
         safepoint::VERSION,
         inspect::features(),
@@ -37,55 +53,111 @@ pub(crate) fn fingerprint() -> String {
     )
 }
 
-/// Compiles a module that the inspection found good, into the ELF image that is loaded later.
-pub(crate) fn compile(code: &[u8], config: &EngineConfig) -> Result<Vec<u8>, EngineError> {
-    let work = || compile_unguarded(code, config.compile_threads, config.compile_time_max);
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(EngineError::Module("the compiler fails on this module".to_owned())))
+/// Who waits for a compilation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// A publish or a call.
+    Awaited,
+    /// Nobody: it gets one thread, what time others leave, and longer.
+    Background,
 }
 
-fn compile_unguarded(code: &[u8], threads: usize, time_max: Duration) -> Result<Vec<u8>, EngineError> {
-    let mut cranelift = Cranelift::new();
-    cranelift
-        .opt_level(CraneliftOptLevel::Speed)
-        .num_threads(NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN))
-        .experimental_artifact(true);
-    cranelift.push_middleware(Arc::new(safepoint::Safepoints));
-    let engine = EngineBuilder::new(cranelift).set_features(Some(inspect::features())).engine();
-    engine.validate(code).map_err(|error| refusal(&error, time_max))?;
-    let begin = clock::now();
-    let in_time = CompilationProgressCallback::new(move |_| {
-        if clock::now().saturating_duration_since(begin) < time_max {
-            Ok(())
-        } else {
-            Err(UserAbort::new("it takes too long"))
-        }
-    });
-    let memories = PrimaryMap::from_iter([MemoryStyle::Static]);
-    let tables = (0..tables(code)).map(|_| TableStyle::CallerChecksSignature).collect();
-    // Not through `Module::new`, which would also map the code; see `code` about mapping.
-    let build = ArtifactBuild::new(&mut engine.inner_mut(), code, engine.target(), memories, tables, Some(&in_time));
-    let build = build.map_err(|error| refusal(&error, time_max))?;
-    build.serialize().map_err(|error| EngineError::Internal(error.to_string()))
+/// Compiles, in a process of its own if the configuration names one.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    worker: Option<WorkerCommand>,
+    threads: usize,
+    time_max: Duration,
+    memory_bytes_max: u64,
+    is_cancelled: Arc<AtomicBool>,
+    /// Closed at shutdown, which whoever waits for a process sees at the reader.
+    hold: Mutex<Option<PipeWriter>>,
+    cancelled: PipeReader,
 }
 
-/// How many tables a valid module has. None is imported.
-fn tables(code: &[u8]) -> u32 {
-    Parser::new(0)
-        .parse_all(code)
-        .find_map(|payload| match payload {
-            Ok(Payload::TableSection(section)) => Some(section.count()),
-            _ => None,
+impl Compiler {
+    pub(crate) fn new(config: &EngineConfig) -> io::Result<Self> {
+        let (cancelled, hold) = io::pipe()?;
+        Ok(Self {
+            worker: config.worker.clone(),
+            threads: config.compile_threads.max(1),
+            time_max: config.compile_time_max,
+            memory_bytes_max: config.compile_memory_bytes_max,
+            is_cancelled: Arc::default(),
+            hold: Mutex::new(Some(hold)),
+            cancelled,
         })
-        .unwrap_or(0)
-}
+    }
 
-fn refusal(error: &CompileError, time_max: Duration) -> EngineError {
-    match error {
-        CompileError::Aborted(_) => {
-            EngineError::Module(format!("compiling the module takes longer than {} s", time_max.as_secs()))
+    /// Compiles a module that the inspection found good, into an artefact. Blocks for as long as that takes.
+    pub(crate) fn compile(&self, code: &[u8], tier: Tier, urgency: Urgency) -> Result<Vec<u8>, Failed> {
+        let begin = clock::now();
+        let mut compiled = self.attempt(code, tier, urgency);
+        if matches!(&compiled, Err(failed) if failed.cause == Cause::Lost) {
+            // Not the module's doing, as far as one can tell.
+            compiled = self.attempt(code, tier, urgency);
         }
-        CompileError::Resource(what) => EngineError::Internal(format!("compiling: {what}")),
-        other => EngineError::Module(format!("the module cannot be compiled: {other}")),
+        let outcome = compiled.as_ref().map_or_else(|failed| failed.cause.outcome(), |_| "ok");
+        metrics::compiled(tier, outcome, clock::now().saturating_duration_since(begin));
+        compiled
+    }
+
+    fn attempt(&self, code: &[u8], tier: Tier, urgency: Urgency) -> Result<Vec<u8>, Failed> {
+        if self.is_cancelled.load(Ordering::Relaxed) {
+            return Err(Failed::new(Cause::Shutdown, "the engine is shut down"));
+        }
+        let (threads, patience, nice) = match urgency {
+            Urgency::Awaited => (self.threads, 1, NICE_AWAITED),
+            Urgency::Background => (1, BACKGROUND_PATIENCE, NICE_BACKGROUND),
+        };
+        let time_max = self.time_max * patience;
+        let Some(worker) = &self.worker else {
+            let effort = Effort { threads, time_max, is_cancelled: Arc::clone(&self.is_cancelled) };
+            return native::compile(code, tier, &effort);
+        };
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let request = Request {
+            fingerprint: fingerprint(),
+            tier,
+            threads,
+            time_ms: milliseconds(time_max),
+            // Wall time is what a publish waits; CPU time is what a module costs, however busy the machine is.
+            cpu_ms: milliseconds(self.time_max.saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX))),
+            memory_bytes: self.memory_bytes_max,
+            nice,
+            code_bytes: code.len() as u64,
+        };
+        child::compile(worker, &request, code, self.cancelled.as_fd())
+    }
+
+    /// Ends every compilation under way, and lets none begin.
+    pub(crate) fn shutdown(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        drop(lock(&self.hold).take());
     }
 }
+
+/// True if the baseline compiler may have the module. What else it does not take, vectors most of all, it says itself.
+pub(crate) fn is_for_baseline(code: &[u8]) -> bool {
+    // Its code makes room for arguments and results on the stack without touching it: they have to be fewer than what
+    // reaches over the guard page.
+    const VALUES_MAX: usize = 64;
+    for payload in Parser::new(0).parse_all(code) {
+        match payload {
+            Ok(Payload::TypeSection(types)) => {
+                let mut types = types.into_iter_err_on_gc_types();
+                return types.all(|ty| ty.is_ok_and(|ty| ty.params().len().max(ty.results().len()) <= VALUES_MAX));
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Behind calls in line for a core, but not by much: somebody waits.
+const NICE_AWAITED: i32 = 5;
+/// Behind everything.
+const NICE_BACKGROUND: i32 = 19;
+/// How many times as long a compilation may take that nobody waits for. Its CPU time stays bounded as ever.
+const BACKGROUND_PATIENCE: u32 = 10;

@@ -6,6 +6,26 @@ use std::{
     time::Duration,
 };
 
+use crate::WorkerCommand;
+
+/// Which compilers are used for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tiering {
+    /// Small modules are compiled optimised at once. Large ones are served with baseline code and compiled again,
+    /// optimised, in the background; that goes on after a restart. The engine also checks at start what the cache has,
+    /// so that no call has to.
+    Both {
+        /// What counts as large, in bytes of code.
+        baseline_from_bytes: u64,
+    },
+    /// Everything is compiled optimised at once, and nothing is done in the background: for a process that soon ends.
+    Optimised,
+    /// Everything the baseline compiler takes has only its code, and nothing is done in the background: for trying
+    /// things out, where the time to the first call counts most.
+    Baseline,
+}
+
 /// The settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -13,13 +33,29 @@ pub struct EngineConfig {
     /// Where compiled artefacts are kept: machine code, so the directory is made private (0700). Several engines, also
     /// of several processes, may share it.
     pub cache_dir: PathBuf,
+    /// The program that compiles, each module in a process of its own, held to
+    /// [`EngineConfig::compile_memory_bytes_max`] and to its CPU time. Default none: modules are compiled in this
+    /// process, where memory is not bounded, time is only looked at between functions, and a module that makes the
+    /// compiler overflow its stack ends the process. Good enough for code of one's own.
+    pub worker: Option<WorkerCommand>,
+    /// Which compilers are used for what. Default: both, with baseline code first from 128 KiB on, which the optimising
+    /// compiler takes a tenth of a second for.
+    pub tiering: Tiering,
+    /// Most bytes that the cache keeps on disk; what was not used for longest leaves, unless it is loaded. Default
+    /// 16 GiB, about a thousand modules of 4 MB.
+    pub cache_bytes_max: u64,
     /// Most compilations at a time. Default 2: a large module does not hold up a small one.
     pub compiles_max: usize,
+    /// Most modules in line for one of the compilations. Default 256; further ones are refused as
+    /// [`EngineError::Busy`](crate::EngineError::Busy).
+    pub compiles_waiting_max: usize,
     /// Threads of one compilation. Default: the cores divided by `compiles_max`, at least one.
     pub compile_threads: usize,
     /// Longest compilation, checked between functions. Default 60 s, some 25 times what the largest measured module
     /// takes. Raising it lets a hostile module keep `compile_threads` cores busy for longer.
     pub compile_time_max: Duration,
+    /// Most private memory of a compiler's process. Default 2 GiB. A module of 4 MB takes a fifth of it.
+    pub compile_memory_bytes_max: u64,
     /// Most instances alive at a time. Default 4,096; each reserves 8 GiB of address space, so that
     /// [`EngineConfig::INSTANCES_MAX`] is what a process can hold.
     pub instances_max: usize,
@@ -37,9 +73,14 @@ impl EngineConfig {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             cache_dir: cache_dir.as_ref().to_path_buf(),
+            worker: None,
+            tiering: Tiering::Both { baseline_from_bytes: 128 << 10 },
+            cache_bytes_max: 16 << 30,
             compiles_max,
+            compiles_waiting_max: 256,
             compile_threads: (cores / compiles_max).max(1),
             compile_time_max: Duration::from_secs(60),
+            compile_memory_bytes_max: 2 << 30,
             instances_max: 4_096,
             guest_stack_bytes: 1 << 20,
         }

@@ -6,11 +6,9 @@ use bytes::Bytes;
 use skein_proto::{Digest, Failure, Manifest};
 
 use crate::{
-    EngineConfig, EngineError, ModuleReport, Program,
-    cache::{Cache, Loaded},
+    EngineConfig, EngineError, ModuleReport, Program, Tier,
+    artefacts::{Artefacts, LiveCode, Source},
     clock,
-    compile::{compile, fingerprint},
-    flight::Flights,
     image::Image,
     inspect,
     memory::Slots,
@@ -35,8 +33,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Slots>,
     pub(crate) watchdog: Watchdog,
     pub(crate) pools: Pools,
-    pub(crate) cache: Cache,
-    pub(crate) flights: Flights,
+    pub(crate) artefacts: Artefacts,
     pub(crate) scripts: script::Shared,
 }
 
@@ -48,6 +45,8 @@ pub struct Prepared {
     pub was_cached: bool,
     /// What the compilation took; zero if there was none.
     pub compile: Duration,
+    /// The best there is. Better code may follow by itself; see [`Engine::tier`].
+    pub tier: Tier,
     /// What inspecting the module found.
     pub report: ModuleReport,
 }
@@ -60,14 +59,12 @@ impl Engine {
     /// started.
     pub fn open(config: EngineConfig) -> Result<Engine, EngineError> {
         metrics::describe();
-        let cache = Cache::open(&config.cache_dir, &fingerprint())
-            .map_err(|error| EngineError::Cache(format!("cannot open {}: {error}", config.cache_dir.display())))?;
+        let artefacts = Artefacts::open(&config)?;
         let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
         let slots = Slots::new(config.instances_max.min(Slots::budget()));
-        let (flights, pools) = (Flights::new(config.compiles_max), Pools::default());
-        Ok(Engine {
-            shared: Arc::new(Shared { config, slots, watchdog, pools, cache, flights, scripts: Default::default() }),
-        })
+        let pools = Pools::default();
+        let scripts = script::Shared::default();
+        Ok(Engine { shared: Arc::new(Shared { config, slots, watchdog, pools, artefacts, scripts }) })
     }
 
     /// Says whether `code` can run as `manifest` declares it, and what it is. Compiles nothing, but the guest that runs
@@ -85,41 +82,19 @@ impl Engine {
     /// # Errors
     /// As [`Engine::inspect`], and [`EngineError::Digest`], [`EngineError::Cache`], [`EngineError::Shutdown`].
     pub fn prepare(&self, digest: Digest, manifest: &Manifest, code: &[u8]) -> Result<Prepared, EngineError> {
-        if let Some(prepared) = self.cached(digest) {
-            return Ok(prepared);
-        }
         if script::is_script(manifest) {
             return self.prepare_script(digest, manifest, code);
         }
-        // Looked at again, because another flight may have landed just now.
-        self.shared
-            .flights
-            .share(digest, || self.cached(digest).map_or_else(|| self.compile(digest, manifest, code), Ok))
-    }
-
-    pub(crate) fn cached(&self, digest: Digest) -> Option<Prepared> {
-        let report = self.shared.cache.report(digest)?;
-        Some(Prepared { was_cached: true, compile: Duration::ZERO, report })
-    }
-
-    fn compile(&self, digest: Digest, manifest: &Manifest, code: &[u8]) -> Result<Prepared, EngineError> {
-        let mut report = inspect::inspect(code, manifest)?;
-        let actual = Digest::of(code);
-        if actual != digest {
-            return Err(EngineError::Digest { expected: digest, actual });
-        }
-        let begin = clock::now();
-        let rewritten = rewrite(code).map_err(|error| EngineError::Internal(format!("rewriting: {error}")))?;
-        (report.is_resettable, report.is_portable) = (rewritten.is_resettable, rewritten.is_portable);
-        let artefact = compile(&rewritten.code, &self.shared.config);
-        let compile = clock::now().saturating_duration_since(begin);
-        ::metrics::counter!(metrics::COMPILATIONS).increment(1);
-        ::metrics::histogram!(metrics::COMPILE_SECONDS).record(compile.as_secs_f64());
-        // The image first: where there is an artefact, there is its image.
-        self.shared.cache.store_image(digest, &MODULE_IMAGE, rewritten.image)?;
-        self.shared.cache.store(digest, &artefact?, &report)?;
-        tracing::debug!(%digest, ?compile, code_bytes = report.code_bytes, "module compiled");
-        Ok(Prepared { was_cached: false, compile, report })
+        self.shared.artefacts.prepare(digest, || {
+            let mut report = inspect::inspect(code, manifest)?;
+            let actual = Digest::of(code);
+            if actual != digest {
+                return Err(EngineError::Digest { expected: digest, actual });
+            }
+            let rewritten = rewrite(code).map_err(|error| EngineError::Internal(format!("rewriting: {error}")))?;
+            (report.is_resettable, report.is_portable) = (rewritten.is_resettable, rewritten.is_portable);
+            Ok(Source { code: rewritten.code, image: rewritten.image, report })
+        })
     }
 
     /// Loads the program of a version: of the module `digest`, as `manifest` declares it. `code` is asked for the bytes
@@ -140,7 +115,7 @@ impl Engine {
         let begin = clock::now();
         let cached = self.loaded(digest)?;
         let is_cached = cached.is_some();
-        let (loaded, image) = match cached {
+        let (live, image) = match cached {
             Some(cached) => cached,
             None => {
                 let code = code().map_err(EngineError::Code)?;
@@ -149,8 +124,8 @@ impl Engine {
                 self.loaded(digest)?.ok_or_else(gone)?
             }
         };
-        let Loaded { code, report } = loaded;
-        let mut mould = mould(code, image, &report, manifest, self.shared.config.guest_stack_bytes);
+        let report = live.report().clone();
+        let mut mould = mould(live, image, manifest, self.shared.config.guest_stack_bytes);
         let snapshot = Snapshot { shared: &self.shared, digest, manifest };
         if let Some(image) = snapshot.image(&mould, &report) {
             mould.image = Arc::new(image);
@@ -162,15 +137,15 @@ impl Engine {
         Ok(Arc::new(Program::new(mould, report, manifest.instance, idle_max, Arc::clone(&self.shared))))
     }
 
-    /// The artefact of `digest` and the image that goes with it, if both are there and sound.
-    pub(crate) fn loaded(&self, digest: Digest) -> Result<Option<(Loaded, Image)>, EngineError> {
-        let Some(loaded) = self.shared.cache.load(digest)? else { return Ok(None) };
-        let Some(image) = self.shared.cache.image(digest, &MODULE_IMAGE)? else {
-            drop(loaded);
-            self.shared.cache.remove(digest)?;
+    /// The code of `digest` and the image that goes with it, if both are there and sound.
+    pub(crate) fn loaded(&self, digest: Digest) -> Result<Option<(Arc<LiveCode>, Image)>, EngineError> {
+        let artefacts = &self.shared.artefacts;
+        let Some(live) = artefacts.load(digest)? else { return Ok(None) };
+        let Some(image) = artefacts.image(digest, &MODULE_IMAGE)? else {
+            artefacts.remove(digest)?;
             return Ok(None);
         };
-        Ok(Some((loaded, image)))
+        Ok(Some((live, image)))
     }
 
     /// Drops the instances, of all programs, that have been idle for `age` and longer; says how many.
@@ -180,7 +155,13 @@ impl Engine {
 
     /// True if an artefact of `digest` is in the cache. Whether it is sound shows when it is loaded.
     pub fn is_cached(&self, digest: Digest) -> bool {
-        self.shared.cache.contains(digest)
+        self.tier(digest).is_some()
+    }
+
+    /// The best tier of `digest` in the cache: grows from baseline to optimised by itself. Programs that are loaded use
+    /// it from their next instance on.
+    pub fn tier(&self, digest: Digest) -> Option<Tier> {
+        self.shared.artefacts.tier(digest)
     }
 
     /// Removes the artefacts of everything but `digests`, those of other releases too; says how many. Programs that are
@@ -191,12 +172,13 @@ impl Engine {
     pub fn retain(&self, digests: &HashSet<Digest>) -> Result<usize, EngineError> {
         let mut kept = digests.clone();
         kept.insert(script::runtime_digest());
-        self.shared.cache.retain(&kept).map_err(|error| EngineError::Cache(error.to_string()))
+        self.shared.artefacts.retain(&kept).map_err(|error| EngineError::Cache(error.to_string()))
     }
 
-    /// Stops every guest and takes no new calls and compilations; returns when the engine's own thread has ended.
+    /// Stops every guest and every compilation and takes no new ones; returns when the engine's own threads and
+    /// processes have ended.
     pub fn shutdown(&self) {
-        self.shared.flights.shutdown();
+        self.shared.artefacts.shutdown();
         self.shared.watchdog.shutdown();
     }
 }

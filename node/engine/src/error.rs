@@ -32,6 +32,12 @@ pub enum EngineError {
     /// The artefact cache could not be read or written. A retry may help.
     #[error("artefact cache: {0}")]
     Cache(String),
+    /// Too many other modules wait for a compiler. Nothing was done; a retry later may help.
+    #[error("{waiting} other modules wait to be compiled on this node; try again later")]
+    Busy {
+        /// How many.
+        waiting: usize,
+    },
     /// The bytes could not be had. Says itself whether a retry helps.
     #[error("{0}")]
     Code(Failure),
@@ -50,6 +56,7 @@ impl From<EngineError> for Failure {
             EngineError::Module(_) => ErrorCode::BadModule,
             EngineError::TooLarge { .. } => ErrorCode::TooLarge,
             EngineError::Shutdown => ErrorCode::Unavailable,
+            EngineError::Busy { .. } => ErrorCode::Overloaded,
             EngineError::Digest { .. } | EngineError::Cache(_) | EngineError::Internal(_) => ErrorCode::Internal,
         };
         Failure::not_executed(code, error.to_string())

@@ -17,12 +17,14 @@ type Outcome = Result<Prepared, EngineError>;
 pub(crate) struct Flights {
     under_way: Mutex<HashMap<Digest, Arc<Flight>>>,
     permits: Mutex<Permits>,
+    waiting_max: usize,
     freed: Condvar,
 }
 
 #[derive(Debug)]
 struct Permits {
     free: usize,
+    waiting: usize,
     is_shut_down: bool,
 }
 
@@ -33,9 +35,10 @@ struct Flight {
 }
 
 impl Flights {
-    pub(crate) fn new(most: usize) -> Self {
-        let permits = Permits { free: most.max(1), is_shut_down: false };
-        Self { under_way: Mutex::default(), permits: Mutex::new(permits), freed: Condvar::new() }
+    /// `most` at once, and at most `waiting_max` in line.
+    pub(crate) fn new(most: usize, waiting_max: usize) -> Self {
+        let permits = Permits { free: most.max(1), waiting: 0, is_shut_down: false };
+        Self { under_way: Mutex::default(), permits: Mutex::new(permits), waiting_max, freed: Condvar::new() }
     }
 
     /// Does `work` for `digest`, or waits for the one who does it already and shares the outcome. The wait is as long as
@@ -62,9 +65,14 @@ impl Flights {
 
     fn with_permit(&self, work: impl FnOnce() -> Outcome) -> Outcome {
         let mut permits = lock(&self.permits);
+        if permits.free == 0 && permits.waiting >= self.waiting_max && !permits.is_shut_down {
+            return Err(EngineError::Busy { waiting: permits.waiting });
+        }
+        permits.waiting += 1;
         while permits.free == 0 && !permits.is_shut_down {
             permits = self.freed.wait(permits).unwrap_or_else(PoisonError::into_inner);
         }
+        permits.waiting -= 1;
         if permits.is_shut_down {
             return Err(EngineError::Shutdown);
         }

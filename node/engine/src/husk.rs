@@ -17,6 +17,7 @@ use wasmer::{
 
 use crate::{
     Call,
+    artefacts::LiveCode,
     code::Code,
     extism::{self, Told},
     host::{Host, Inconstant, Written},
@@ -31,7 +32,7 @@ use crate::{
 /// What instances of a program are made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Mould {
-    pub(crate) code: Arc<Code>,
+    pub(crate) live: Arc<LiveCode>,
     pub(crate) image: Arc<Image>,
     /// The module and the name of each function that it imports, in its order.
     pub(crate) imports: Arc<[(String, String)]>,
@@ -70,6 +71,8 @@ pub(crate) struct Husk {
     slot: Arc<Slot>,
     /// The globals it began with.
     globals: Vec<u128>,
+    /// What it is made of; must outlive the store.
+    code: Arc<Code>,
     mould: Mould,
     is_initialised: bool,
     /// How many calls it has served since it was made or reset.
@@ -117,7 +120,8 @@ impl From<InstantiationError> for NotMade {
 impl Husk {
     /// Makes an instance in `slot`, whose limit says how much memory it may begin with.
     pub(crate) fn make(mould: &Mould, slot: Arc<Slot>) -> Result<Self, NotMade> {
-        let mut engine = mould.code.engine().clone();
+        let code = Arc::clone(&mould.live.code());
+        let mut engine = code.engine().clone();
         let image = Arc::clone(&mould.image);
         engine.set_tunables(SlotTunables::new(Arc::clone(&slot), image, mould.table_elements, mould.stack_bytes));
         let mut store = Store::new(engine);
@@ -131,13 +135,12 @@ impl Husk {
             function.ok_or_else(|| NotMade::Broken(format!("there is no host function {module}.{name}")))
         });
         let imports: Vec<Extern> = imports.collect::<Result<_, _>>()?;
-        let instance = Instance::new_by_index(&mut store, mould.code.module(), &imports)?;
+        let instance = Instance::new_by_index(&mut store, code.module(), &imports)?;
         let initialisers = initialisers(mould, &store, &instance);
         let entry = Entry::find(&instance, &store, mould)?;
         restore(&mut store, mould.image.globals())?;
         let globals = store.objects_mut().as_u128_globals();
         let is_initialised = mould.is_initialised();
-        let mould = mould.clone();
         Ok(Self {
             entry,
             initialisers,
@@ -146,7 +149,8 @@ impl Husk {
             store,
             slot,
             globals,
-            mould,
+            code,
+            mould: mould.clone(),
             is_initialised,
             served: 0,
         })
@@ -156,9 +160,9 @@ impl Husk {
         &self.slot
     }
 
-    /// True if it is an instance of `code`.
-    pub(crate) fn is_of(&self, code: &Arc<Code>) -> bool {
-        Arc::ptr_eq(&self.mould.code, code)
+    /// True if there is no better code than what it is made of.
+    pub(crate) fn is_current(&self, mould: &Mould) -> bool {
+        Arc::ptr_eq(&self.code, &mould.live.code())
     }
 
     /// True if it has served a call since it was made or reset.

@@ -4,28 +4,15 @@
 //! of the module because wasmer would walk them for every instance. The image of a version is taken after the module
 //! has initialised itself, so that instances need not.
 //!
-//! A file is written under another name, synced and renamed, and never written again, since instances have it mapped:
-//!
-//! ```text
-//! pages (sparse) | description (MessagePack) | key 32 | length of the pages 8 | of the description 4 | CRC-32 4 | magic 8
-//! ```
+//! Each is a [sealed](crate::cache::sealed) file: its payload are the pages, with holes where they are zeros, what is
+//! kept with them the description.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
-};
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _};
 
 use serde::{Deserialize, Serialize};
 
-const MAGIC: &[u8; 8] = b"skeinimg";
-const TRAILER_BYTES: usize = 32 + 8 + 4 + 4 + 8;
-/// What the checksum does not cover: itself and the magic after it.
-const UNCOVERED_BYTES: u64 = 4 + 8;
-/// Longest description: 20,000 globals, which the inspection bounds, of at most 20 bytes each.
-const DESCRIPTION_BYTES_MAX: u32 = 1 << 20;
+use crate::cache::Entry;
+
 /// Where the pages begin and end is a multiple of this: of the largest page that a machine of ours may have.
 const ALIGN_BYTES: usize = 64 << 10;
 /// Pages are kept and told apart in this size.
@@ -82,43 +69,19 @@ impl Image {
         self.description.is_initialised
     }
 
-    /// The image at `path`, which must be the one of `key`.
+    /// The image in a file that the cache found sound.
     ///
     /// # Errors
-    /// `InvalidData` says what is wrong with the file.
-    pub(crate) fn open(path: &Path, key: &[u8; 32]) -> io::Result<Self> {
+    /// `InvalidData` says what is wrong with it.
+    pub(crate) fn open(entry: &Entry) -> io::Result<Self> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let tail_at = length.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| invalid("too short"))?;
-        let mut tail = [0; TRAILER_BYTES];
-        file.read_exact_at(&mut tail, tail_at)?;
-        let (of, rest) = tail.split_at(32);
-        let (pages_bytes, rest) = rest.split_at(8);
-        let (description_bytes, rest) = rest.split_at(4);
-        let (crc, magic) = rest.split_at(4);
-        if magic != MAGIC || of != key {
-            return Err(invalid("no image of this module, or cut off"));
-        }
-        let pages_bytes = u64::from_le_bytes(pages_bytes.try_into().unwrap_or_default());
-        let description_bytes = u32::from_le_bytes(description_bytes.try_into().unwrap_or_default());
-        if description_bytes > DESCRIPTION_BYTES_MAX
-            || pages_bytes.checked_add(description_bytes.into()) != Some(tail_at)
-        {
-            return Err(invalid("its lengths do not add up"));
-        }
-        if checksum(&mut (&mut file).take(length - UNCOVERED_BYTES))?.to_le_bytes() != crc {
-            return Err(invalid("its checksum is wrong"));
-        }
-        let mut description = vec![0; description_bytes as usize];
-        file.read_exact_at(&mut description, pages_bytes)?;
         let description: Description =
-            rmp_serde::from_slice(&description).map_err(|error| invalid(&error.to_string()))?;
-        if description.bytes != pages_bytes || !description.at.is_multiple_of(ALIGN_BYTES as u64) {
+            rmp_serde::from_slice(&entry.meta).map_err(|error| invalid(&error.to_string()))?;
+        if description.bytes != entry.payload_bytes || !description.at.is_multiple_of(ALIGN_BYTES as u64) {
             return Err(invalid("its pages are not where it says"));
         }
         let (at, bytes) = (description.at as usize, description.bytes as usize);
-        let pages = (bytes > 0).then_some(Pages { file, at, bytes });
+        let pages = if bytes > 0 { Some(Pages { file: File::open(&entry.path)?, at, bytes }) } else { None };
         Ok(Self { pages, description })
     }
 }
@@ -159,68 +122,50 @@ impl Draft {
         self.description.globals = globals.iter().map(|value| ((value >> 64) as u64, *value as u64)).collect();
     }
 
-    /// Keeps it at `path`, as the image of `key`. Nothing is left behind if it fails.
-    pub(crate) fn store(mut self, path: &Path, key: &[u8; 32]) -> io::Result<()> {
+    /// What is kept with the pages.
+    ///
+    /// # Errors
+    /// What cannot be written down of it.
+    pub(crate) fn describe(&mut self) -> Result<Vec<u8>, String> {
         let extent = self.pages.keys().next().zip(self.pages.keys().next_back());
         if let Some((first, last)) = extent {
             let at = first / ALIGN_BYTES * ALIGN_BYTES;
             self.description.at = at as u64;
             self.description.bytes = (last + PAGE_BYTES - at).next_multiple_of(ALIGN_BYTES) as u64;
         }
-        let first_name = path.with_extension(format!("{}-{:x}.tmp", std::process::id(), rand::random::<u64>()));
-        let stored = self.write(&first_name, key).and_then(|()| fs::rename(&first_name, path));
-        let stored = stored.and_then(|()| path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()));
-        stored.inspect_err(|_| {
-            // What cannot be removed now is removed as abandoned later.
-            let _ = fs::remove_file(&first_name);
-        })
+        rmp_serde::to_vec_named(&self.description).map_err(|error| error.to_string())
     }
 
-    fn write(&self, path: &Path, key: &[u8; 32]) -> io::Result<()> {
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    /// Writes the pages, as described, to an empty file; says how long that is.
+    ///
+    /// # Errors
+    /// What the file has against it.
+    pub(crate) fn fill(&self, file: &mut File) -> io::Result<u64> {
         let (at, bytes) = (self.description.at as usize, self.description.bytes);
         file.set_len(bytes)?;
         for (address, page) in self.pages.iter().filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
             file.write_all_at(page, (address - at) as u64)?;
         }
-        let description = rmp_serde::to_vec_named(&self.description).map_err(io::Error::other)?;
-        let mut tail = key.to_vec();
-        tail.extend_from_slice(&bytes.to_le_bytes());
-        tail.extend_from_slice(&u32::try_from(description.len()).map_err(io::Error::other)?.to_le_bytes());
-        file.write_all_at(&description, bytes)?;
-        file.write_all_at(&tail, bytes + description.len() as u64)?;
-        file.seek(SeekFrom::Start(0))?;
-        let crc = checksum(&mut file)?;
-        file.seek(SeekFrom::End(0))?;
-        file.write_all(&crc.to_le_bytes())?;
-        file.write_all(MAGIC)?;
-        file.sync_all()
-    }
-}
-
-fn checksum(source: &mut impl io::Read) -> io::Result<u32> {
-    let mut crc = crc32fast::Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => return Ok(crc.finalize()),
-            read => crc.update(&buffer[..read]),
-        }
+        Ok(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
+    use skein_proto::Digest;
+
     use super::*;
+    use crate::cache::{Cache, Key};
 
-    const KEY: [u8; 32] = [7; 32];
-
-    fn stored(draft: Draft) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn stored(mut draft: Draft) -> (tempfile::TempDir, Image) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.img");
-        draft.store(&path, &KEY).unwrap();
-        (dir, path)
+        let cache = Cache::open(dir.path(), "this release", 1 << 30).unwrap();
+        let key = Key::image(Digest::of(b"a"), [7; 32]);
+        let meta = draft.describe().unwrap();
+        cache.store_with(key, &meta, |file| draft.fill(file)).unwrap();
+        let image = Image::open(&cache.find(key).unwrap().unwrap()).unwrap();
+        (dir, image)
     }
 
     #[test]
@@ -228,8 +173,7 @@ mod tests {
         let mut draft = Draft::default();
         assert!(draft.put(70_000, b"one") && draft.put(200_000 - 2, b"crosses a page") && draft.put(5, b""));
         draft.initialised(&[1, u128::MAX], 1 << 20);
-        let (_dir, path) = stored(draft);
-        let image = Image::open(&path, &KEY).unwrap();
+        let (_dir, image) = stored(draft);
         let pages = image.pages().unwrap();
         let mut read = [0; 14];
         pages.file.read_exact_at(&mut read, (200_000 - 2 - pages.at) as u64).unwrap();
@@ -240,30 +184,13 @@ mod tests {
 
     #[test]
     fn an_image_without_pages_has_none() {
-        let (_dir, path) = stored(Draft::default());
-        assert!(Image::open(&path, &KEY).unwrap().pages().is_none());
+        let (_dir, image) = stored(Draft::default());
+        assert!(image.pages().is_none());
     }
 
     #[test]
     fn pages_too_far_apart_are_refused() {
         let mut draft = Draft::default();
         assert!(draft.put(0, b"a") && !draft.put(EXTENT_BYTES_MAX, b"b") && draft.put(EXTENT_BYTES_MAX - 1, b"c"));
-    }
-
-    #[test]
-    fn no_damaged_or_foreign_file_is_an_image() {
-        let mut draft = Draft::default();
-        draft.put(0, &[1; 5_000]);
-        let (_dir, path) = stored(draft);
-        assert!(Image::open(&path, &[8; 32]).is_err());
-        let whole = fs::read(&path).unwrap();
-        for at in (0..whole.len()).step_by(997).chain(whole.len() - 70..whole.len()) {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1;
-            fs::write(&path, &damaged).unwrap();
-            assert!(Image::open(&path, &KEY).is_err(), "byte {at}");
-            fs::write(&path, &whole[..at]).unwrap();
-            assert!(Image::open(&path, &KEY).is_err(), "cut at {at}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure: compiles nothing, runs nothing, and takes time in proportion to the size of the code.
 
+mod effort;
 mod likeness;
 mod shape;
 

@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod artefacts;
 mod cache;
 mod call;
 mod clock;
@@ -62,7 +63,8 @@ mod wasi;
 mod watchdog;
 
 pub use call::{Call, Output};
-pub use config::EngineConfig;
+pub use compile::{Tier, WorkerCommand, serve_compilation};
+pub use config::{EngineConfig, Tiering};
 pub use engine::{Engine, Prepared};
 pub use error::{EngineError, RunError, TrapKind};
 pub use program::Program;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use skein_proto::InstancePolicy;
 
 use crate::{
-    Call, ModuleReport, Output, RunError, clock,
+    Call, ModuleReport, Output, RunError, Tier, clock,
     engine::Shared,
     extism::Told,
     husk::{Husk, Mould, NotMade},
@@ -61,6 +61,11 @@ impl Program {
         &self.report
     }
 
+    /// How well the code is compiled of which the next instance is made.
+    pub fn tier(&self) -> Tier {
+        self.mould.live.tier()
+    }
+
     /// Drops the instances that have been idle for `age` and longer; says how many.
     pub fn trim(&self, age: Duration) -> usize {
         self.pool.trim(age)
@@ -107,8 +112,10 @@ impl Program {
 
     /// An instance for a call: one that is idle, or a new one.
     fn husk(&self, call: &Call<'_>) -> Result<Husk, Unmade> {
-        if let Some(husk) = self.pool.take() {
-            return Ok(husk);
+        while let Some(husk) = self.pool.take() {
+            if husk.is_current(&self.mould) {
+                return Ok(husk);
+            }
         }
         let slot = self.slot()?;
         slot.set_limit(call.limits.memory_bytes);
@@ -130,7 +137,9 @@ impl Program {
     /// Keeps an instance that has ended its call well, for the next one; says how long making it ready took.
     fn recycle(&self, mut husk: Husk) -> Duration {
         let mut reset = Duration::ZERO;
+        let is_current = husk.is_current(&self.mould);
         let is_ready = match self.policy {
+            _ if !is_current => false,
             InstancePolicy::Reuse => husk.served() < CALLS_PER_INSTANCE_MAX,
             _ => {
                 self.report.is_resettable && {

@@ -15,8 +15,9 @@ use wasmer::{ExportError, FunctionEnv, Instance, RuntimeError, Store, TypedFunct
 use wasmer_types::TrapCode;
 
 use crate::{
-    EngineError, ModuleReport, clock,
-    code::Code,
+    EngineError, ModuleReport,
+    artefacts::LiveCode,
+    clock,
     host::{Host, Inconstant},
     image::Image,
     wasi::Halt,
@@ -37,7 +38,7 @@ pub(crate) struct Shared {
 /// The guest that runs scripts, compiled and loaded.
 #[derive(Debug, Clone)]
 struct Guest {
-    code: Arc<Code>,
+    live: Arc<LiveCode>,
     image: Arc<Image>,
     report: ModuleReport,
 }

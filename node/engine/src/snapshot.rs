@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     Call, EngineError, ModuleReport, StopHandle,
-    code::Code,
+    artefacts::LiveCode,
     engine::Shared,
     husk::{Husk, Mould},
     image::Image,
@@ -24,18 +24,12 @@ pub(crate) const MODULE_IMAGE: [u8; 32] = [0; 32];
 const INITIALISATION_MAX: Duration = Duration::from_secs(10);
 
 /// What instances of a version are made of, before anything was initialised.
-pub(crate) fn mould(
-    code: Code,
-    image: Image,
-    report: &ModuleReport,
-    manifest: &Manifest,
-    stack_bytes_max: usize,
-) -> Mould {
+pub(crate) fn mould(live: Arc<LiveCode>, image: Image, manifest: &Manifest, stack_bytes_max: usize) -> Mould {
     let split = |import: &String| import.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let report = live.report();
     let entry = inspect::entry_name(report, manifest);
     let is_plugin = inspect::abi(report, manifest) == Abi::Extism;
     Mould {
-        code: Arc::new(code),
         image: Arc::new(image),
         imports: report.imports.iter().filter_map(split).collect(),
         is_reactor: is_plugin || entry != inspect::START,
@@ -46,6 +40,7 @@ pub(crate) fn mould(
         table_elements: manifest.limits.table_elements,
         stack_bytes: usize::try_from(manifest.limits.stack_bytes).unwrap_or(stack_bytes_max),
         script: None,
+        live,
     }
 }
 
@@ -63,7 +58,7 @@ impl Snapshot<'_> {
             return None;
         }
         let key = self.key();
-        let cached = self.shared.cache.image(self.digest, &key).ok().flatten();
+        let cached = self.shared.artefacts.image(self.digest, &key).ok().flatten();
         let image = match cached {
             Some(image) => Some(image),
             None => self.take(mould, &key).unwrap_or_else(|error| {
@@ -111,8 +106,8 @@ impl Snapshot<'_> {
         let is_constant = self.manifest.snapshot == Policy::Always || !(asked.random || asked.clock);
         let draft = (is_constant && !asked.input).then(|| husk.draft()).flatten();
         ::metrics::counter!(metrics::SNAPSHOTS).increment(u64::from(draft.is_some()));
-        self.shared.cache.store_image(self.digest, key, draft.unwrap_or_default())?;
-        self.shared.cache.image(self.digest, key)
+        self.shared.artefacts.store_image(self.digest, key, draft.unwrap_or_default())?;
+        self.shared.artefacts.image(self.digest, key)
     }
 }
 

@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// Contexts: which mesh the commands talk to
     #[command(subcommand)]
     Context(Context),
+    /// Compile one module for the node that started this process
+    #[command(hide = true)]
+    CompileWorker,
     /// Print a completion script
     Completions {
         /// The shell

@@ -50,6 +50,10 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Key(command) => key::key(&common, command).await,
         Command::Explain { code } => explain::explain(&common, code.as_deref()),
         Command::Context(command) => context::context(&common, command),
+        Command::CompileWorker => {
+            // `main` has seen to it: it is nothing that an asynchronous runtime should be started for.
+            Err(Failure::not_executed(ErrorCode::Internal, "a compiler's process was started too late"))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "skein", &mut script);

@@ -18,6 +18,10 @@ mod telemetry;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if matches!(cli.command, cli::Command::CompileWorker) {
+        // Before threads are started and files opened: it holds the process to its bounds first.
+        return skein_engine::serve_compilation();
+    }
     let json = cli.common.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

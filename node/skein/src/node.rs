@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use skein_artifacts::{Artifacts, OpenError};
 use skein_catalog::Propose;
-use skein_engine::{Engine, EngineConfig};
+use skein_engine::{Engine, EngineConfig, WorkerCommand};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
 use skein_membership::Membership;
 use skein_proto::{ErrorCode, Failure, Invoke};
@@ -84,7 +84,9 @@ impl Node {
         let transport: Arc<dyn Transport> = Arc::new(network.clone());
         let artifacts =
             Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
-        let engine = Engine::open(EngineConfig::new(data.cache()))?;
+        let mut engine_config = EngineConfig::new(data.cache());
+        engine_config.worker = Some(compile_worker());
+        let engine = Engine::open(engine_config)?;
         let consensus = Consensus::start(skein_raft::Config::new(data.raft(), me), transport.clone()).await?;
         members.follow(consensus.watch());
         describe_metrics();
@@ -195,6 +197,11 @@ impl Node {
         self.network.shutdown(deadline).await;
         tracing::info!(name = %self.config.name, "left");
     }
+}
+
+/// This very program, as the process in which a module is compiled.
+pub(crate) fn compile_worker() -> WorkerCommand {
+    WorkerCommand::this_program(["compile-worker"])
 }
 
 /// Gives every metric its unit and help text.

@@ -1,11 +1,13 @@
 //! What a module is made of, read section by section without looking into its code, and held to bounds.
 
 use wasmparser::{
-    BinaryReaderError, ElementItems, ExternalKind, FuncType, Import, MemoryType, Parser, Payload, TableType, TypeRef,
-    ValType, WasmFeatures,
+    BinaryReaderError, ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncType, FunctionBody, Import,
+    MemoryType, Parser, Payload, TableType, TypeRef, ValType, WasmFeatures,
 };
 
 use skein_proto::Limits;
+
+use super::effort;
 
 /// A module's parts, as far as deciding about it needs them.
 #[derive(Debug, Default)]
@@ -18,6 +20,9 @@ pub(super) struct Shape<'a> {
     pub(super) memories: Vec<MemoryType>,
     pub(super) exports: Vec<(&'a str, ExternalKind, u32)>,
     element_items: u64,
+    pub(super) has_wide_types: bool,
+    /// Function bodies seen so far.
+    bodies_seen: u32,
 }
 
 /// A module that cannot be read, or that has too much of something.
@@ -36,8 +41,10 @@ impl From<BinaryReaderError> for ShapeError {
 // What a module may have. A large Go program has some 5,000 functions and 42,000 data segments, of which the bounds
 // leave a multiple. They bound what compiling and instantiating costs: the time grows with each of them.
 const TYPES_MAX: u32 = 20_000;
+/// Of all types together: each of them is compiled into a function that passes them on.
+const TYPE_VALUES_MAX: u64 = 200_000;
 const IMPORTS_MAX: u32 = 1_000;
-const FUNCTIONS_MAX: u32 = 200_000;
+const FUNCTIONS_MAX: u32 = 100_000;
 const TABLES_MAX: u32 = 16;
 const GLOBALS_MAX: u32 = 20_000;
 const EXPORTS_MAX: u32 = 20_000;
@@ -46,6 +53,8 @@ const ELEMENT_ITEMS_MAX: u64 = 1 << 20;
 const DATA_SEGMENTS_MAX: u32 = 200_000;
 /// Of one function: compile time is checked between functions, and grows faster than their size.
 const BODY_BYTES_MAX: u64 = 1 << 20;
+/// What is evaluated for each instance; a sum of three terms has a dozen.
+const CONSTANT_BYTES_MAX: u64 = 1 << 10;
 /// Of one function, parameters not counted.
 const LOCALS_MAX: u64 = 20_000;
 
@@ -65,6 +74,10 @@ impl<'a> Shape<'a> {
             Payload::TypeSection(section) => {
                 bound("types", section.count(), TYPES_MAX)?;
                 self.types = section.into_iter_err_on_gc_types().collect::<Result<_, _>>()?;
+                let values = |ty: &FuncType| (ty.params().len() + ty.results().len()) as u64;
+                let all = self.types.iter().map(values).sum();
+                bound_wide("parameters and results in its types", all, TYPE_VALUES_MAX)?;
+                self.has_wide_types = effort::has_wide(&self.types);
             }
             Payload::ImportSection(section) => {
                 bound("imports", section.count(), IMPORTS_MAX)?;
@@ -90,7 +103,12 @@ impl<'a> Shape<'a> {
                 }
             }
             Payload::MemorySection(section) => self.memories = section.into_iter().collect::<Result<_, _>>()?,
-            Payload::GlobalSection(section) => bound("globals", section.count(), GLOBALS_MAX)?,
+            Payload::GlobalSection(section) => {
+                bound("globals", section.count(), GLOBALS_MAX)?;
+                for global in section {
+                    bound_constant(&global?.init_expr)?;
+                }
+            }
             Payload::ExportSection(section) => {
                 bound("exports", section.count(), EXPORTS_MAX)?;
                 for export in section {
@@ -101,22 +119,39 @@ impl<'a> Shape<'a> {
             Payload::ElementSection(section) => {
                 bound("element segments", section.count(), ELEMENT_SEGMENTS_MAX)?;
                 for element in section {
-                    self.add_elements(&element?.items)?;
+                    let element = element?;
+                    if let ElementKind::Active { offset_expr, .. } = &element.kind {
+                        bound_constant(offset_expr)?;
+                    }
+                    self.add_elements(&element.items)?;
                 }
             }
-            Payload::DataSection(section) => bound("data segments", section.count(), DATA_SEGMENTS_MAX)?,
-            Payload::CodeSectionEntry(body) => {
-                let range = body.range();
-                bound_wide("bytes in one function", range.end - range.start, BODY_BYTES_MAX)?;
-                let mut locals = 0;
-                for group in body.get_locals_reader()? {
-                    locals += u64::from(group?.0);
-                    bound_wide("locals in one function", locals, LOCALS_MAX)?;
+            Payload::DataSection(section) => {
+                bound("data segments", section.count(), DATA_SEGMENTS_MAX)?;
+                for data in section {
+                    if let DataKind::Active { offset_expr, .. } = data?.kind {
+                        bound_constant(&offset_expr)?;
+                    }
                 }
             }
+            Payload::CodeSectionEntry(body) => self.add_body(&body)?,
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_body(&mut self, body: &FunctionBody<'_>) -> Result<(), ShapeError> {
+        let range = body.range();
+        bound_wide("bytes in one function", range.end - range.start, BODY_BYTES_MAX)?;
+        let mut locals = 0;
+        for group in body.get_locals_reader()? {
+            locals += u64::from(group?.0);
+            bound_wide("locals in one function", locals, LOCALS_MAX)?;
+        }
+        let imported = (self.functions.len() as u32).saturating_sub(self.bodies);
+        let params = self.function(imported + self.bodies_seen).map_or(0, |ty| ty.params().len() as u64);
+        self.bodies_seen += 1;
+        effort::check(body, locals + params, self)
     }
 
     fn add_table(&mut self, table: &TableType) -> Result<(), ShapeError> {
@@ -151,6 +186,11 @@ fn bound(what: &'static str, count: u32, most: u32) -> Result<(), ShapeError> {
     bound_wide(what, count.into(), most.into())
 }
 
-fn bound_wide(what: &'static str, count: u64, most: u64) -> Result<(), ShapeError> {
+fn bound_constant(expression: &ConstExpr<'_>) -> Result<(), ShapeError> {
+    let range = expression.get_binary_reader().range();
+    bound_wide("bytes in one constant expression", range.end - range.start, CONSTANT_BYTES_MAX)
+}
+
+pub(super) fn bound_wide(what: &'static str, count: u64, most: u64) -> Result<(), ShapeError> {
     if count <= most { Ok(()) } else { Err(ShapeError::TooMany { what, count, most }) }
 }

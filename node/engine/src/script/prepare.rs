@@ -10,9 +10,7 @@ use tokio::time::Instant;
 
 use super::{Guest, STACK_BYTES_MIN, Script, runtime_digest};
 use crate::{
-    Call, Engine, EngineError, ModuleReport, Prepared, Program, RunError, StopHandle,
-    cache::Loaded,
-    clock,
+    Call, Engine, EngineError, ModuleReport, Prepared, Program, RunError, StopHandle, clock,
     host::Inconstant,
     husk::{Husk, Mould, NotMade},
     image::Image,
@@ -44,8 +42,9 @@ impl Engine {
     ) -> Result<Prepared, EngineError> {
         // Before the flight: compiling the guest is a flight of its own.
         let guest = self.guest()?;
-        self.shared.flights.share(digest, || {
-            if let Some(prepared) = self.cached(digest) {
+        let artefacts = &self.shared.artefacts;
+        artefacts.share(digest, || {
+            if let Some(prepared) = artefacts.cached(digest)? {
                 return Ok(prepared);
             }
             let actual = Digest::of(code);
@@ -57,10 +56,10 @@ impl Engine {
             self.keep_image(&guest, digest, &mould, manifest)?;
             let report = report(&guest, code);
             // A module without code: all that there is to say of a script besides its image.
-            self.shared.cache.store(digest, &[], &report)?;
+            artefacts.note(digest, &report)?;
             let compile = clock::now().saturating_duration_since(begin);
             tracing::debug!(%digest, ?compile, code_bytes = report.code_bytes, "script loaded");
-            Ok(Prepared { was_cached: false, compile, report })
+            Ok(Prepared { was_cached: false, compile, tier: guest.live.tier(), report })
         })
     }
 
@@ -73,7 +72,7 @@ impl Engine {
     ) -> Result<Arc<Program>, EngineError> {
         let guest = self.guest()?;
         let mut mould = mould(&guest, manifest, Script::default());
-        let kept = self.shared.cache.image(digest, &key(manifest)).ok().flatten();
+        let kept = self.shared.artefacts.image(digest, &key(manifest)).ok().flatten();
         let has_note = kept.is_some();
         let mut image = kept.filter(Image::is_initialised);
         if image.is_none() {
@@ -111,11 +110,12 @@ impl Engine {
             }
         };
         let gone = || EngineError::Cache("the compiled script runtime vanished while it was loaded".to_owned());
-        let (Loaded { code, report }, image) = loaded.ok_or_else(gone)?;
+        let (live, image) = loaded.ok_or_else(gone)?;
+        let report = live.report().clone();
         if !(report.is_resettable && report.is_portable) {
             return Err(EngineError::Internal("the script runtime keeps state outside of its memory".to_owned()));
         }
-        let mut guest = Guest { code: Arc::new(code), image: Arc::new(image), report };
+        let mut guest = Guest { live, image: Arc::new(image), report };
         guest.image = Arc::new(self.base_image(&guest, &manifest)?);
         Ok(lock(&self.shared.scripts.guest).get_or_insert(guest).clone())
     }
@@ -123,13 +123,13 @@ impl Engine {
     /// What the guest is like before it has a script: its engine made, its prelude run.
     fn base_image(&self, guest: &Guest, manifest: &Manifest) -> Result<Image, EngineError> {
         let digest = runtime_digest();
-        if let Some(image) = self.shared.cache.image(digest, &BASE_IMAGE)? {
+        if let Some(image) = self.shared.artefacts.image(digest, &BASE_IMAGE)? {
             return Ok(image);
         }
         let (mut husk, _) = self.load_once(guest, &mould(guest, manifest, Script::default()), manifest)?;
-        self.shared.cache.store_image(digest, &BASE_IMAGE, husk.draft().unwrap_or_default())?;
+        self.shared.artefacts.store_image(digest, &BASE_IMAGE, husk.draft().unwrap_or_default())?;
         let gone = || EngineError::Cache("the image of the script runtime vanished while it was taken".to_owned());
-        self.shared.cache.image(digest, &BASE_IMAGE)?.ok_or_else(gone)
+        self.shared.artefacts.image(digest, &BASE_IMAGE)?.ok_or_else(gone)
     }
 
     /// Takes and keeps the image of a script that has been loaded; `None`, which is kept too, if its instances must load
@@ -147,8 +147,8 @@ impl Engine {
         let draft = is_wanted.then(|| husk.draft()).flatten();
         ::metrics::counter!(metrics::SNAPSHOTS).increment(u64::from(draft.is_some()));
         let key = key(manifest);
-        self.shared.cache.store_image(digest, &key, draft.unwrap_or_default())?;
-        Ok(self.shared.cache.image(digest, &key)?.filter(Image::is_initialised))
+        self.shared.artefacts.store_image(digest, &key, draft.unwrap_or_default())?;
+        Ok(self.shared.artefacts.image(digest, &key)?.filter(Image::is_initialised))
     }
 
     /// An instance in which the script's top level has run, and what that asked for.
@@ -189,7 +189,7 @@ fn mould(guest: &Guest, manifest: &Manifest, script: Script) -> Mould {
     let split = |import: &String| import.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()));
     let stack_bytes = manifest.limits.stack_bytes.max(STACK_BYTES_MIN);
     Mould {
-        code: Arc::clone(&guest.code),
+        live: Arc::clone(&guest.live),
         image: Arc::clone(&guest.image),
         imports: guest.report.imports.iter().filter_map(split).collect(),
         is_reactor: true,

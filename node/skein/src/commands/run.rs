@@ -5,7 +5,7 @@ mod outward;
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
-use skein_engine::{Call, Engine, EngineConfig, Preopen, StopHandle};
+use skein_engine::{Call, Engine, EngineConfig, Preopen, StopHandle, Tiering};
 use skein_proto::{Digest, ErrorCode, Failure, Limits, Snapshot};
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::{
     cli::{Common, Run, SharedDir},
     data_dir::io_failure,
     function_toml::Source,
+    node::compile_worker,
     output::{fail, write_stdout},
 };
 
@@ -81,7 +82,11 @@ struct Guest {
 
 impl Guest {
     fn run(self) -> Result<(), Failure> {
-        let engine = Engine::open(EngineConfig::new(cache_dir()))?;
+        let mut config = EngineConfig::new(cache_dir());
+        config.worker = Some(compile_worker());
+        // This process soon ends: what it would optimise later, it would never see.
+        config.tiering = Tiering::Optimised;
+        let engine = Engine::open(config)?;
         engine.inspect(&self.source.code, &self.source.manifest)?;
         let program =
             engine.load(Digest::of(&self.source.code), &self.source.manifest, || Ok(Bytes::from(self.source.code)))?;

@@ -1,0 +1,102 @@
+//! The system calls by which a compiler's process is held to its bounds.
+#![allow(unsafe_code, reason = "these system calls have no safe wrapper in the standard library")]
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
+
+/// What a compiler's process may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Private memory.
+    pub(super) memory_bytes: u64,
+    /// CPU time of all its threads.
+    pub(super) cpu: Duration,
+    /// How far behind others it stands in line for a core: 0 to 19.
+    pub(super) nice: i32,
+}
+
+/// Holds the calling process to `bounds`, for good: it can write no files, leaves no core file, and is killed when the
+/// thread that started it ends. Closes what descriptors it has besides the standard ones.
+///
+/// For a process that has only just started, and owns no descriptors yet.
+pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
+    // SAFETY: plain values; the signal can only end this process.
+    done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    // SAFETY: nothing in this process has opened a descriptor that it means to use again.
+    done(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) })?;
+    // Data rather than address space: threads reserve more of the latter than they ever touch.
+    limit(libc::RLIMIT_DATA, bounds.memory_bytes)?;
+    limit(libc::RLIMIT_CPU, bounds.cpu.as_secs_f64().ceil().max(1.0) as u64)?;
+    limit(libc::RLIMIT_FSIZE, 0)?;
+    limit(libc::RLIMIT_CORE, 0)?;
+    limit(libc::RLIMIT_NOFILE, DESCRIPTORS_MAX)?;
+    lower_priority(bounds.nice)
+}
+
+/// Stands further back in line for a core: the calling thread, and those that it starts from now on.
+pub(crate) fn lower_priority(nice: i32) -> io::Result<()> {
+    // SAFETY: plain values. 0 is the caller, by which Linux means its thread.
+    done(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })
+}
+
+fn limit(resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` is a place for the answer, and outlives the call.
+    done(unsafe { libc::getrlimit(resource, &raw mut now) })?;
+    // A limit that is lower already stays.
+    let most = most.min(now.rlim_max);
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: `limit` outlives the call.
+    done(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+/// Makes writes to `fd` return instead of waiting.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as it is borrowed; flags are plain values.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    done(flags)?;
+    // SAFETY: as above.
+    done(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
+}
+
+/// What to wait for on a descriptor.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait<'f> {
+    /// Until it can be read, or was closed at the other end.
+    Read(BorrowedFd<'f>),
+    /// Until it can be written, or was closed at the other end.
+    Write(BorrowedFd<'f>),
+    /// Not at all.
+    Not,
+}
+
+/// Waits until one of `waits` has come, or `most` has passed; says which have.
+pub(super) fn wait<const N: usize>(waits: [Wait<'_>; N], most: Duration) -> io::Result<[bool; N]> {
+    let mut polled = waits.map(|wait| {
+        let (fd, events) = match wait {
+            Wait::Read(fd) => (fd.as_raw_fd(), libc::POLLIN),
+            Wait::Write(fd) => (fd.as_raw_fd(), libc::POLLOUT),
+            Wait::Not => (-1, 0),
+        };
+        libc::pollfd { fd, events, revents: 0 }
+    });
+    // Up, so that a wait never ends just before its time.
+    let most_ms = i32::try_from(most.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+    // SAFETY: the array lives longer than the call, and has as many entries as it is told.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, most_ms) };
+    match done(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; N]),
+        Err(error) => Err(error),
+        Ok(()) => Ok(polled.map(|fd| fd.revents != 0)),
+    }
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Enough for a thread pool, and for nothing else.
+const DESCRIPTORS_MAX: u64 = 64;

@@ -1,0 +1,54 @@
+//! What compiling and loading take, for the files that `SKEIN_MEASURE` lists. Prints a table; claims nothing.
+//!
+//! ```text
+//! SKEIN_MEASURE="a.wasm b.wasm" cargo test --release -p skein-engine --test compile measure -- --ignored --nocapture
+//! ```
+
+use std::time::{Duration, Instant};
+
+use skein_engine::{Engine, Tiering};
+use skein_proto::Digest;
+
+use crate::support::{config, load, manifest, prepare, worker};
+
+const ROUNDS: usize = 5;
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+#[ignore = "it measures"]
+fn measure() {
+    let files = std::env::var("SKEIN_MEASURE").unwrap_or_default();
+    println!("| module | bytes | compiler | in | compile | artefact bytes | cold load |");
+    for file in files.split_whitespace() {
+        let code = std::fs::read(file).unwrap();
+        for tiering in [Tiering::Baseline, Tiering::Optimised] {
+            for is_apart in [false, true] {
+                let (mut compiles, mut loads, mut bytes) = (Vec::new(), Vec::new(), 0);
+                for _ in 0..ROUNDS {
+                    let dir = tempfile::tempdir().unwrap();
+                    let mut config = config(dir.path());
+                    (config.tiering, config.worker) = (tiering, is_apart.then(worker));
+                    let engine = Engine::open(config).unwrap();
+                    compiles.push(prepare(&engine, &code).unwrap().compile);
+                    bytes = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().metadata().unwrap().len();
+                    drop(load(&engine, &code));
+                    let digest = Digest::of(&code);
+                    for _ in 0..20 {
+                        let begin = Instant::now();
+                        let program = engine.load(digest, &manifest(), || panic!("it is cached")).unwrap();
+                        loads.push(begin.elapsed());
+                        drop(program);
+                    }
+                    engine.shutdown();
+                }
+                let place = if is_apart { "a process" } else { "this process" };
+                let (compile, load) = (median(compiles), median(loads));
+                println!("| {file} | {} | {tiering:?} | {place} | {compile:.1?} | {bytes} | {load:.1?} |", code.len());
+            }
+        }
+    }
+}
