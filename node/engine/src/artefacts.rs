@@ -109,7 +109,10 @@ impl Artefacts {
         let shared = &self.shared;
         // The image first: where there is code, there is its image.
         self.store_image(digest, &MODULE_IMAGE, image)?;
-        let tier = shared.compile(digest, &code, &meta)?;
+        let tier = shared.compile(digest, &code, &meta).inspect_err(|_| {
+            // Of no use without code; what cannot be removed now leaves with the rest of the module.
+            let _ = shared.cache.remove(Key::image(digest, MODULE_IMAGE));
+        })?;
         let compile = clock::now().saturating_duration_since(begin);
         if tier == Tier::Baseline {
             self.background.optimise(digest);
