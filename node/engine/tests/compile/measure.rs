@@ -27,14 +27,16 @@ fn measure() {
         let code = std::fs::read(file).unwrap();
         for tiering in [Tiering::Baseline, Tiering::Optimised] {
             for is_apart in [false, true] {
-                let (mut compiles, mut loads, mut bytes) = (Vec::new(), Vec::new(), 0);
+                let (mut compiles, mut loads, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
                 for _ in 0..ROUNDS {
                     let dir = tempfile::tempdir().unwrap();
                     let mut config = config(dir.path());
                     (config.tiering, config.worker) = (tiering, is_apart.then(worker));
                     let engine = Engine::open(config).unwrap();
                     compiles.push(prepare(&engine, &code).unwrap().compile);
-                    bytes = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().metadata().unwrap().len();
+                    let files = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+                    let code_files = files.filter(|file| !file.file_name().to_string_lossy().ends_with(".img"));
+                    bytes = code_files.map(|file| file.metadata().unwrap().len()).sum();
                     drop(load(&engine, &code));
                     let digest = Digest::of(&code);
                     for _ in 0..20 {
