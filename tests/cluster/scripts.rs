@@ -1,8 +1,7 @@
 //! JavaScript, published as source: from a file to an answer on another node.
 
-use std::time::{Duration, Instant};
-
 use skein_harness::Mesh;
+use tokio::time::Instant;
 
 use crate::SKEIN;
 
@@ -21,7 +20,6 @@ fn a_script_goes_from_a_file_to_an_answer_on_another_node() {
     assert_eq!(answer, r#"{"hello":"Ann","version":1}"#);
     assert!(published.starts_with("default/greet@1 sha256:"), "{published}");
     println!("from publish to an answer on another node: {took:?}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
     let over_http = mesh.gateway(2).post("/fn/default/greet", br#"{"name": "Bob"}"#.to_vec());
     assert_eq!((over_http.status, over_http.text().as_str()), (200, r#"{"hello":"Bob","version":1}"#));
 }

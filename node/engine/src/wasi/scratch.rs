@@ -294,17 +294,14 @@ impl Tree {
         if is_directory && self.is_inside(to.parent, id)? {
             return Err(Errno::INVAL);
         }
-        match to.node {
-            Some(other) => match &self.node(other)?.content {
+        if let Some(other) = to.node {
+            match &self.node(other)?.content {
                 Content::Directory(_) if !is_directory => return Err(Errno::ISDIR),
                 Content::Directory(listing) if !listing.is_empty() => return Err(Errno::NOTEMPTY),
                 Content::Directory(_) => {}
                 _ if is_directory => return Err(Errno::NOTDIR),
                 _ => {}
-            },
-            None => {}
-        }
-        if let Some(other) = to.node {
+            }
             self.unname(&to, other)?;
             self.collect(other);
         }

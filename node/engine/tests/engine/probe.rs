@@ -57,6 +57,7 @@ pub(crate) const FREE: u32 = 4;
 /// Where results are written.
 pub(crate) const OUT: Arg = Int(16);
 
+#[allow(clippy::too_many_arguments, reason = "what the function takes, and what it must answer")]
 pub(crate) fn open(fd: u32, follow: u32, path: &'static str, how: u32, rights: (u64, u64), errno: u16) -> Step {
     let (base, inheriting) = rights;
     let args = vec![Int(fd), Int(follow), Text(path), Int(how), Long(base), Long(inheriting), Int(0), OUT];

@@ -1,6 +1,8 @@
 //! How long scripts take: printed, not judged. `cargo test -p skein-engine --test scripts -- --ignored --nocapture`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use skein_engine::{Engine, EngineConfig};
 use skein_proto::{Digest, InstancePolicy, Manifest};
