@@ -4,8 +4,9 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    time::Instant,
 };
+
+use tokio::time::Instant;
 
 use skein_harness::{ECHO, Mesh, until};
 

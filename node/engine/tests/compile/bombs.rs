@@ -1,7 +1,9 @@
 //! Modules made to break the compiler: each is refused when it is looked at, or ends within the bounds of the compiler's
 //! process as an error of the module. None harms the engine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use skein_engine::{Engine, EngineError, Tiering};
 use wasm_encoder::{

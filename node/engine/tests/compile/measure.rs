@@ -4,7 +4,9 @@
 //! SKEIN_MEASURE="a.wasm b.wasm" cargo test --release -p skein-engine --test compile measure -- --ignored --nocapture
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use skein_engine::{Engine, Tiering};
 use skein_proto::Digest;

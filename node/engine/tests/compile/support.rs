@@ -1,10 +1,8 @@
 //! Engines, modules and waits for these tests.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use bytes::Bytes;
 use skein_engine::{

@@ -1,9 +1,8 @@
 //! The compiler's process: what it is given, how it is bounded, and what becomes of it.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
+
+use tokio::time::Instant;
 
 use skein_engine::{Engine, EngineConfig, EngineError, Tiering, WorkerCommand};
 
