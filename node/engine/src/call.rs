@@ -68,6 +68,8 @@ pub struct Output {
     pub memory_bytes: u64,
     /// True if its instance had served before, and what earlier calls left in it was there.
     pub is_reused: bool,
+    /// True if it waited for anything: for time to pass, or for an answer.
+    pub has_waited: bool,
 }
 
 impl Output {

@@ -146,6 +146,15 @@ pub enum RunError {
         /// False if the deadline had passed before the guest started.
         has_started: bool,
     },
+    /// The CPU time of the call was used up, and the guest was stopped.
+    #[error("the function was stopped when its CPU time was used up (limits.cpu)")]
+    Cpu {
+        /// What it wrote and used until then.
+        output: Box<Output>,
+    },
+    /// The run was to be brief, and was not; what it wrote is gone. The call may be run again, from its start.
+    #[error("the function takes longer than a brief run may")]
+    NotBrief,
     /// It was taken back, and the guest was stopped.
     #[error("the function was stopped, because the call was taken back")]
     Cancelled {
@@ -194,10 +203,11 @@ impl RunError {
             | Self::Failed { output, .. }
             | Self::Trap { output, .. }
             | Self::Deadline { output, .. }
+            | Self::Cpu { output }
             | Self::Cancelled { output, .. }
             | Self::Memory { output, .. }
             | Self::Output { output, .. } => Some(output),
-            Self::Full(_) | Self::Internal(_) => None,
+            Self::Full(_) | Self::Internal(_) | Self::NotBrief => None,
         }
     }
 }
@@ -219,6 +229,9 @@ impl From<RunError> for Failure {
             RunError::Cancelled { .. } => {
                 Failure::not_executed(ErrorCode::Cancelled, "the call was taken back before the function started")
             }
+            RunError::Cpu { .. } => Failure::executed(ErrorCode::CpuExceeded, message),
+            // What ran left no trace, or it would not have been run briefly.
+            RunError::NotBrief => Failure::not_executed(ErrorCode::Overloaded, message),
             RunError::Full(_) => Failure::not_executed(ErrorCode::Overloaded, message),
             RunError::Internal(_) => Failure::maybe_executed(ErrorCode::Internal, message),
         };

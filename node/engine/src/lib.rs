@@ -59,6 +59,7 @@ mod services;
 mod skein;
 mod snapshot;
 mod stop;
+mod thread_clock;
 mod wasi;
 mod watchdog;
 
@@ -71,4 +72,5 @@ pub use program::Program;
 pub use report::ModuleReport;
 pub use services::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services};
 pub use stop::StopHandle;
+pub use thread_clock::thread_cpu_time;
 pub use wasi::Preopen;

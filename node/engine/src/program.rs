@@ -1,6 +1,7 @@
 //! A module ready to be called, as one version declares it.
 
 use std::{
+    cell::Cell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -20,7 +21,13 @@ use crate::{
     pool::Pool,
     run::{End, Ended, judge, stopped},
     stop::{Interrupt, Reason},
+    watchdog::Terms,
 };
+
+thread_local! {
+    /// Whether this thread is inside a run: a host function of a guest may end up here again.
+    static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A version's compiled module, loaded, with the instances it keeps for its next calls.
 ///
@@ -74,8 +81,24 @@ impl Program {
     /// Runs the program once, on the calling thread, which it blocks until the guest has ended or was stopped.
     ///
     /// # Errors
-    /// Every [`RunError`]. None leaves anything behind.
+    /// Every [`RunError`] but [`RunError::NotBrief`]. None leaves anything behind.
     pub fn run(&self, call: Call<'_>) -> Result<Output, RunError> {
+        self.run_in(call, Interrupt::new)
+    }
+
+    /// As [`Program::run`], on a thread that others wait for: the guest is stopped when it has computed for about a
+    /// millisecond, and when it wants to wait. Only for calls that may be run again without anybody being able to tell.
+    ///
+    /// # Errors
+    /// Every [`RunError`]; [`RunError::NotBrief`] says to run the call from its start, elsewhere.
+    pub fn run_briefly(&self, call: Call<'_>) -> Result<Output, RunError> {
+        if IS_RUNNING.get() {
+            return Err(RunError::NotBrief);
+        }
+        self.run_in(call, Interrupt::brief)
+    }
+
+    fn run_in(&self, call: Call<'_>, interrupt: fn(Arc<Slot>) -> Arc<Interrupt>) -> Result<Output, RunError> {
         let begun = clock::now();
         let limit = begun.checked_add(Duration::from_millis(call.limits.deadline_ms));
         let deadline = call.deadline.into_std();
@@ -87,17 +110,21 @@ impl Program {
             Ok(husk) => husk,
             Err(unmade) => return Err(unmade.into_error(&call)),
         };
-        let interrupt = Interrupt::new(Arc::clone(husk.slot()));
+        let interrupt = interrupt(Arc::clone(husk.slot()));
+        let terms = Terms { deadline, cpu: Duration::from_millis(call.limits.cpu_ms) };
         let result = {
-            let Some(_watch) = self.shared.watchdog.watch(deadline, &interrupt) else {
+            let Some(_watch) = self.shared.watchdog.watch(terms, &interrupt) else {
                 return Err(stopped(Reason::Cancelled, Output::default(), false));
             };
             call.stop.attach(&interrupt);
             if let Some(reason) = interrupt.reason() {
                 return Err(stopped(reason, Output::default(), false));
             }
+            let was_running = IS_RUNNING.replace(true);
             let run = || run(&mut husk, &call, &interrupt, begun);
-            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Ended::panicked())
+            let ended = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Ended::panicked());
+            IS_RUNNING.set(was_running);
+            ended
         };
         interrupt.detach();
         let Ended { mut result, is_sound } = result;
@@ -182,6 +209,7 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
         reset: Duration::ZERO,
         memory_bytes: husk.slot().length() as u64,
         is_reused,
+        has_waited: interrupt.has_waited(),
     };
     judge(End { returned: end, said }, call, husk.slot(), interrupt, output)
 }

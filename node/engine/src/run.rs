@@ -112,6 +112,8 @@ pub(crate) fn stopped(reason: Reason, output: Output, has_started: bool) -> RunE
     match reason {
         Reason::Deadline => RunError::Deadline { output, has_started },
         Reason::Cancelled => RunError::Cancelled { output, has_started },
+        Reason::Cpu => RunError::Cpu { output },
+        Reason::NotBrief => RunError::NotBrief,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
@@ -17,8 +17,8 @@ use crate::{clock, memory::Slot, metrics};
 /// Stops the call it was given to, from any thread. Cloning gives another handle to the same call.
 ///
 /// A handle that is given to several calls stops all of them, and those that come later.
-#[derive(Debug, Clone, Default)]
-pub struct StopHandle(Arc<Mutex<Calls>>);
+#[derive(Debug, Clone)]
+pub struct StopHandle(Option<Arc<Mutex<Calls>>>);
 
 #[derive(Debug, Default)]
 struct Calls {
@@ -26,17 +26,29 @@ struct Calls {
     running: Vec<Weak<Interrupt>>,
 }
 
+impl Default for StopHandle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl StopHandle {
     /// A handle for one call.
     pub fn new() -> Self {
-        Self::default()
+        Self(Some(Arc::default()))
+    }
+
+    /// A handle for a call that nobody will stop. Stopping it does nothing.
+    pub const fn never() -> Self {
+        Self(None)
     }
 
     /// Stops the guest, now or as soon as it would start. Returns at once; `Program::run` ends soon after with
     /// [`RunError::Cancelled`](crate::RunError::Cancelled), unless it had already ended otherwise.
     pub fn stop(&self) {
+        let Some(calls) = &self.0 else { return };
         let running = {
-            let mut calls = lock(&self.0);
+            let mut calls = lock(calls);
             calls.is_stopped = true;
             std::mem::take(&mut calls.running)
         };
@@ -45,12 +57,13 @@ impl StopHandle {
 
     /// True once it was stopped.
     pub fn is_stopped(&self) -> bool {
-        lock(&self.0).is_stopped
+        self.0.as_ref().is_some_and(|calls| lock(calls).is_stopped)
     }
 
     /// Has `interrupt` stopped with the handle.
     pub(crate) fn attach(&self, interrupt: &Arc<Interrupt>) {
-        let mut calls = lock(&self.0);
+        let Some(calls) = &self.0 else { return };
+        let mut calls = lock(calls);
         if calls.is_stopped {
             drop(calls);
             interrupt.stop(Reason::Cancelled);
@@ -64,23 +77,36 @@ impl StopHandle {
 
 /// Why a guest is stopped. The first reason counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Reason {
     /// Its deadline passed.
-    Deadline,
+    Deadline = 1,
     /// The call was taken back, or the engine shuts down.
     Cancelled,
+    /// It used up its CPU time.
+    Cpu,
+    /// It was to be brief, and computed for longer or wanted to wait.
+    NotBrief,
+}
+
+impl Reason {
+    const ALL: [Self; 4] = [Self::Deadline, Self::Cancelled, Self::Cpu, Self::NotBrief];
 }
 
 /// What stops one running guest, wherever it is: in its code by the gate, in the host by the condition variable.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
+    /// A [`Reason`], or 0. Written under the lock of `state`, so that whoever is about to sleep there sees it.
+    reason: AtomicU8,
+    /// Whether the run must neither wait nor compute for long.
+    is_brief: bool,
+    has_waited: AtomicBool,
     state: Mutex<State>,
     stopped: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
-    reason: Option<Reason>,
     /// The guest's memory, until its run has ended.
     slot: Option<Arc<Slot>>,
     /// Wakes the guest's thread while it waits for an answer.
@@ -102,8 +128,20 @@ impl Wake for Woken {
 
 impl Interrupt {
     pub(crate) fn new(slot: Arc<Slot>) -> Arc<Self> {
+        Self::with(slot, false)
+    }
+
+    /// For a run that must neither wait nor compute for long.
+    pub(crate) fn brief(slot: Arc<Slot>) -> Arc<Self> {
+        Self::with(slot, true)
+    }
+
+    fn with(slot: Arc<Slot>, is_brief: bool) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { reason: None, slot: Some(slot), sleeper: None }),
+            reason: AtomicU8::new(0),
+            is_brief,
+            has_waited: AtomicBool::new(false),
+            state: Mutex::new(State { slot: Some(slot), sleeper: None }),
             stopped: Condvar::new(),
         })
     }
@@ -111,10 +149,10 @@ impl Interrupt {
     /// Stops the guest. Does nothing to one that has ended or was stopped before.
     pub(crate) fn stop(&self, reason: Reason) {
         let mut state = lock(&self.state);
-        if state.reason.is_some() {
+        if self.reason().is_some() {
             return;
         }
-        state.reason = Some(reason);
+        self.reason.store(reason as u8, Ordering::Release);
         if let Some(slot) = &state.slot {
             slot.close_gate();
             ::metrics::counter!(metrics::STOPS).increment(1);
@@ -127,14 +165,37 @@ impl Interrupt {
 
     /// Why it was stopped, if it was.
     pub(crate) fn reason(&self) -> Option<Reason> {
-        lock(&self.state).reason
+        let reason = self.reason.load(Ordering::Acquire);
+        Reason::ALL.into_iter().find(|one| *one as u8 == reason)
+    }
+
+    /// Whether the guest is to end soon: see [`Program::run_briefly`](crate::Program::run_briefly).
+    pub(crate) fn is_brief(&self) -> bool {
+        self.is_brief
+    }
+
+    /// Whether the guest has waited for anything.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.has_waited.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the guest is about to wait; false if it must not, and was stopped for it.
+    fn may_wait(&self) -> bool {
+        self.has_waited.store(true, Ordering::Relaxed);
+        if self.is_brief {
+            self.stop(Reason::NotBrief);
+        }
+        !self.is_brief
     }
 
     /// Sleeps until `end`; false if it was stopped before. `None` sleeps until it is stopped.
     pub(crate) fn sleep_until(&self, end: Option<Instant>) -> bool {
+        if end.is_none_or(|end| end > clock::now()) && !self.may_wait() {
+            return false;
+        }
         let mut state = lock(&self.state);
         loop {
-            if state.reason.is_some() {
+            if self.reason().is_some() {
                 return false;
             }
             state = match end.map(|end| end.saturating_duration_since(clock::now())) {
@@ -171,6 +232,7 @@ impl Interrupt {
             match end.map(|end| end.saturating_duration_since(clock::now())) {
                 Some(left) if left.is_zero() => break true,
                 _ if is_woken() => {}
+                _ if !self.may_wait() => break false,
                 None => std::thread::park(),
                 Some(left) => std::thread::park_timeout(left),
             }

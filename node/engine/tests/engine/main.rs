@@ -1,5 +1,6 @@
 //! What the engine promises, shown with guests written in WebAssembly text.
 
+mod budgets;
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is its job")]
 
 mod cache;
