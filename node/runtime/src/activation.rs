@@ -20,12 +20,14 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::{ActivationState, ActivationStatus, Config, metrics::Meters, prepare::Loaded};
+use crate::{ActivationState, ActivationStatus, Config, brief::Brevity, metrics::Meters, prepare::Loaded};
 
 /// The shared state of one activation.
 pub(crate) struct Activation {
     version: VersionId,
     record: Arc<VersionRecord>,
+    /// What a command is started with: its name, then what the manifest says.
+    args: Vec<String>,
     generation: u64,
     permits: Arc<Semaphore>,
     /// One more permit for each depth of nested calls, made when the first is needed.
@@ -40,6 +42,7 @@ pub(crate) struct Activation {
     last_used_ms: AtomicU64,
     calls_admitted: AtomicU64,
     run_us_mean: AtomicU64,
+    pub(crate) brevity: Brevity,
     pub(crate) meters: Meters,
 }
 
@@ -78,12 +81,14 @@ pub(crate) enum NoPermit {
 
 impl Activation {
     pub(crate) fn new(version: VersionId, record: Arc<VersionRecord>, generation: u64, config: &Config) -> Arc<Self> {
-        let limits = &record.manifest.limits;
+        let manifest = &record.manifest;
+        let limits = &manifest.limits;
         let permits = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
         let line =
             Line { waiting: AtomicU32::new(0), waiting_max: config.line_max(limits), patience: config.waiting() };
         Arc::new(Self {
             version,
+            args: std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect(),
             generation,
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             own: OnceLock::new(),
@@ -96,7 +101,8 @@ impl Activation {
             last_used_ms: AtomicU64::new(0),
             calls_admitted: AtomicU64::new(0),
             run_us_mean: AtomicU64::new(0),
-            meters: Meters::new(&record.manifest),
+            brevity: Brevity::new(&manifest.grants),
+            meters: Meters::new(manifest),
             record,
         })
     }
@@ -107,6 +113,11 @@ impl Activation {
 
     pub(crate) fn record(&self) -> &Arc<VersionRecord> {
         &self.record
+    }
+
+    /// The arguments of every call.
+    pub(crate) fn args(&self) -> &[String] {
+        &self.args
     }
 
     /// Leave to run a call: at once, or after a wait in line until `deadline` at the latest.

@@ -11,7 +11,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use skein_engine::ModuleReport;
 use skein_proto::{ErrorCode, Failure, Invocation, Manifest, VersionId};
+
+/// Whether a module can look at its environment: commands and reactors by two functions of WASI, other hosts in ways of
+/// their own. For one that cannot, none is made.
+pub(crate) fn is_seen(report: &ModuleReport) -> bool {
+    const WASI: &str = "wasi_snapshot_preview1.";
+    let looks = |import: &String| import.strip_prefix(WASI).is_none_or(|name| name.starts_with("environ_"));
+    report.imports.iter().any(looks)
+}
 
 /// The variables for one call, by name. Pure.
 ///

@@ -1,4 +1,4 @@
-//! Runs one call on a thread of the executor, and stops it when its caller is gone.
+//! Runs one call on a thread of the executor, and stops it when its caller is gone. See `brief` for the other way.
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use skein_engine::{Call, Output, Program, RunError, StopHandle};
+use skein_engine::{Call, Output, Program, RunError, StopHandle, thread_cpu_time};
 use skein_proto::{ErrorCode, Failure, Invocation};
 use tokio::{
     sync::oneshot,
@@ -59,22 +59,24 @@ impl Guest {
             }
             let queued = queued.elapsed();
             caller.deadline = deadline.min(Instant::now() + limit);
-            let outward = Outward::new(self.outside, self.permit.activation().record().clone(), caller);
-            let manifest = &self.permit.activation().record().manifest;
-            let args: Vec<_> =
-                std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect();
+            let activation = self.permit.activation();
+            let outward = Outward::new(self.outside, activation.record().clone(), caller);
             let call = Call {
-                args: &args,
+                args: activation.args(),
                 env: &self.environment,
                 payload,
                 services: Some(outward.clone()),
-                limits: manifest.limits,
+                limits: activation.record().manifest.limits,
                 deadline,
                 stop: handle,
                 scratch: manifest.grants.scratch,
                 preopens: &[],
             };
+            let began = activation.brevity.is_probed(activation.age()).then(thread_cpu_time);
             let outcome = self.program.run(call);
+            if let Some(began) = began {
+                activation.brevity.ran(thread_cpu_time().saturating_sub(began), &outcome);
+            }
             // The caller who hears of the end finds the permit at home.
             drop(self.permit);
             let (waited, outbound) = (outward.waited(), outward.asked());

@@ -39,6 +39,7 @@
 mod activation;
 mod actor;
 mod backoff;
+mod brief;
 mod config;
 mod egress;
 mod environment;

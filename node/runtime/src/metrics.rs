@@ -20,6 +20,10 @@ pub const WAIT_SECONDS: &str = "skein_runtime_wait_seconds";
 pub const INSTANTIATE_SECONDS: &str = "skein_runtime_instantiate_seconds";
 /// Time in the guest, by app and function.
 pub const RUN_SECONDS: &str = "skein_runtime_run_seconds";
+/// Calls that ran on the async thread they arrived at, by app and function.
+pub const BRIEF: &str = "skein_runtime_brief_runs_total";
+/// Such runs that had to be ended, and began again on a thread of their own, by app and function.
+pub const NOT_BRIEF: &str = "skein_runtime_brief_runs_ended_total";
 /// Activations started because a call found none, by app and function.
 pub const COLD_STARTS: &str = "skein_runtime_cold_starts_total";
 /// Time from the first call to a ready activation, by app and function.
@@ -50,6 +54,8 @@ pub(crate) fn describe() {
     describe_histogram!(WAIT_SECONDS, Unit::Seconds, "time in line for a permit and a thread");
     describe_histogram!(INSTANTIATE_SECONDS, Unit::Seconds, "time to get an instance");
     describe_histogram!(RUN_SECONDS, Unit::Seconds, "time in the guest");
+    describe_counter!(BRIEF, Unit::Count, "calls that ran on the thread they arrived at");
+    describe_counter!(NOT_BRIEF, Unit::Count, "such runs that were ended, and began again on a thread of their own");
     describe_counter!(COLD_STARTS, Unit::Count, "activations started because a call found none");
     describe_histogram!(START_SECONDS, Unit::Seconds, "time from the first call to a ready activation");
     describe_gauge!(ACTIVATIONS, Unit::Count, "live activations");
@@ -71,6 +77,8 @@ pub(crate) struct Meters {
     pub(crate) wait: Histogram,
     pub(crate) instantiate: Histogram,
     pub(crate) run: Histogram,
+    pub(crate) brief: Counter,
+    pub(crate) not_brief: Counter,
     pub(crate) cold_starts: Counter,
     pub(crate) start: Histogram,
     ok: Counter,
@@ -86,6 +94,8 @@ impl Meters {
             wait: metrics::histogram!(WAIT_SECONDS, &labels),
             instantiate: metrics::histogram!(INSTANTIATE_SECONDS, &labels),
             run: metrics::histogram!(RUN_SECONDS, &labels),
+            brief: counter!(BRIEF, &labels),
+            not_brief: counter!(NOT_BRIEF, &labels),
             cold_starts: counter!(COLD_STARTS, &labels),
             start: metrics::histogram!(START_SECONDS, &labels),
             ok: counter!(CALLS, "app" => app.clone(), "function" => function.clone(), "code" => "ok"),

@@ -26,7 +26,7 @@ use tracing::debug;
 use crate::{
     ActivationState, ActivationStatus, CodeSource, Config, Egress,
     activation::{Activation, NoPermit, Permit, name},
-    environment::environment,
+    environment::{environment, is_seen},
     executor::Executor,
     guest::{BUSY_RETRY_AFTER, Guest, Ran},
     metrics::{self, micros},
@@ -323,10 +323,18 @@ impl Shared {
         let (start, queued, starting) = (admitted.start, admitted.queued, admitted.starting);
         let manifest = &activation.record().manifest;
         let remaining = invocation.remaining().min(Duration::from_millis(manifest.limits.deadline_ms));
-        let environment = environment(invocation, activation.version(), manifest, remaining)?;
+        let environment = if is_seen(admitted.program.report()) {
+            environment(invocation, activation.version(), manifest, remaining)?
+        } else {
+            Vec::new()
+        };
         let outside = self.outside.clone();
         let guest = Guest { permit: admitted.permit, program: admitted.program, environment, outside };
-        let Ran { outcome, queued: for_thread, waited, outbound } = guest.run(&self.executor, invocation).await?;
+        let ran = match guest.run_briefly(invocation).await {
+            Ok(ran) => ran,
+            Err(guest) => guest.run(&self.executor, invocation).await?,
+        };
+        let Ran { outcome, queued: for_thread, waited, outbound } = ran;
         let queued = queued + for_thread;
         activation.meters.wait.record(queued);
         let output = outcome.map_err(|error| {
