@@ -1,6 +1,10 @@
 //! Ids that Skein gives: of the mesh, its nodes, functions, versions and invocations.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -44,9 +48,12 @@ impl MeshId {
 }
 
 impl InvocationId {
-    /// An id for a new invocation.
+    /// An id for a new invocation. Drawn from the thread's own generator: asking the kernel for random bytes with every
+    /// call takes longer than some calls do.
     pub fn random() -> Self {
-        Self(Uuid::now_v7())
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid())
     }
 }
 

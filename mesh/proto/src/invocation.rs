@@ -62,8 +62,13 @@ impl Invocation {
 
     /// A call from outside, with a new id.
     pub fn new(target: FunctionRef, payload: Bytes, deadline: Instant) -> Self {
+        Self::with_id(InvocationId::random(), target, payload, deadline)
+    }
+
+    /// A call from outside that was given its id before.
+    pub fn with_id(id: InvocationId, target: FunctionRef, payload: Bytes, deadline: Instant) -> Self {
         Self {
-            id: InvocationId::random(),
+            id,
             target: InvocationTarget::Reference(target),
             payload,
             headers: Vec::new(),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use metrics::{Counter, Histogram};
+use skein_proto::Progress;
+
 /// Attempts, by where (`place`: `here`, `peer`) and how they ended (`outcome`: `ok`, `not-executed`,
 /// `maybe-executed`, `executed`). Counter.
 pub const ATTEMPTS: &str = "skein_router_attempts_total";
@@ -23,10 +26,40 @@ pub fn describe() {
     metrics::describe_histogram!(ROUTE, metrics::Unit::Seconds, "Time to resolve a name and rank the nodes.");
 }
 
-pub(crate) fn attempted(is_here: bool, outcome: &'static str) {
-    let place = if is_here { "here" } else { "peer" };
-    metrics::counter!(ATTEMPTS, "place" => place, "outcome" => outcome).increment(1);
+/// The handles that every call uses, looked up once.
+pub(crate) struct Meters {
+    route: Histogram,
+    /// Attempts that went well, here and at a peer.
+    here: Counter,
+    peer: Counter,
 }
+
+impl Meters {
+    /// The handles of the recorder that is installed now.
+    pub(crate) fn new() -> Self {
+        let ok = |place: &'static str| metrics::counter!(ATTEMPTS, "place" => place, "outcome" => "ok");
+        Self { route: metrics::histogram!(ROUTE), here: ok(HERE), peer: ok(PEER) }
+    }
+
+    pub(crate) fn routed(&self, time: Duration) {
+        self.route.record(time.as_secs_f64());
+    }
+
+    /// Counts an attempt that ended, and how far the failed one had come.
+    pub(crate) fn attempted(&self, is_here: bool, failed: Option<Progress>) {
+        let place = if is_here { HERE } else { PEER };
+        match failed {
+            None if is_here => self.here.increment(1),
+            None => self.peer.increment(1),
+            Some(progress) => {
+                metrics::counter!(ATTEMPTS, "place" => place, "outcome" => progress.as_str()).increment(1);
+            }
+        }
+    }
+}
+
+const HERE: &str = "here";
+const PEER: &str = "peer";
 
 pub(crate) fn retried(is_redirect: bool) {
     metrics::counter!(RETRIES).increment(1);
@@ -37,8 +70,4 @@ pub(crate) fn retried(is_redirect: bool) {
 
 pub(crate) fn refused() {
     metrics::counter!(REFUSED).increment(1);
-}
-
-pub(crate) fn routed(time: Duration) {
-    metrics::histogram!(ROUTE).record(time.as_secs_f64());
 }

@@ -34,6 +34,7 @@ struct Shared {
     catalog: Watch,
     view: watch::Receiver<Arc<View>>,
     transport: Arc<dyn Transport>,
+    meters: metrics::Meters,
     /// Held for the moment of one decision, never across a wait.
     state: Mutex<State>,
 }
@@ -61,7 +62,8 @@ impl Router {
     ) -> Self {
         let state =
             State { rng: SmallRng::from_os_rng(), budget: RetryBudget::new(Instant::now()), notes: Notes::default() };
-        Self { shared: Arc::new(Shared { me, local, catalog, view, transport, state: Mutex::new(state) }) }
+        let (meters, state) = (metrics::Meters::new(), Mutex::new(state));
+        Self { shared: Arc::new(Shared { me, local, catalog, view, transport, meters, state }) }
     }
 }
 
@@ -76,7 +78,7 @@ impl Invoke for Router {
         }
         let resolved = self.shared.resolve(&invocation).await?;
         let ranked = self.shared.rank(resolved.id);
-        metrics::routed(began.elapsed());
+        self.shared.meters.routed(began.elapsed());
         self.shared.run(invocation, &resolved, ranked).await
     }
 }
@@ -192,7 +194,7 @@ impl Shared {
         if !is_here {
             self.state().notes.learn(node, failure, Instant::now());
         }
-        metrics::attempted(is_here, failure.map_or("ok", |failure| failure.progress.as_str()));
+        self.meters.attempted(is_here, failure.map(|failure| failure.progress));
         outcome
     }
 

@@ -12,9 +12,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     response::{IntoResponse as _, Response},
-    routing::any,
 };
 use http::{HeaderName, HeaderValue, header, request::Parts as Head};
 use skein_catalog::{Catalog, Role};
@@ -28,7 +27,8 @@ use crate::{
     GatewayConfig, Parts,
     body::Inbound,
     entrance::{Entrance, index_min},
-    problem::{Refusal, no_method, no_route},
+    listener::Front,
+    problem::{Refusal, no_route},
 };
 
 /// What a call without a deadline of its own may take beyond its function's: waiting for a permit, and for a first
@@ -37,34 +37,20 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(2);
 /// How much later than the deadline the gateway gives up on a part that should have answered by then.
 const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 
+/// Most headers of an answer, ours and hyper's: room for them is made once.
+const HEADERS_MAX: usize = 12;
+
 /// What calls need.
-struct Calls {
+pub(crate) struct Calls {
     entrance: Entrance,
     invoke: Arc<dyn Invoke>,
 }
 
-/// The routes of the data plane.
-pub(crate) fn router(parts: &Parts, config: &GatewayConfig) -> Router {
+/// What answers on the data plane: calls, and a refusal of everything else.
+pub(crate) fn front(parts: &Parts, config: &GatewayConfig) -> Front {
     let entrance = Entrance::new(parts.consensus.clone(), config);
-    Router::new()
-        .route("/fn/{*rest}", any(call))
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .with_state(Arc::new(Calls { entrance, invoke: parts.invoke.clone() }))
-}
-
-async fn call(State(calls): State<Arc<Calls>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let id = InvocationId::random();
-    let traceparent = trace::traceparent(&head.headers, id, rand::random());
-    let mut response = match calls.run(id, &traceparent, &head, body).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.of_invocation(id).into_response(),
-    };
-    let headers = response.headers_mut();
-    set(headers, INVOCATION, id.to_string());
-    set(headers, HeaderName::from_static(trace::TRACEPARENT), traceparent);
-    response
+    let calls = Arc::new(Calls { entrance, invoke: parts.invoke.clone() });
+    Front { calls: Some(calls), router: Router::new().fallback(no_route) }
 }
 
 const INVOCATION: HeaderName = HeaderName::from_static("skein-invocation");
@@ -87,6 +73,21 @@ struct Admitted {
 }
 
 impl Calls {
+    /// Answers one call.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        let id = InvocationId::random();
+        let traceparent = trace::traceparent(&head.headers, id, rand::random());
+        let mut response = match self.run(id, &traceparent, &head, body).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.of_invocation(id).into_response(),
+        };
+        let headers = response.headers_mut();
+        set(headers, INVOCATION, id.to_string());
+        set(headers, HeaderName::from_static(trace::TRACEPARENT), traceparent);
+        response
+    }
+
     async fn run(&self, id: InvocationId, traceparent: &str, head: &Head, body: Body) -> Result<Response, Refusal> {
         let inbound = Inbound::new(head, body);
         let admitted = match self.admit(head).await {
@@ -100,8 +101,7 @@ impl Calls {
         let held = inbound.read(&self.entrance.bodies, most, admitted.deadline, &mut |_| {}).await?;
         let default = || Instant::now() + Duration::from_millis(admitted.limits.deadline_ms) + DEADLINE_MARGIN;
         let deadline = admitted.deadline.unwrap_or_else(default);
-        let mut invocation = Invocation::new(admitted.reference, held.bytes.clone(), deadline);
-        invocation.id = id;
+        let mut invocation = Invocation::with_id(id, admitted.reference, held.bytes.clone(), deadline);
         invocation.headers = headers::forwarded(head, admitted.rest)?;
         invocation.traceparent = Some(traceparent.to_owned());
         invocation.index_min = admitted.index_min;
@@ -136,6 +136,7 @@ fn answer(catalog: &Catalog, reply: Reply) -> Response {
     let content_type = headers::content_type(&reply.payload);
     let mut response = Response::new(Body::from(reply.payload));
     let headers = response.headers_mut();
+    headers.reserve(HEADERS_MAX);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(VERSION, HeaderValue::from(reply.version.number));

@@ -7,7 +7,11 @@ use skein_proto::Invoke;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::info;
 
-use crate::{GatewayConfig, Operations, admin, call, listener::Listener, metrics};
+use crate::{
+    GatewayConfig, Operations, admin, call,
+    listener::{Front, Listener},
+    metrics,
+};
 
 /// What the gateway is put in front of.
 #[derive(Clone)]
@@ -57,9 +61,9 @@ impl Gateway {
     /// If an address cannot be listened at.
     pub async fn serve(config: GatewayConfig, parts: Parts) -> Result<Gateway, GatewayError> {
         metrics::describe();
-        let (http, http_addr) = Listener::bind("http", config.http, call::router(&parts, &config), &config).await?;
-        let (admin, admin_addr) =
-            Listener::bind("admin", config.admin, admin::router(&parts, &config), &config).await?;
+        let (http, http_addr) = Listener::bind("http", config.http, call::front(&parts, &config), &config).await?;
+        let front = Front { calls: None, router: admin::router(&parts, &config) };
+        let (admin, admin_addr) = Listener::bind("admin", config.admin, front, &config).await?;
         let (stop, stopped) = watch::channel(None);
         let mut listeners = JoinSet::new();
         listeners.spawn(http.run(stopped.clone()));

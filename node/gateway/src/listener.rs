@@ -5,7 +5,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, response::Response};
+use axum::{Router, body::Body, response::Response};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -27,7 +27,8 @@ use tracing::{Instrument as _, debug, debug_span, error, warn};
 
 use crate::{
     GatewayConfig, GatewayError,
-    metrics::{CONNECTIONS, Measured, route_class},
+    call::Calls,
+    metrics::{CONNECTIONS, Meters, Route},
     stall::StallGuard,
 };
 
@@ -44,11 +45,21 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// What answers the requests of a listener.
+#[derive(Clone)]
+pub(crate) struct Front {
+    /// Takes the calls, without a router in between: it has but one route, and would look for it with every call.
+    pub(crate) calls: Option<Arc<Calls>>,
+    /// Takes everything else.
+    pub(crate) router: Router,
+}
+
 /// One address being listened at.
 pub(crate) struct Listener {
     name: &'static str,
     socket: TcpListener,
-    router: Router,
+    front: Front,
+    meters: Meters,
     connections_max: usize,
     head_timeout: Duration,
     write_timeout: Duration,
@@ -62,7 +73,7 @@ impl Listener {
     pub(crate) async fn bind(
         name: &'static str,
         addr: SocketAddr,
-        router: Router,
+        front: Front,
         config: &GatewayConfig,
     ) -> Result<(Self, SocketAddr), GatewayError> {
         let refuse = |error: io::Error| match error.kind() {
@@ -74,7 +85,8 @@ impl Listener {
         let listener = Self {
             name,
             socket,
-            router,
+            front,
+            meters: Meters::new(),
             connections_max: config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             head_timeout: config.head_timeout,
             write_timeout: config.write_timeout,
@@ -105,7 +117,8 @@ impl Listener {
             }
             let connection = Connection {
                 name: self.name,
-                router: self.router.clone(),
+                front: self.front.clone(),
+                meters: self.meters.clone(),
                 head_timeout: self.head_timeout,
                 write_timeout: self.write_timeout,
                 watcher: graceful.watcher(),
@@ -142,7 +155,8 @@ async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Tc
 /// One connection and what it takes to serve it.
 struct Connection {
     name: &'static str,
-    router: Router,
+    front: Front,
+    meters: Meters,
     head_timeout: Duration,
     write_timeout: Duration,
     watcher: Watcher,
@@ -164,8 +178,8 @@ impl Connection {
                 Ok(Err(_)) | Err(_) => return,
             },
         };
-        let router = self.router;
-        let service = service_fn(move |request| answer(router.clone(), request));
+        let answering = Arc::new((self.front, self.meters));
+        let service = service_fn(move |request| answer(answering.clone(), request));
         let builder = builder(self.head_timeout);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
         let connection =
@@ -216,10 +230,18 @@ fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
 }
 
 /// Answers one request, measured and traced. Dropped by hyper when the client goes away.
-async fn answer(mut router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
-    let measured = Measured::begin(route_class(request.uri().path()));
-    let span = debug_span!("request", method = %request.method(), path = request.uri().path());
-    let response = router.call(request).instrument(span.clone()).await?;
+async fn answer(answering: Arc<(Front, Meters)>, request: Request<Incoming>) -> Result<Response, Infallible> {
+    let (front, meters) = &*answering;
+    let path = request.uri().path();
+    let route = Route::of(path);
+    let measured = meters.begin(route);
+    let span = debug_span!("request", method = %request.method(), path);
+    let response = match &front.calls {
+        Some(calls) if route == Route::Call && path != "/fn/" => {
+            calls.answer(request.map(Body::new)).instrument(span.clone()).await
+        }
+        _ => front.router.clone().call(request).instrument(span.clone()).await?,
+    };
     span.in_scope(|| debug!(status = response.status().as_u16(), "answered"));
     measured.end(response.status());
     Ok(response)

@@ -1,9 +1,11 @@
 //! What the gateway counts, and how a request is measured.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::StatusCode;
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use tokio::time::Instant;
 
 /// Requests answered, by route class and status. A client that went away counts as `499`.
@@ -24,47 +26,94 @@ pub(crate) fn describe() {
 }
 
 /// The kind of route a path belongs to: few, so that labels stay few.
-pub(crate) fn route_class(path: &str) -> &'static str {
-    match path {
-        "/" | "/console.js" | "/console.css" => "console",
-        "/healthz" | "/readyz" | "/metrics" => "health",
-        path if path.starts_with("/fn/") => "call",
-        path if path.starts_with("/v1/") => "admin",
-        _ => "other",
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    Console,
+    Health,
+    Call,
+    Admin,
+    Other,
+}
+
+impl Route {
+    const ALL: [Self; 5] = [Self::Console, Self::Health, Self::Call, Self::Admin, Self::Other];
+
+    /// The route of a request's path.
+    pub(crate) fn of(path: &str) -> Self {
+        match path {
+            "/" | "/console.js" | "/console.css" => Self::Console,
+            "/healthz" | "/readyz" | "/metrics" => Self::Health,
+            path if path.starts_with("/fn/") => Self::Call,
+            path if path.starts_with("/v1/") => Self::Admin,
+            _ => Self::Other,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Health => "health",
+            Self::Call => "call",
+            Self::Admin => "admin",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The handles that requests use, looked up once: the recorder hashes names and labels to find one.
+#[derive(Clone)]
+pub(crate) struct Meters(Arc<[RouteMeters]>);
+
+struct RouteMeters {
+    in_flight: Gauge,
+    seconds: Histogram,
+    /// Requests answered with 200; other statuses are looked up when they occur.
+    ok: Counter,
+}
+
+impl Meters {
+    /// The handles of the recorder that is installed now.
+    pub(crate) fn new() -> Self {
+        let meters = |route: Route| RouteMeters {
+            in_flight: gauge!(IN_FLIGHT, "route" => route.as_str()),
+            seconds: histogram!(SECONDS, "route" => route.as_str()),
+            ok: counter!(REQUESTS, "route" => route.as_str(), "status" => "200"),
+        };
+        Self(Route::ALL.into_iter().map(meters).collect())
+    }
+
+    /// A request that begins now.
+    pub(crate) fn begin(&self, route: Route) -> Measured<'_> {
+        let meters = &self.0[route as usize];
+        meters.in_flight.increment(1);
+        Measured { meters, route, begun: Instant::now(), status: None }
     }
 }
 
 /// One request being answered; counts it when it ends, however it ends.
-pub(crate) struct Measured {
-    route: &'static str,
+pub(crate) struct Measured<'a> {
+    meters: &'a RouteMeters,
+    route: Route,
     begun: Instant,
     status: Option<StatusCode>,
 }
 
-impl Measured {
-    pub(crate) fn begin(route: &'static str) -> Self {
-        gauge!(IN_FLIGHT, "route" => route).increment(1);
-        Self { route, begun: Instant::now(), status: None }
-    }
-
+impl Measured<'_> {
     pub(crate) fn end(mut self, status: StatusCode) {
         self.status = Some(status);
     }
 }
 
-impl Drop for Measured {
+impl Drop for Measured<'_> {
     fn drop(&mut self) {
-        gauge!(IN_FLIGHT, "route" => self.route).decrement(1);
-        histogram!(SECONDS, "route" => self.route).record(self.begun.elapsed().as_secs_f64());
-        counter!(REQUESTS, "route" => self.route, "status" => status_text(self.status)).increment(1);
-    }
-}
-
-/// The status as a label, without an allocation for the common ones. None: the future was dropped, so the client left.
-fn status_text(status: Option<StatusCode>) -> Cow<'static, str> {
-    match status.map(|status| status.as_u16()) {
-        None => Cow::Borrowed("499"),
-        Some(200) => Cow::Borrowed("200"),
-        Some(other) => Cow::Owned(other.to_string()),
+        self.meters.in_flight.decrement(1);
+        self.meters.seconds.record(self.begun.elapsed().as_secs_f64());
+        if self.status == Some(StatusCode::OK) {
+            self.meters.ok.increment(1);
+            return;
+        }
+        // None: the future was dropped, so the client left.
+        let status = self.status.map_or(499, |status| status.as_u16()).to_string();
+        counter!(REQUESTS, "route" => self.route.as_str(), "status" => status).increment(1);
     }
 }
