@@ -54,11 +54,16 @@ enum Bench {
     Publish,
     /// All of them
     All,
+    /// Serve the bare axum echo until stdin ends
+    #[command(hide = true)]
+    AxumEcho,
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    report::machine();
+    if !matches!(cli.bench, Bench::AxumEcho) {
+        report::machine();
+    }
     let (binary, quick) = (cli.binary.as_str(), cli.quick);
     let rounds = if quick { 1 } else { cli.rounds };
     match cli.bench {
@@ -68,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Gateway => gateway::run(binary, rounds),
         Bench::Transport => transport::run(rounds),
         Bench::Cold => cold::run(binary),
+        Bench::AxumEcho => rivals::axum_echo::serve(),
         Bench::Commit => commit::run(binary, rounds),
         Bench::Publish => publish::run(binary),
         Bench::All => {
