@@ -140,15 +140,9 @@ impl Guest {
             tokio::task::yield_now().await;
         }
         let begin = Instant::now();
-        let call = Call {
-            args: activation.args(),
-            env: &self.environment,
-            payload: invocation.payload.clone(),
-            services: Some(OUTSIDE.clone()),
-            limits: activation.record().manifest.limits,
-            deadline: invocation.deadline,
-            stop: StopHandle::never(),
-        };
+        let mut call = Call::new(activation.record().manifest.limits, invocation.deadline, StopHandle::never());
+        (call.args, call.env) = (activation.args(), &self.environment);
+        (call.payload, call.services) = (invocation.payload.clone(), Some(OUTSIDE.clone()));
         let outcome = self.program.run_briefly(call);
         let time = begin.elapsed();
         HELD.set(HELD.get() + time);

@@ -60,13 +60,14 @@ impl Guest {
             let queued = queued.elapsed();
             caller.deadline = deadline.min(Instant::now() + limit);
             let activation = self.permit.activation();
+            let manifest = &activation.record().manifest;
             let outward = Outward::new(self.outside, activation.record().clone(), caller);
             let call = Call {
                 args: activation.args(),
                 env: &self.environment,
                 payload,
                 services: Some(outward.clone()),
-                limits: activation.record().manifest.limits,
+                limits: manifest.limits,
                 deadline,
                 stop: handle,
                 scratch: manifest.grants.scratch,

@@ -1,8 +1,8 @@
 //! What the engine promises, shown with guests written in WebAssembly text.
 
-mod budgets;
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is its job")]
 
+mod budgets;
 mod cache;
 mod escapes;
 mod extism;

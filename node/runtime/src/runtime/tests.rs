@@ -89,6 +89,7 @@ impl Node {
 }
 
 pub(super) const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(200);
 
 pub(super) fn invocation(version: VersionId, payload: &'static [u8], deadline: Duration) -> Invocation {
     let named = "default/any".parse().unwrap();
@@ -406,4 +407,70 @@ async fn shutdown_stops_what_runs_and_joins_every_thread() {
     runtime.shutdown(Instant::now()).await;
     let refused = runtime.invoke(invocation(version, b"", LONG)).await.unwrap_err();
     assert_eq!((refused.code, refused.progress), (ErrorCode::Draining, Progress::NotExecuted));
+}
+
+/// Echoes; but sleeps for 30 ms first if the payload begins with `s`, and never ends if it begins with `l`.
+const MOODY: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 4096))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (if (i32.eq (i32.load8_u (i32.const 1024)) (i32.const 108)) (then (loop $l (br $l))))
+    (if (i32.eq (i32.load8_u (i32.const 1024)) (i32.const 115)) (then
+      (i32.store (i32.const 144) (i32.const 1))
+      (i64.store (i32.const 152) (i64.const 30000000))
+      (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 320)))))
+    (i32.store (i32.const 4) (i32.load (i32.const 8)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))"#;
+
+/// Calls until the version runs briefly: a busy machine may take more runs to show that it is short.
+async fn until_brief(node: &Node, version: VersionId) {
+    let give_up = Instant::now() + LONG;
+    loop {
+        assert_eq!(node.call(version, b"x").await.unwrap().payload, &b"x"[..]);
+        let activation = node.runtime.shared.table.find(version).unwrap();
+        if activation.brevity.is_granted() {
+            return;
+        }
+        assert!(Instant::now() < give_up, "it never runs briefly");
+    }
+}
+
+#[tokio::test]
+async fn a_short_function_runs_where_it_arrives_and_nobody_can_tell() {
+    let node = Node::start().await;
+    let version = node.publish(manifest("moody"), MOODY);
+    until_brief(&node, version).await;
+    let activation = node.runtime.shared.table.find(version).unwrap();
+    let calls = activation.status().calls;
+    for _ in 0..50 {
+        let reply = node.call(version, b"abc").await.unwrap();
+        assert_eq!((&reply.payload[..], reply.start), (&b"abc"[..], Start::Warm));
+    }
+    assert_eq!((activation.status().calls, activation.status().in_flight), (calls + 50, 0));
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_brief_run_that_waits_or_goes_on_begins_again_elsewhere() {
+    let node = Node::start().await;
+    let version = node.publish(manifest("moody"), MOODY);
+    until_brief(&node, version).await;
+    let activation = node.runtime.shared.table.find(version).unwrap();
+    let reply = node.call(version, b"sleep").await.unwrap();
+    assert_eq!(&reply.payload[..], b"sleep");
+    assert!(reply.usage.run_us >= 30_000, "it slept, on a thread of its own: {:?}", reply.usage);
+    assert!(!activation.brevity.is_granted(), "it is barred for a while");
+    assert_eq!(node.call(version, b"x").await.unwrap().payload, &b"x"[..]);
+
+    let other = node.publish(manifest("other"), MOODY);
+    until_brief(&node, other).await;
+    let failure = node.runtime.invoke(invocation(other, b"loop", SHORT)).await.unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::DeadlineExceeded, Progress::Executed));
+    assert_eq!(node.call(other, b"x").await.unwrap().payload, &b"x"[..]);
+    node.end().await;
 }
