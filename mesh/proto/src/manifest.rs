@@ -76,6 +76,13 @@ impl Manifest {
             let most = Self::ENTRY_BYTES_MAX;
             return Err(format!("entry has {} bytes; it must have from 1 to {most}", entry.len()));
         }
+        if self.abi == Abi::Http {
+            return Err(
+                "abi = \"http\" (WASI 0.2 components) has no host in this release; build a core module for WASI \
+                preview 1 instead (target wasm32-wasip1), an Extism plug-in, or a script: see docs/abi.md"
+                    .to_owned(),
+            );
+        }
         self.limits.check()?;
         self.grants.check()
     }

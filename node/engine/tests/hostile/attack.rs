@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use skein_engine::{Call, Engine, EngineConfig, EngineError, Program, RunError, StopHandle, TrapKind};
+use skein_engine::{Call, Engine, EngineConfig, EngineError, Program, RunError, StopHandle, TrapKind, WorkerCommand};
 use skein_proto::{AppName, Digest, ErrorCode, Failure, Limits, Manifest};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -55,7 +55,10 @@ impl fmt::Display for Report {
 impl Arena {
     pub(crate) fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(EngineConfig::new(dir.path())).unwrap();
+        // As on a node: what a hostile module does to the compiler stays in the compiler's process.
+        let mut config = EngineConfig::new(dir.path());
+        config.worker = Some(WorkerCommand::new(env!("CARGO_BIN_EXE_skein-compile-worker"), [] as [&str; 0]));
+        let engine = Engine::open(config).unwrap();
         let canary = load(&engine, CANARY);
         Self { engine, canary, _dir: dir }
     }

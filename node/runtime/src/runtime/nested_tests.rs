@@ -55,6 +55,7 @@ struct Mirror;
 impl Egress for Mirror {
     fn send(&self, request: HttpRequest, _: &Grants, _: Instant) -> Asked<HttpResponse> {
         Box::pin(async move {
+            // tidy: sleeps because a request takes time, during which its guest waits.
             tokio::time::sleep(Duration::from_millis(1)).await;
             Ok(HttpResponse { status: 200, headers: vec![("a".into(), "b".into())], body: request.url.into() })
         })
