@@ -223,10 +223,8 @@ impl Interrupt {
             if self.reason().is_some() {
                 break false;
             }
-            if woken.is_woken.swap(false, Ordering::AcqRel) {
-                if poll(&mut context).is_ready() {
-                    break true;
-                }
+            if woken.is_woken.swap(false, Ordering::AcqRel) && poll(&mut context).is_ready() {
+                break true;
             }
             let is_woken = || woken.is_woken.load(Ordering::Acquire);
             match end.map(|end| end.saturating_duration_since(clock::now())) {
