@@ -17,7 +17,7 @@ fn large_echo() -> String {
     let turn = "(local.set 1 (i32.add (i32.mul (local.get 1) (i32.const 31)) (local.get 0)))
                 (if (i32.and (local.get 1) (i32.const 4)) (then (local.set 0 (i32.rotl (local.get 0) (local.get 1)))))\n";
     let function = format!("(func (param i32) (result i32) (local i32) {} (local.get 1))\n", turn.repeat(100));
-    ECHO.replacen("(func (export \"_start\")", &format!("{} (func (export \"_start\")", function.repeat(2_000)), 1)
+    ECHO.replacen("(func (export \"_start\")", &format!("{} (func (export \"_start\")", function.repeat(400)), 1)
 }
 
 /// The compiler's processes of a node.
