@@ -176,12 +176,12 @@ pub struct Usage {
     pub tier: Option<Tier>,
 }
 
-/// Which compiler made the code that ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which compiler made the code that ran. The later one is the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Tier {
-    /// The fast one, for the first calls of a version.
+    /// The fast one, for the first calls of a large module: there in a tenth of the time, and runs at a half to a quarter
+    /// of the speed.
     Baseline,
     /// The optimising one.
     Optimised,

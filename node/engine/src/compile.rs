@@ -10,7 +10,6 @@ mod failed;
 mod frame;
 mod native;
 mod sys;
-mod tier;
 mod worker;
 
 use std::{
@@ -26,7 +25,6 @@ use std::{
 pub use child::WorkerCommand;
 pub(crate) use failed::{Cause, Failed};
 pub(crate) use sys::lower_priority;
-pub use tier::Tier;
 pub use worker::serve_compilation;
 
 use frame::Request;
@@ -34,7 +32,7 @@ use native::Effort;
 use wasmer_types::target::Target;
 use wasmparser::{Parser, Payload};
 
-use crate::{EngineConfig, clock, inspect, metrics, safepoint, stop::lock};
+use crate::{EngineConfig, Tier, clock, inspect, metrics, safepoint, stop::lock};
 
 /// Raised when what is compiled changes in a way that nothing else in the fingerprint shows.
 const FORMAT_VERSION: u32 = 2;

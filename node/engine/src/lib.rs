@@ -64,13 +64,14 @@ mod wasi;
 mod watchdog;
 
 pub use call::{Call, Output};
-pub use compile::{Tier, WorkerCommand, serve_compilation};
+pub use compile::{WorkerCommand, serve_compilation};
 pub use config::{EngineConfig, Tiering};
 pub use engine::{Engine, Prepared};
 pub use error::{EngineError, RunError, TrapKind};
 pub use program::Program;
 pub use report::ModuleReport;
 pub use services::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services};
+pub use skein_proto::Tier;
 pub use stop::StopHandle;
 pub use thread_clock::thread_cpu_time;
 pub use wasi::Preopen;

@@ -356,7 +356,7 @@ impl Shared {
             outbound,
             memory_bytes: output.memory_bytes,
             log_bytes: output.log_bytes_total,
-            ..Usage::default()
+            tier: activation.program().map(|program| program.tier()),
         };
         Ok(Reply { payload: output.payload, version: activation.version(), node: self.node, start, usage })
     }

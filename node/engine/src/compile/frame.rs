@@ -8,7 +8,8 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Failed, Tier};
+use super::Failed;
+use crate::Tier;
 
 /// Longest header: a fingerprint or a message.
 pub(super) const HEADER_BYTES_MAX: u32 = 64 << 10;

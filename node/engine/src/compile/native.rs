@@ -18,7 +18,8 @@ use wasmer_compiler::{ArtifactBuild, ArtifactCreate as _, CompilerConfig as _, E
 use wasmer_types::{CompilationProgressCallback, UserAbort, entity::PrimaryMap};
 use wasmparser::{Parser, Payload};
 
-use super::{Cause, Failed, Tier};
+use super::{Cause, Failed};
+use crate::Tier;
 use crate::{clock, inspect, safepoint};
 
 /// What one compilation may use.
