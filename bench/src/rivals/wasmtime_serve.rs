@@ -28,11 +28,13 @@ impl WasmtimeServe {
             command.arg(format!("--max-instance-reuse-count={reuse}"));
         }
         let mut child = command.arg(component).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
-        let said = stderr.lines().map_while(Result::ok).find_map(|line| {
+        let mut lines = BufReader::new(child.stderr.take().context("stderr is piped")?).lines().map_while(Result::ok);
+        let said = lines.find_map(|line| {
             let (_, url) = line.split_once("Serving HTTP on ")?;
             Some(url.trim().to_owned())
         });
+        // It ends when it can say no more.
+        std::thread::spawn(move || lines.for_each(drop));
         Ok(Self { child, url: said.context("it did not say where it listens")? })
     }
 
