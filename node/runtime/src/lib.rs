@@ -13,7 +13,8 @@
 //! invoke(version) --> table: activation?  -- no --> supervisor: Activate --> one actor, Loading --> Ready
 //!                        | yes                                                                       |
 //!                        v                                                                           v
-//!                     permit (or a short line, or `overloaded`) -----> program -----> a thread of the executor
+//!                     permit (or a short line, or `overloaded`) -----> program -----> a thread of the executor,
+//!                                                                           or this one, if it is always short (`brief`)
 //! ```
 //!
 //! **Start reading at** [`Runtime`], then `activation`.
