@@ -28,11 +28,12 @@ pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
     // SAFETY: nothing in this process has opened a descriptor that it means to use again.
     done(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) })?;
     // Data rather than address space: threads reserve more of the latter than they ever touch.
-    limit(libc::RLIMIT_DATA, bounds.memory_bytes)?;
-    limit(libc::RLIMIT_CPU, bounds.cpu.as_secs_f64().ceil().max(1.0) as u64)?;
-    limit(libc::RLIMIT_FSIZE, 0)?;
-    limit(libc::RLIMIT_CORE, 0)?;
-    limit(libc::RLIMIT_NOFILE, DESCRIPTORS_MAX)?;
+    limit(libc::RLIMIT_DATA, bounds.memory_bytes, 0)?;
+    // The first signal says why; at the hard limit, a second later, it would be a kill that might be anybody's.
+    limit(libc::RLIMIT_CPU, bounds.cpu.as_secs_f64().ceil().max(1.0) as u64, 1)?;
+    limit(libc::RLIMIT_FSIZE, 0, 0)?;
+    limit(libc::RLIMIT_CORE, 0, 0)?;
+    limit(libc::RLIMIT_NOFILE, DESCRIPTORS_MAX, 0)?;
     lower_priority(bounds.nice)
 }
 
@@ -42,13 +43,14 @@ pub(crate) fn lower_priority(nice: i32) -> io::Result<()> {
     done(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })
 }
 
-fn limit(resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
+/// Bounds a resource by `most`, and what the process may raise that to by as much more as `grace`.
+fn limit(resource: libc::__rlimit_resource_t, most: u64, grace: u64) -> io::Result<()> {
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `now` is a place for the answer, and outlives the call.
     done(unsafe { libc::getrlimit(resource, &raw mut now) })?;
     // A limit that is lower already stays.
-    let most = most.min(now.rlim_max);
-    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    let limit =
+        libc::rlimit { rlim_cur: most.min(now.rlim_max), rlim_max: most.saturating_add(grace).min(now.rlim_max) };
     // SAFETY: `limit` outlives the call.
     done(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
