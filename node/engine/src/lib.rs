@@ -1,7 +1,7 @@
-//! Runs WebAssembly: one fresh, limited instance for every call.
+//! Runs WebAssembly, and JavaScript on it: each call in a limited instance, fresh unless its version says otherwise.
 //!
 //! **Owns** wasmer and everything near it: inspecting a module, compiling it, the artefact cache on disk, linear
-//! memory, the safepoints that stop a runaway guest, and the WASI preview 1 host. It is the only crate with unsafe
+//! memory, the safepoints that stop a runaway guest, and the hosts of WASI preview 1, Extism and scripts. It is the only crate with unsafe
 //! code, and only in the modules that say so.
 //!
 //! **Refuses** async: everything blocks, so callers bring threads of their own. It knows no peers, no catalogue and

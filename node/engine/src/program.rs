@@ -127,9 +127,9 @@ impl Program {
             ended
         };
         interrupt.detach();
-        let Ended { mut result, is_sound } = result;
+        let Ended { mut result, is_sound, has_returned } = result;
         if is_sound && interrupt.reason().is_none() {
-            let reset = self.recycle(husk);
+            let reset = self.recycle(husk, has_returned);
             if let Ok(output) = &mut result {
                 output.reset = reset;
             }
@@ -162,12 +162,12 @@ impl Program {
     }
 
     /// Keeps an instance that has ended its call well, for the next one; says how long making it ready took.
-    fn recycle(&self, mut husk: Husk) -> Duration {
+    fn recycle(&self, mut husk: Husk, has_returned: bool) -> Duration {
         let mut reset = Duration::ZERO;
         let is_current = husk.is_current(&self.mould);
         let is_ready = match self.policy {
             _ if !is_current => false,
-            InstancePolicy::Reuse => husk.served() < CALLS_PER_INSTANCE_MAX,
+            InstancePolicy::Reuse => has_returned && husk.served() < CALLS_PER_INSTANCE_MAX,
             _ => {
                 self.report.is_resettable && {
                     let begun = clock::now();

@@ -15,14 +15,16 @@ use crate::{
 /// A run that has ended.
 pub(crate) struct Ended {
     pub(crate) result: Result<Output, RunError>,
-    /// True if its instance may be used again: the guest returned or asked to end, and nothing stopped it.
+    /// True if its instance may be reset: the guest returned or asked to end, and nothing stopped it.
     pub(crate) is_sound: bool,
+    /// True if it may even be used as it is: the guest returned. One that asked to end left its stack in the middle.
+    pub(crate) has_returned: bool,
 }
 
 impl Ended {
     /// The host panicked.
     pub(crate) fn panicked() -> Self {
-        Self { result: Err(RunError::Internal("the host panicked".to_owned())), is_sound: false }
+        Self { result: Err(RunError::Internal("the host panicked".to_owned())), is_sound: false, has_returned: false }
     }
 }
 
@@ -43,9 +45,14 @@ pub(crate) fn judge(
     mut output: Output,
 ) -> Ended {
     let error = match returned {
-        Ok(_) if let Some(said) = said => return Ended { result: Err(failed(said, call, output)), is_sound: true },
-        Ok(0) => return Ended { result: Ok(output), is_sound: true },
-        Ok(code) => return Ended { result: exit(code, call, slot, output), is_sound: true },
+        Ok(code) => {
+            let result = match said {
+                Some(said) => Err(failed(said, call, output)),
+                None if code == 0 => Ok(output),
+                None => exit(code, call, slot, output),
+            };
+            return Ended { result, is_sound: true, has_returned: true };
+        }
         Err(error) => error,
     };
     let halt = error.downcast_ref::<Halt>().copied();
@@ -57,7 +64,7 @@ pub(crate) fn judge(
         } else {
             exit(code, call, slot, output)
         };
-        return Ended { result, is_sound: true };
+        return Ended { result, is_sound: true, has_returned: false };
     }
     let trap = error.clone().to_trap();
     // The gate faults like any other address: whether it was closed tells the two apart.
@@ -76,7 +83,7 @@ pub(crate) fn judge(
     } else {
         trapped(&error, Box::new(output))
     };
-    Ended { result: Err(failure), is_sound: false }
+    Ended { result: Err(failure), is_sound: false, has_returned: false }
 }
 
 /// What a plug-in or its host said went wrong.

@@ -79,6 +79,25 @@ fn after_a_trap_a_reused_instance_is_a_new_one() {
     assert_eq!(run(&program), "2");
 }
 
+#[test]
+fn after_an_exit_in_the_middle_a_reused_instance_is_a_new_one() {
+    let bench = Bench::new();
+    let manifest = Manifest { instance: InstancePolicy::Reuse, ..plain() };
+    // As toolchains do: the stack is lowered, and raised again only by a return.
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory 1)
+        (global $stack (mut i32) (i32.const 1000))
+        (func (export "handle")
+            (if (i32.ne (global.get $stack) (i32.const 1000)) (then unreachable))
+            (global.set $stack (i32.const 900))
+            (call $exit (i32.const 0))))"#;
+    let program = load(&bench, &manifest, text);
+    for _ in 0..3 {
+        assert!(!program.run(call(LONG)).unwrap().is_reused);
+    }
+}
+
 /// Everything that code can change besides memory and globals: then an instance is rebuilt, not reset.
 #[test]
 fn what_a_reset_cannot_undo_is_not_left_either() {
