@@ -6,7 +6,7 @@
 //! **Refuses** to wait for Raft, to forward a peer's call (it goes to the runtime, never to a router, so there are no
 //! loops), and to repeat what may have run.
 //!
-//! **Start reading at** [`Router`], then `rank` for the choice of nodes and `attempt` for what may be repeated.
+//! **Start reading at** [`Router`], then `skein_placement::rank` for the choice of nodes and `attempt` for what may be repeated.
 //!
 //! ```text
 //!  Invocation -> resolve (catalogue) -> rank (view) -> attempt: here -> runtime
@@ -28,7 +28,6 @@ mod attempt;
 mod budget;
 pub mod metrics;
 mod notes;
-mod rank;
 mod reach;
 mod router;
 mod service;

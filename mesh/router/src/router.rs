@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rand::{SeedableRng, rngs::SmallRng};
 use skein_catalog::{Resolved, Watch};
 use skein_membership::{Peer, PeerState, View};
+use skein_placement::{Candidate, rank};
 use skein_proto::{ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Progress, Reply, VersionId};
 use skein_transport::Transport;
 use tokio::{sync::watch, time::Instant};
@@ -18,7 +19,6 @@ use crate::{
     budget::RetryBudget,
     metrics,
     notes::Notes,
-    rank::{Candidate, rank},
     reach::reach,
 };
 

@@ -11,23 +11,23 @@ use skein_proto::NodeId;
 
 /// A node that might run the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    pub(crate) node: NodeId,
-    pub(crate) is_here: bool,
+pub struct Candidate {
+    pub node: NodeId,
+    pub is_here: bool,
     /// It takes no new calls.
-    pub(crate) is_draining: bool,
+    pub is_draining: bool,
     /// It is gone.
-    pub(crate) is_dead: bool,
+    pub is_dead: bool,
     /// It is silent, or has just failed: only when nobody else can.
-    pub(crate) is_doubtful: bool,
+    pub is_doubtful: bool,
     /// The version is warm there.
-    pub(crate) is_warm: bool,
+    pub is_warm: bool,
     /// Calls running there.
-    pub(crate) in_flight: u32,
+    pub in_flight: u32,
     /// Calls waiting there.
-    pub(crate) queued: u32,
+    pub queued: u32,
     /// CPU in use there, in thousandths.
-    pub(crate) cpu_permille: u16,
+    pub cpu_permille: u16,
 }
 
 /// Above this a machine has no room, in thousandths of its CPU: what comes now makes all its calls slower.
@@ -57,7 +57,8 @@ impl Candidate {
         }
     }
 
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether a call would run there at once.
+    pub fn has_room(&self) -> bool {
         self.queued == 0 && self.cpu_permille <= CPU_PERMILLE_ROOM
     }
 
@@ -71,7 +72,7 @@ impl Candidate {
 }
 
 /// The nodes to try, best first. Dead and draining ones are not among them.
-pub(crate) fn rank(candidates: &[Candidate], rng: &mut impl Rng) -> Vec<Candidate> {
+pub fn rank(candidates: &[Candidate], rng: &mut impl Rng) -> Vec<Candidate> {
     let mut usable: Vec<_> = candidates.iter().filter(|node| !node.is_dead && !node.is_draining).copied().collect();
     usable.shuffle(rng);
     usable.sort_by_key(Candidate::group);
