@@ -12,7 +12,9 @@ use skein_proto::NodeId;
 /// A node that might run the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
+    /// The node.
     pub node: NodeId,
+    /// It is the one that has the call.
     pub is_here: bool,
     /// It takes no new calls.
     pub is_draining: bool,

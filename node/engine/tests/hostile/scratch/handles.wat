@@ -1,0 +1,14 @@
+;; Tries: opening its own file until there are no descriptors left.
+;; Ends: returns
+;; With: scratch=1048576 handles=16 deadline=10000
+
+(module
+  (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "a")
+  (func (export "_start") (local $n i32)
+    (loop $l
+      (br_if $l (i32.and
+        (i32.eqz (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0)))
+        (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000)))))
+    (if (i32.ge_u (local.get $n) (i32.const 100)) (then unreachable))))
