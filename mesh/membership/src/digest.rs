@@ -91,6 +91,7 @@ mod tests {
             queued: u32::MAX,
             cpu_permille: u16::MAX,
             memory_mib: u32::MAX,
+            memory_budget_mib: u32::MAX,
             activations: u32::MAX,
             applied_index: u64::MAX,
             is_draining: true,

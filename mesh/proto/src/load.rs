@@ -14,6 +14,8 @@ pub struct Load {
     pub cpu_permille: u16,
     /// Resident memory of the process, in MiB.
     pub memory_mib: u32,
+    /// Memory the node may use, in MiB; 0 from a node that does not say.
+    pub memory_budget_mib: u32,
     /// Live activations.
     pub activations: u32,
     /// The catalogue index applied here.

@@ -5,16 +5,31 @@ use std::{collections::BTreeMap, time::Duration};
 use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::time::Instant;
 
-/// Own calls under way, and nodes that did not answer. One entry per member at most.
+/// Own calls under way, nodes that did not answer, and how quickly the others did. One entry per member at most.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     under_way: BTreeMap<NodeId, u32>,
     failed: BTreeMap<NodeId, Instant>,
+    paces: BTreeMap<NodeId, Pace>,
+}
+
+/// How long a node takes beyond the run of the function itself.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// An exponential mean over about four calls: three slow ones make a slow node, one hiccup does not.
+    mean: Duration,
+    at: Instant,
 }
 
 /// How long a node that could not be reached is avoided. The failure detector knows in two seconds; this bridges the
 /// time without making a verdict of one broken connection.
 const AVOIDED: Duration = Duration::from_secs(1);
+/// Below this nobody is called slow: it is what a cold start or a distant site costs.
+const SLOW_MIN: Duration = Duration::from_millis(50);
+/// Slow is a matter of comparison: so many times what the quickest of the other peers takes.
+const SLOW_FACTOR: u32 = 4;
+/// How long a pace is believed. A node that gets no calls for being slow is given some again after this.
+const PACE_KEPT: Duration = Duration::from_secs(5);
 
 impl Notes {
     pub(crate) fn begin(&mut self, node: NodeId) {
@@ -34,8 +49,9 @@ impl Notes {
         self.under_way.get(&node).copied().unwrap_or(0)
     }
 
-    /// Remembers what an attempt's end says about the node, as opposed to the function.
-    pub(crate) fn learn(&mut self, node: NodeId, failure: Option<&Failure>, now: Instant) {
+    /// Remembers what an attempt's end says about the node, as opposed to the function: whether it could be reached, and
+    /// its `overhead`, if that could be measured.
+    pub(crate) fn learn(&mut self, node: NodeId, failure: Option<&Failure>, overhead: Option<Duration>, now: Instant) {
         match failure.map(|failure| failure.code) {
             Some(ErrorCode::Unreachable | ErrorCode::PeerLost | ErrorCode::Untrusted) => {
                 self.failed.insert(node, now);
@@ -44,9 +60,65 @@ impl Notes {
                 self.failed.remove(&node);
             }
         }
+        if let Some(overhead) = overhead {
+            let before = self.pace(node, now).unwrap_or(overhead);
+            self.paces.insert(node, Pace { mean: before - before / 4 + overhead / 4, at: now });
+        }
     }
 
     pub(crate) fn is_avoided(&self, node: NodeId, now: Instant) -> bool {
         self.failed.get(&node).is_some_and(|at| now.saturating_duration_since(*at) < AVOIDED)
+    }
+
+    /// Whether calls at this node take much longer than their functions run, compared with other peers.
+    pub(crate) fn is_slow(&self, node: NodeId, now: Instant) -> bool {
+        let Some(pace) = self.pace(node, now).filter(|pace| *pace > SLOW_MIN) else { return false };
+        let others = self.paces.keys().filter(|other| **other != node).filter_map(|other| self.pace(*other, now));
+        others.min().is_none_or(|quickest| pace > quickest * SLOW_FACTOR)
+    }
+
+    fn pace(&self, node: NodeId, now: Instant) -> Option<Duration> {
+        let pace = self.paces.get(&node)?;
+        (now.saturating_duration_since(pace.at) < PACE_KEPT).then_some(pace.mean)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn notes(paces: &[(u64, u32)], now: Instant) -> Notes {
+        let mut notes = Notes::default();
+        for (node, ms) in paces {
+            notes.learn(NodeId(*node), None, Some(MS * *ms), now);
+        }
+        notes
+    }
+
+    #[tokio::test]
+    async fn slow_is_who_takes_much_longer_than_others_and_than_a_start() {
+        let now = Instant::now();
+        let check = |paces: &[(u64, u32)], slow: &[u64]| {
+            let notes = notes(paces, now);
+            let found: Vec<u64> = (1..9).filter(|node| notes.is_slow(NodeId(*node), now)).collect();
+            assert_eq!(found, slow, "{paces:?}");
+        };
+        check(&[(2, 1), (3, 40)], &[]);
+        check(&[(2, 1), (3, 60)], &[3]);
+        check(&[(2, 80), (3, 90)], &[]);
+        check(&[(2, 60)], &[2]);
+    }
+
+    #[tokio::test]
+    async fn one_hiccup_makes_nobody_slow_and_nobody_is_slow_for_ever() {
+        let now = Instant::now();
+        let mut notes = notes(&[(2, 1), (3, 1)], now);
+        notes.learn(NodeId(3), None, Some(150 * MS), now);
+        assert!(!notes.is_slow(NodeId(3), now));
+        notes.learn(NodeId(3), None, Some(150 * MS), now);
+        assert!(notes.is_slow(NodeId(3), now));
+        assert!(!notes.is_slow(NodeId(3), now + PACE_KEPT));
     }
 }

@@ -1,7 +1,7 @@
 //! The handle: resolves, ranks and tries, one invocation at a time.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rand::{SeedableRng, rngs::SmallRng};
 use skein_catalog::{Resolved, Watch};
 use skein_membership::{Peer, PeerState, View};
-use skein_placement::{Candidate, rank};
+use skein_placement::{Candidate, Ranked, Standing, rank};
 use skein_proto::{ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Progress, Reply, VersionId};
 use skein_transport::Transport;
 use tokio::{sync::watch, time::Instant};
@@ -34,10 +34,14 @@ struct Shared {
     catalog: Watch,
     view: watch::Receiver<Arc<View>>,
     transport: Arc<dyn Transport>,
+    warm_here: OnceLock<WarmHere>,
     meters: metrics::Meters,
     /// Held for the moment of one decision, never across a wait.
     state: Mutex<State>,
 }
+
+/// Says whether a version is warm on this node.
+type WarmHere = Box<dyn Fn(VersionId) -> bool + Send + Sync>;
 
 struct State {
     rng: SmallRng,
@@ -48,6 +52,8 @@ struct State {
 /// Most attempts of one call: the best node, another, and one more. Whoever fails thrice is failed by the mesh, not by
 /// a node.
 const ATTEMPTS_MAX: usize = 3;
+/// Payload and result of a call by which a node's pace is measured: some 50 packets, a round trip or two.
+const SMALL_BYTES_MAX: usize = 64 << 10;
 /// When a call whose retry the budget refused is worth another try: the budget's reserve comes by the second.
 const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -62,8 +68,14 @@ impl Router {
     ) -> Self {
         let state =
             State { rng: SmallRng::from_os_rng(), budget: RetryBudget::new(Instant::now()), notes: Notes::default() };
-        let (meters, state) = (metrics::Meters::new(), Mutex::new(state));
-        Self { shared: Arc::new(Shared { me, local, catalog, view, transport, meters, state }) }
+        let (warm_here, meters, state) = (OnceLock::new(), metrics::Meters::new(), Mutex::new(state));
+        Self { shared: Arc::new(Shared { me, local, catalog, view, transport, warm_here, meters, state }) }
+    }
+
+    /// Says how to find out whether a version is warm on this node. Until then the node's own load digest is asked,
+    /// which is half a second old and names the busiest versions only. Only the first word counts.
+    pub fn ask_here(&self, is_warm: impl Fn(VersionId) -> bool + Send + Sync + 'static) {
+        let _ = self.shared.warm_here.set(Box::new(is_warm));
     }
 }
 
@@ -103,39 +115,57 @@ impl Shared {
         }
     }
 
-    fn rank(&self, version: VersionId) -> Vec<Candidate> {
+    fn rank(&self, version: VersionId) -> Vec<Ranked> {
         let (view, catalog, now) = (self.view.borrow().clone(), self.catalog.borrow().clone(), Instant::now());
         let mut state = self.state();
-        state.budget.deposit();
+        let State { rng, budget, notes } = &mut *state;
+        budget.deposit();
         let candidate = |node: NodeId, load: &Load, peer: PeerState| {
             let is_here = node == self.me;
-            let is_leaving = catalog.member(node).is_some_and(|member| member.is_draining);
+            let member = catalog.member(node);
+            let is_leaving = load.is_draining || member.is_some_and(|member| member.is_draining);
             Candidate {
                 node,
                 is_here,
-                is_draining: load.is_draining || is_leaving,
-                is_dead: !is_here && (peer == PeerState::Down || catalog.was_removed(node)),
-                is_doubtful: !is_here && (peer == PeerState::Suspect || state.notes.is_avoided(node, now)),
-                is_warm: load.warm.contains(&(version.function.0, version.number)),
-                in_flight: load.in_flight.max(state.notes.under_way(node)),
+                is_warm: self.is_warm(version, is_here, load),
+                standing: match peer {
+                    _ if is_here && !is_leaving => Standing::Good,
+                    _ if is_here => Standing::Draining,
+                    PeerState::Down => Standing::Dead,
+                    _ if catalog.was_removed(node) => Standing::Dead,
+                    _ if is_leaving => Standing::Draining,
+                    PeerState::Suspect => Standing::Doubtful,
+                    _ if notes.is_avoided(node, now) => Standing::Doubtful,
+                    _ if notes.is_slow(node, now) => Standing::Slow,
+                    _ => Standing::Good,
+                },
+                in_flight: load.in_flight.max(notes.under_way(node)),
                 queued: load.queued,
                 cpu_permille: load.cpu_permille,
+                memory_mib: load.memory_mib,
+                memory_budget_mib: load.memory_budget_mib,
             }
         };
         let seen = view.peers.values().map(|Peer { node, load, state, .. }| candidate(*node, load, *state));
-        let mut candidates: Vec<_> = seen.collect();
-        if !view.peers.contains_key(&self.me) {
-            // Before membership has said a word, there is this node at least.
-            candidates.push(candidate(self.me, &Load::default(), PeerState::Alive));
+        // Before membership has said a word, there is this node at least.
+        let unseen =
+            (!view.peers.contains_key(&self.me)).then(|| candidate(self.me, &Load::default(), PeerState::Alive));
+        rank(version, seen.chain(unseen), rng)
+    }
+
+    /// Whether a version is warm on a node: known here, told by the others of their busiest.
+    fn is_warm(&self, version: VersionId, is_here: bool, load: &Load) -> bool {
+        match self.warm_here.get() {
+            Some(is_warm) if is_here => is_warm(version),
+            _ => load.warm.contains(&(version.function.0, version.number)),
         }
-        rank(&candidates, &mut state.rng)
     }
 
     /// Tries the nodes in order, as far as failures, deadline and budget allow.
-    async fn run(&self, invocation: Invocation, resolved: &Resolved, ranked: Vec<Candidate>) -> Result<Reply, Failure> {
+    async fn run(&self, invocation: Invocation, resolved: &Resolved, ranked: Vec<Ranked>) -> Result<Reply, Failure> {
         let mut trail = Trail::default();
         let is_repeatable = invocation.is_idempotent || resolved.version.manifest.grants.is_effect_free();
-        for candidate in ranked {
+        for Ranked { candidate, .. } in ranked.into_iter().filter(Ranked::is_usable) {
             if !trail.leads_to(&candidate) {
                 continue;
             }
@@ -179,6 +209,7 @@ impl Shared {
 
     async fn attempt(&self, node: NodeId, invocation: &Invocation, resolved: &Resolved) -> Result<Reply, Failure> {
         let _under_way = UnderWay::begin(self, node);
+        let began = Instant::now();
         // What the caller has seen, and what has to be there for the version to exist: no more, so that a peer that
         // lags behind in other things answers at once.
         let index_min = invocation.index_min.max(resolved.version.index);
@@ -192,7 +223,9 @@ impl Shared {
         };
         let failure = outcome.as_ref().err();
         if !is_here {
-            self.state().notes.learn(node, failure, Instant::now());
+            let now = Instant::now();
+            let overhead = outcome.as_ref().ok().and_then(|reply| overhead(invocation, reply, now - began));
+            self.state().notes.learn(node, failure, overhead, now);
         }
         self.meters.attempted(is_here, failure.map(|failure| failure.progress));
         outcome
@@ -201,6 +234,15 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What of the `time` of an attempt the peer's runtime did not use: the way there and back, and what the node adds. None
+/// for a large payload or result, which says more about the network than about the node.
+fn overhead(invocation: &Invocation, reply: &Reply, time: Duration) -> Option<Duration> {
+    let is_small = invocation.payload.len() + reply.payload.len() <= SMALL_BYTES_MAX;
+    let usage = &reply.usage;
+    let used = Duration::from_micros(usage.queue_us + usage.start_us + usage.instantiate_us + usage.run_us);
+    is_small.then(|| time.saturating_sub(used))
 }
 
 /// Counts an attempt as under way until it ends or is cancelled.

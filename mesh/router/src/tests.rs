@@ -29,6 +29,8 @@ mod routing;
 enum Does {
     Fails(Failure),
     Hangs,
+    /// Answers well, this much later.
+    Lingers(Duration),
 }
 
 /// All nodes' runtimes, node 1's called directly, the others' through the transport.
@@ -55,6 +57,11 @@ impl Fake {
             None => Ok(reply),
             Some(Does::Fails(failure)) => Err(failure),
             Some(Does::Hangs) => std::future::pending().await,
+            Some(Does::Lingers(time)) => {
+                // tidy: sleeps because the slowness of a node is what is tested; the clock is paused.
+                tokio::time::sleep(time).await;
+                Ok(reply)
+            }
         }
     }
 

@@ -1,13 +1,19 @@
 //! Where a call should run: candidates with their load in, the nodes in order out. Pure.
 //!
-//! Warm nodes with room come first, then cold ones with room, then those that would queue it, last those that may not
-//! answer. Among equals "here" comes first, since a hop costs more than a somewhat busier machine; otherwise the less
-//! loaded of two picked at random. Two random choices are nearly as good as knowing the least loaded node (Mitzenmacher,
-//! "The Power of Two Choices in Randomized Load Balancing", 2001) and do not send everybody to the same one while the
-//! figures are half a second old.
+//! Warm nodes with room come first, then cold ones with room, then slow ones, then those that would queue it, last those
+//! that may not answer: a node is put behind others for what is wrong with it, and is never taken off the list for it,
+//! so that the last one is tried whatever is thought of it. Among equals "here" comes first, since a hop costs more than
+//! a somewhat busier machine; otherwise the less loaded of two picked at random. Two random choices are nearly as good
+//! as knowing the least loaded node (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001) and do
+//! not send everybody to the same one while the figures are half a second old.
+//!
+//! A version that is warm nowhere as far as is known, while this node is short of memory, goes to its [home](crate::home)
+//! instead: starting it wherever it happens to be called would have every node hold a copy of it.
 
 use rand::{Rng, seq::SliceRandom};
-use skein_proto::NodeId;
+use skein_proto::{NodeId, VersionId};
+
+use crate::home;
 
 /// A node that might run the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,20 +22,86 @@ pub struct Candidate {
     pub node: NodeId,
     /// It is the one that has the call.
     pub is_here: bool,
-    /// It takes no new calls.
-    pub is_draining: bool,
-    /// It is gone.
-    pub is_dead: bool,
-    /// It is silent, or has just failed: only when nobody else can.
-    pub is_doubtful: bool,
     /// The version is warm there.
     pub is_warm: bool,
+    /// Whether it may and can take calls.
+    pub standing: Standing,
     /// Calls running there.
     pub in_flight: u32,
     /// Calls waiting there.
     pub queued: u32,
     /// CPU in use there, in thousandths.
     pub cpu_permille: u16,
+    /// Memory in use there.
+    pub memory_mib: u32,
+    /// Memory it may use; 0 if it did not say.
+    pub memory_budget_mib: u32,
+}
+
+/// Whether a node may and can take calls. The first that applies, from the bottom, is the one that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing speaks against it.
+    Good,
+    /// It has answered slowly of late.
+    Slow,
+    /// It is silent, or has just failed: only when nobody else can.
+    Doubtful,
+    /// It takes no new calls.
+    Draining,
+    /// The function's app is bound to other nodes.
+    Unbound,
+    /// It is gone.
+    Dead,
+}
+
+/// What kind of place a node is for the call. The better ones come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// The version is warm there, and there is room.
+    Warm,
+    /// There is room, and the version would have to start.
+    Cold,
+    /// There is room, and it has answered slowly of late.
+    Slow,
+    /// The call would wait there, or make others wait.
+    Full,
+    /// It may not answer.
+    Doubtful,
+    /// It is not tried: see its [`Standing`].
+    Out,
+}
+
+/// What gave a node its place within its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing in particular: behind others, in the order of the dice and the load.
+    InLine,
+    /// It is the only one of the best group.
+    Only,
+    /// It is here, and no other is clearly less busy.
+    Here,
+    /// The less loaded of two picked at random.
+    LessLoaded,
+    /// It is the version's home, and this node is short of memory.
+    Home,
+    /// It comes after the version's home, which carries more than its share.
+    NextHome,
+    /// It is cold, and the warm ones are clearly busier.
+    Spread,
+}
+
+/// A candidate with its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// What kind of place it is.
+    pub group: Group,
+    /// Why it has its place there.
+    pub reason: Reason,
+    /// How near the version is to it, if that was asked; see [`crate::home`].
+    pub(crate) nearness: f64,
 }
 
 /// Above this a machine has no room, in thousandths of its CPU: what comes now makes all its calls slower.
@@ -39,23 +111,18 @@ const QUEUED_WEIGHT: u64 = 4;
 /// "Clearly busier" is twice as busy and this many calls more: below, the difference is within the noise of figures
 /// that are half a second old, and costs less than a hop or a cold start.
 const SLACK: u64 = 8;
-
-/// The better of the groups come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Group {
-    Warm,
-    Cold,
-    Full,
-    Doubtful,
-}
+/// Above this a node is short of memory, in thousandths of its budget: what starts there soon drives something else out.
+const MEMORY_PERMILLE_SHORT: u32 = 700;
 
 impl Candidate {
     fn group(&self) -> Group {
-        match self {
-            Self { is_doubtful: true, .. } => Group::Doubtful,
+        match self.standing {
+            Standing::Draining | Standing::Unbound | Standing::Dead => Group::Out,
+            Standing::Doubtful => Group::Doubtful,
             _ if !self.has_room() => Group::Full,
-            Self { is_warm: true, .. } => Group::Warm,
-            _ => Group::Cold,
+            Standing::Slow => Group::Slow,
+            Standing::Good if self.is_warm => Group::Warm,
+            Standing::Good => Group::Cold,
         }
     }
 
@@ -64,8 +131,18 @@ impl Candidate {
         self.queued == 0 && self.cpu_permille <= CPU_PERMILLE_ROOM
     }
 
-    fn pressure(&self) -> u64 {
+    /// How busy it is: what candidates are compared by.
+    pub fn pressure(&self) -> u64 {
         u64::from(self.in_flight) + QUEUED_WEIGHT * u64::from(self.queued)
+    }
+
+    /// Memory in use, in thousandths of its budget; none if it did not say its budget.
+    pub fn memory_permille(&self) -> Option<u32> {
+        self.memory_mib.saturating_mul(1_000).checked_div(self.memory_budget_mib)
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.memory_permille().is_some_and(|used| used > MEMORY_PERMILLE_SHORT)
     }
 
     fn is_clearly_busier_than(&self, other: &Self) -> bool {
@@ -73,142 +150,93 @@ impl Candidate {
     }
 }
 
-/// The nodes to try, best first. Dead and draining ones are not among them.
-pub fn rank(candidates: &[Candidate], rng: &mut impl Rng) -> Vec<Candidate> {
-    let mut usable: Vec<_> = candidates.iter().filter(|node| !node.is_dead && !node.is_draining).copied().collect();
-    usable.shuffle(rng);
-    usable.sort_by_key(Candidate::group);
-    let mut ranked = Vec::with_capacity(usable.len());
-    for group in usable.chunk_by_mut(|one, other| one.group() == other.group()) {
-        order(group);
-        ranked.extend_from_slice(group);
+impl Ranked {
+    fn new(candidate: Candidate) -> Self {
+        Self { candidate, group: candidate.group(), reason: Reason::InLine, nearness: 0.0 }
     }
-    spread(&mut ranked);
+
+    /// Whether it is tried at all.
+    pub fn is_usable(&self) -> bool {
+        self.group != Group::Out
+    }
+}
+
+/// The nodes to try for a call of `version`, best first; behind them those that are not tried, for the record.
+pub fn rank(version: VersionId, candidates: impl IntoIterator<Item = Candidate>, rng: &mut impl Rng) -> Vec<Ranked> {
+    let mut ranked: Vec<Ranked> = candidates.into_iter().map(Ranked::new).collect();
+    ranked.shuffle(rng);
+    ranked.sort_by_key(|one| one.group);
+    let usable = ranked.iter().position(|one| !one.is_usable()).unwrap_or(ranked.len());
+    let is_warm_somewhere = ranked[..usable].iter().any(|one| one.candidate.is_warm);
+    let is_short = is_short_of_memory(&ranked);
+    for group in ranked[..usable].chunk_by_mut(|one, other| one.group == other.group) {
+        if group[0].group == Group::Cold && !is_warm_somewhere && is_short {
+            order_by_home(version, group);
+        } else {
+            order(group);
+        }
+    }
+    spread(&mut ranked[..usable]);
     ranked
+}
+
+/// Whether what starts at the node that has the call would soon drive something else out; if the call may not run
+/// there, whether it would so anywhere.
+fn is_short_of_memory(ranked: &[Ranked]) -> bool {
+    let is_cold = |one: &&Ranked| one.group == Group::Cold;
+    match ranked.iter().find(|one| one.candidate.is_here).filter(is_cold) {
+        Some(here) => here.candidate.is_short_of_memory(),
+        None => ranked.iter().filter(is_cold).any(|one| one.candidate.is_short_of_memory()),
+    }
 }
 
 /// Orders equals, given in random order: pairwise the less loaded first, then here in front of whomever it is not
 /// clearly busier than.
-fn order(group: &mut [Candidate]) {
+fn order(group: &mut [Ranked]) {
     // After a shuffle the next two are a random two: the less loaded of them is the choice, the other stays in line.
     for next in 0..group.len().saturating_sub(1) {
-        if group[next + 1].pressure() < group[next].pressure() {
+        if group[next + 1].candidate.pressure() < group[next].candidate.pressure() {
             group.swap(next, next + 1);
         }
     }
-    let Some(here) = group.iter().position(|node| node.is_here) else { return };
-    let goes_to =
-        group.iter().position(|node| node.is_here || !group[here].is_clearly_busier_than(node)).unwrap_or(here);
+    group[0].reason = if group.len() == 1 { Reason::Only } else { Reason::LessLoaded };
+    let Some(here) = group.iter().position(|one| one.candidate.is_here) else { return };
+    let this = group[here].candidate;
+    let goes_to = group.iter().position(|one| one.candidate.is_here || !this.is_clearly_busier_than(&one.candidate));
+    let goes_to = goes_to.unwrap_or(here);
     if goes_to < here {
         group[goes_to..=here].rotate_right(1);
     }
+    if goes_to == 0 && group.len() > 1 {
+        group[1].reason = Reason::InLine;
+        group[0].reason = Reason::Here;
+    }
+}
+
+/// Orders cold nodes by how near the version is to them; those that carry more than their share come after the others.
+fn order_by_home(version: VersionId, group: &mut [Ranked]) {
+    let total = group.iter().map(|one| one.candidate.pressure()).sum();
+    let load_max = home::load_max(total, group.len(), SLACK);
+    for one in group.iter_mut() {
+        one.nearness = home::nearness(version, one.candidate.node, one.candidate.memory_budget_mib);
+    }
+    let is_over = |one: &Ranked| one.candidate.pressure() >= load_max;
+    group.sort_by(|one, other| other.nearness.total_cmp(&one.nearness));
+    let is_home_first = !is_over(&group[0]);
+    group.sort_by_key(is_over);
+    group[0].reason = if is_home_first || is_over(&group[0]) { Reason::Home } else { Reason::NextHome };
 }
 
 /// A warm node does not keep a version to itself while it is clearly busier than the best cold one: the first call
 /// there makes that one warm.
-fn spread(ranked: &mut [Candidate]) {
-    let Some(cold) = ranked.iter().position(|node| node.group() == Group::Cold) else { return };
-    if cold > 0 && ranked[0].is_clearly_busier_than(&ranked[cold]) {
+fn spread(ranked: &mut [Ranked]) {
+    let Some(cold) = ranked.iter().position(|one| one.group == Group::Cold) else { return };
+    if cold > 0 && ranked[0].candidate.is_clearly_busier_than(&ranked[cold].candidate) {
         ranked[..=cold].rotate_right(1);
+        ranked[1].reason = Reason::InLine;
+        ranked[0].reason = Reason::Spread;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rand::{SeedableRng, rngs::SmallRng};
-
-    use super::*;
-
-    /// `here 3 warm`, `2 cold`, `4 dead`, with figures such as `run=7`, `wait=1` and `cpu=950`.
-    fn parse(text: &str) -> Candidate {
-        let number = |word: &str| word.split_once('=').map_or(0, |(_, number)| number.parse().unwrap());
-        let find = |key: &str| text.split(' ').find(|word| word.starts_with(key)).map_or(0, number);
-        let has = |word: &str| text.split(' ').any(|other| other == word);
-        let node = text.split(' ').find_map(|word| word.parse().ok()).unwrap();
-        Candidate {
-            node: NodeId(node),
-            is_here: has("here"),
-            is_draining: has("draining"),
-            is_dead: has("dead"),
-            is_doubtful: has("doubtful"),
-            is_warm: has("warm"),
-            in_flight: find("run="),
-            queued: find("wait="),
-            cpu_permille: u16::try_from(find("cpu=")).unwrap(),
-        }
-    }
-
-    /// Whatever the dice say, the order is one of `expected` (texts such as `1 2 3`, alternatives between `|`).
-    fn check(candidates: &str, expected: &str) {
-        let candidates: Vec<_> = candidates.split(", ").map(parse).collect();
-        for seed in 0..50 {
-            let ranked = rank(&candidates, &mut SmallRng::seed_from_u64(seed));
-            let shown = ranked.iter().map(|node| node.node.to_string()).collect::<Vec<_>>().join(" ");
-            assert!(expected.split(" | ").any(|one| one == shown), "{shown}, not {expected}");
-        }
-    }
-
-    #[test]
-    fn draining_and_dead_nodes_are_left_out() {
-        check("here 1 draining, 2 dead, 3 cold", "3");
-        check("here 1 draining", "");
-    }
-
-    #[test]
-    fn warm_here_comes_before_warm_elsewhere() {
-        check("here 1 warm run=8, 2 warm, 3 cold", "1 2 3");
-        check("here 1 warm run=24, 2 warm run=8", "1 2");
-    }
-
-    #[test]
-    fn a_clearly_busier_here_gives_way() {
-        check("here 1 warm run=25, 2 warm run=8", "2 1");
-        check("here 1 cold run=9, 2 cold", "2 1");
-    }
-
-    #[test]
-    fn warm_elsewhere_with_room_comes_before_cold_here() {
-        check("here 1 cold, 2 warm run=3", "2 1");
-    }
-
-    #[test]
-    fn warm_without_room_comes_after_cold() {
-        check("here 1 cold, 2 warm wait=1", "1 2");
-        check("here 1 cold, 2 warm cpu=950", "1 2");
-    }
-
-    #[test]
-    fn a_busy_warm_node_does_not_keep_a_version_to_itself() {
-        check("here 1 cold, 2 warm run=9", "1 2");
-    }
-
-    #[test]
-    fn cold_elsewhere_goes_to_the_less_loaded_of_two() {
-        check("2 cold run=5, 3 cold run=1", "3 2");
-        let candidates = ["2 cold run=9", "3 cold run=5", "4 cold run=1"].map(parse);
-        let first = |seed| rank(&candidates, &mut SmallRng::seed_from_u64(seed))[0].node;
-        let firsts: Vec<_> = (0..100).map(first).collect();
-        assert!(!firsts.contains(&NodeId(2)), "the most loaded loses to any other");
-        assert!(firsts.contains(&NodeId(3)), "the least loaded does not get everything");
-    }
-
-    #[test]
-    fn doubtful_nodes_come_last() {
-        check("2 warm doubtful, here 1 cold wait=9", "1 2");
-    }
-
-    proptest! {
-        #[test]
-        fn each_usable_node_is_ranked_once(states in proptest::collection::vec((any::<[bool; 4]>(), 0_u32..99, 0_u32..4), 0..12), seed: u64) {
-            let candidates: Vec<_> = (1..).zip(&states).map(|(node, ([draining, dead, doubtful, warm], run, wait))| Candidate {
-                node: NodeId(node), is_here: node == 1, is_draining: *draining, is_dead: *dead, is_doubtful: *doubtful,
-                is_warm: *warm, in_flight: *run, queued: *wait, cpu_permille: 0,
-            }).collect();
-            let mut ranked: Vec<_> = rank(&candidates, &mut SmallRng::seed_from_u64(seed)).iter().map(|node| node.node).collect();
-            ranked.sort();
-            let usable: Vec<_> = candidates.iter().filter(|node| !node.is_dead && !node.is_draining).map(|node| node.node).collect();
-            prop_assert_eq!(ranked, usable);
-        }
-    }
-}
+mod tests;

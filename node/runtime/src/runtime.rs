@@ -154,6 +154,11 @@ impl Runtime {
         record.is_some_and(|record| self.shared.preparer.is_prepared(record.digest))
     }
 
+    /// True if the version has an activation that takes calls, or is about to.
+    pub fn is_warm(&self, version: VersionId) -> bool {
+        self.shared.table.find(version).is_some()
+    }
+
     /// How busy this node's runtime is. CPU and memory are the assembly's to add.
     pub fn load(&self) -> Load {
         let mut activations = self.activations();

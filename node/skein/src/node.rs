@@ -115,6 +115,8 @@ impl Node {
         ));
         let invoke: Arc<dyn Invoke> = router.clone();
         runtime.connect(&invoke, Some(egress));
+        let here = runtime.clone();
+        router.ask_here(move |version| here.is_warm(version));
         register(&network, &shared, router.clone(), &boot);
         network.start();
 

@@ -222,6 +222,29 @@ async fn a_node_that_could_not_be_reached_is_avoided_for_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_node_gets_fewer_calls_for_a_while_and_all_of_them_when_it_is_the_last() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let bench = Bench::of(2).with(2, warm).plan(2, [Does::Lingers(Duration::from_millis(80))]);
+    for expected in [2, 1, 1] {
+        assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(expected));
+    }
+    let bench = bench.with(1, |peer| peer.load.is_draining = true);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "the last one is tried however slow it is");
+    let bench = bench.with(1, |peer| peer.load.is_draining = false);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "it is given another chance");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_warm_here_is_asked_here_not_read_from_the_digest() {
+    let id = version();
+    let bench = Bench::of(2).with(2, |peer| peer.load.warm = vec![(id.function.0, id.number)]);
+    bench.router.ask_here(move |version| version == id);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn own_calls_count_before_gossip_tells_of_them() {
     let bench = Bench::of(2).plan(1, std::iter::repeat_n(Does::Hangs, 9));
     let under_way: Vec<_> = (0..9).map(|_| bench.invoke(|_| {})).collect();

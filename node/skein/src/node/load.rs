@@ -23,6 +23,7 @@ pub(super) async fn publish(shared: Shared, stop: CancellationToken) {
         }
         let mut load = shared.runtime.load();
         system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_cpu_usage());
+        load.memory_budget_mib = u32::try_from(shared.config.memory.as_u64() >> 20).unwrap_or(u32::MAX);
         load.cpu_permille = permille(system.global_cpu_usage());
         if let Some(pid) = process {
             let what = ProcessRefreshKind::nothing().with_memory();
