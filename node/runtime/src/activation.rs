@@ -46,6 +46,12 @@ pub(crate) struct Activation {
     pub(crate) meters: Meters,
 }
 
+/// What the supervisor gives each activation of a version anew.
+pub(crate) struct Birth {
+    pub(crate) generation: u64,
+    pub(crate) meters: Meters,
+}
+
 #[derive(Debug, Clone)]
 enum Phase {
     Loading,
@@ -80,7 +86,7 @@ pub(crate) enum NoPermit {
 }
 
 impl Activation {
-    pub(crate) fn new(version: VersionId, record: Arc<VersionRecord>, generation: u64, config: &Config) -> Arc<Self> {
+    pub(crate) fn new(version: VersionId, record: Arc<VersionRecord>, birth: Birth, config: &Config) -> Arc<Self> {
         let manifest = &record.manifest;
         let limits = &manifest.limits;
         let permits = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
@@ -89,7 +95,7 @@ impl Activation {
         Arc::new(Self {
             version,
             args: std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect(),
-            generation,
+            generation: birth.generation,
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             own: OnceLock::new(),
             line,
@@ -102,7 +108,7 @@ impl Activation {
             calls_admitted: AtomicU64::new(0),
             run_us_mean: AtomicU64::new(0),
             brevity: Brevity::new(&manifest.grants),
-            meters: Meters::new(manifest),
+            meters: birth.meters,
             record,
         })
     }

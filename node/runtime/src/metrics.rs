@@ -1,11 +1,11 @@
 //! The figures this crate reports: their names, and the handles that calls use.
 //!
-//! Labels are `app`, `function` and `code`; never an id.
+//! Labels are `app`, `function` and `code`; never an id. Only so many functions have series of their own ([`Labels`]).
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram};
-use skein_proto::{ErrorCode, Manifest};
+use skein_proto::{AppName, ErrorCode, FunctionName, Manifest};
 use tokio::time::Instant;
 
 /// Calls that hold a permit, by app and function.
@@ -68,6 +68,30 @@ pub(crate) fn describe() {
     describe_counter!(PREPARED, Unit::Count, "versions fetched and compiled, by outcome");
 }
 
+/// Which functions have series of their own. A recorder never forgets a series, so there must be an end to them: what
+/// comes later is counted together, as function `other` of app `other`.
+#[derive(Debug, Default)]
+pub(crate) struct Labels(HashSet<(AppName, FunctionName)>);
+
+/// Most functions with series of their own. Each has about a hundred lines, so that all of them are some 5 MB for who
+/// reads the metrics.
+const OWN_SERIES_MAX: usize = 500;
+
+impl Labels {
+    /// The handles of a version of this function.
+    pub(crate) fn meters(&mut self, manifest: &Manifest) -> Meters {
+        let key = (manifest.app.clone(), manifest.name.clone());
+        if self.0.contains(&key) || self.0.len() < OWN_SERIES_MAX {
+            self.0.insert(key);
+            return Meters::new(manifest.app.to_string(), manifest.name.to_string());
+        }
+        Meters::new(OTHER.to_owned(), OTHER.to_owned())
+    }
+}
+
+/// What functions without series of their own are counted as.
+const OTHER: &str = "other";
+
 /// One function's handles, made once so that a call only touches atomics.
 pub(crate) struct Meters {
     app: String,
@@ -85,8 +109,7 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    pub(crate) fn new(manifest: &Manifest) -> Self {
-        let (app, function) = (manifest.app.to_string(), manifest.name.to_string());
+    fn new(app: String, function: String) -> Self {
         let labels = [("app", app.clone()), ("function", function.clone())];
         Self {
             in_flight: metrics::gauge!(IN_FLIGHT, &labels),
@@ -166,4 +189,20 @@ pub(crate) fn micros(time: Duration) -> u64 {
 
 pub(crate) fn as_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::manifest;
+
+    #[test]
+    fn functions_beyond_the_first_are_counted_together() {
+        let mut labels = Labels::default();
+        for i in 0..OWN_SERIES_MAX {
+            assert_eq!(labels.meters(&manifest(&format!("f{i}"))).function, format!("f{i}"));
+        }
+        assert_eq!(labels.meters(&manifest("late")).function, OTHER);
+        assert_eq!(labels.meters(&manifest("f0")).function, "f0", "who has its own keeps it");
+    }
 }

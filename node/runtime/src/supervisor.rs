@@ -11,10 +11,10 @@ use tracing::{error, info};
 
 use crate::{
     Config,
-    activation::Activation,
+    activation::{Activation, Birth},
     actor::{self, FunctionActor},
     backoff::Backoff,
-    metrics,
+    metrics::{self, Labels},
     prepare::Preparer,
     table::Table,
 };
@@ -47,6 +47,7 @@ pub(crate) struct State {
     actors: HashMap<ActorId, (ActorRef<actor::Message>, Arc<Activation>)>,
     backoff: Backoff<VersionId>,
     generations: u64,
+    labels: Labels,
     is_draining: bool,
     waiting: Vec<RpcReplyPort<()>>,
 }
@@ -65,6 +66,7 @@ impl Actor for Supervisor {
             actors: HashMap::new(),
             backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MOST),
             generations: 0,
+            labels: Labels::default(),
             is_draining: false,
             waiting: Vec::new(),
         })
@@ -121,7 +123,8 @@ impl State {
             return Err(failure);
         }
         self.generations += 1;
-        let activation = Activation::new(version, record, self.generations, &self.arguments.config);
+        let birth = Birth { generation: self.generations, meters: self.labels.meters(&record.manifest) };
+        let activation = Activation::new(version, record, birth, &self.arguments.config);
         let arguments = actor::Arguments {
             activation: activation.clone(),
             preparer: self.arguments.preparer.clone(),

@@ -43,6 +43,7 @@ pub(super) fn start(
     tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
     tasks.spawn(collect(shared.clone(), stop.clone()));
+    tasks.spawn(crate::telemetry::keep_small(stop.clone()));
 }
 
 /// Gives the failure detector's word to the consensus.
