@@ -23,7 +23,7 @@ use crate::{
     EngineConfig, EngineError, ModuleReport, Prepared, Tier, Tiering,
     cache::{Cache, Entry, Key},
     clock,
-    code::Code,
+    code::{Code, DESCRIPTION_BYTES},
     compile::{Cause, Compiler, Urgency, fingerprint, is_for_baseline},
     flight::Flights,
     image::{Draft, Image},
@@ -145,6 +145,20 @@ impl Artefacts {
             shared.swap(digest);
         }
         Ok(Some(live))
+    }
+
+    /// What loading `digest` takes of memory; nothing if it is loaded already.
+    pub(crate) fn bytes_to_load(&self, digest: Digest) -> u64 {
+        if self.shared.live(digest).is_some() {
+            return 0;
+        }
+        let of = |tier| self.shared.cache.bytes(Key::code(digest, tier));
+        TIERS.into_iter().find_map(of).unwrap_or(0) + DESCRIPTION_BYTES
+    }
+
+    /// What all the code takes of memory that is loaded.
+    pub(crate) fn bytes_loaded(&self) -> u64 {
+        lock(&self.shared.live).values().filter_map(Weak::upgrade).map(|live| live.bytes()).sum()
     }
 
     /// The best tier on disk. Whether it is sound shows when it is loaded.

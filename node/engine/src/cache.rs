@@ -74,6 +74,11 @@ impl Cache {
         self.path(key).is_file()
     }
 
+    /// The size of the file, if there is one.
+    pub(crate) fn bytes(&self, key: Key) -> Option<u64> {
+        fs::metadata(self.path(key)).ok().map(|meta| meta.len())
+    }
+
     /// The file of `key`, if there is a sound one; it counts as used. A damaged one is removed.
     pub(crate) fn find(&self, key: Key) -> Result<Option<Entry>, EngineError> {
         let entry = self.check(key)?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use skein_proto::Limits;
 use tokio::time::Instant;
 
-use crate::{Preopen, Services, StopHandle};
+use crate::{Preopen, Room, Services, StopHandle};
 
 /// What one call of a [`Program`](crate::Program) is given.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Call<'a> {
     pub scratch: bool,
     /// Directories of this machine that the guest may use. None on a mesh.
     pub preopens: &'a [Preopen],
+    /// What was set aside for the call by [`Program::room`](crate::Program::room); `None` has the run do that itself.
+    pub room: Option<&'a Room>,
 }
 
 impl Call<'_> {
@@ -44,6 +46,7 @@ impl Call<'_> {
             services: None,
             scratch: false,
             preopens: &[],
+            room: None,
         }
     }
 }

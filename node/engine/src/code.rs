@@ -22,6 +22,8 @@ static MAPPING: Mutex<()> = Mutex::new(());
 pub(crate) struct Code {
     module: ManuallyDrop<Module>,
     engine: ManuallyDrop<Engine>,
+    /// The artefact, all of which may be mapped.
+    bytes: u64,
 }
 
 impl Code {
@@ -39,11 +41,16 @@ impl Code {
         let map = || unsafe { Module::deserialize_from_file(&engine, &artefact.path) };
         let module = catch_unwind(AssertUnwindSafe(map));
         let module = module.map_err(|_| "wasmer panicked".to_owned())?.map_err(|error| error.to_string())?;
-        Ok(Self { module: ManuallyDrop::new(module), engine: ManuallyDrop::new(engine) })
+        Ok(Self { module: ManuallyDrop::new(module), engine: ManuallyDrop::new(engine), bytes: artefact.payload_bytes })
     }
 
     pub(crate) fn module(&self) -> &Module {
         &self.module
+    }
+
+    /// What it takes of memory at most: every page of the artefact, and what describes it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes + DESCRIPTION_BYTES
     }
 
     /// The engine. Clones of it must be dropped before the code is.
@@ -51,6 +58,10 @@ impl Code {
         &self.engine
     }
 }
+
+/// What a loaded module has on the heap: measured for a small one (`tests/memory` prints it). Large ones have more, but
+/// not all of their code is touched.
+pub(crate) const DESCRIPTION_BYTES: u64 = 6 << 10;
 
 impl Drop for Code {
     fn drop(&mut self) {

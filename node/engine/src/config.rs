@@ -59,6 +59,10 @@ pub struct EngineConfig {
     /// Most instances alive at a time. Default 4,096; each reserves 8 GiB of address space, so that
     /// [`EngineConfig::INSTANCES_MAX`] is what a process can hold.
     pub instances_max: usize,
+    /// Most memory that the whole process may hold, whoever holds it. Default `u64::MAX`, which is no bound. Calls that
+    /// find no room in it are refused, and guests that want to grow beyond it fail; letting go of what is loaded and not
+    /// used is up to whoever loaded it. Processes that compile are not counted.
+    pub memory_bytes_max: u64,
     /// The stack of a guest. Default 1 MiB; every thread that runs guests keeps one.
     pub guest_stack_bytes: usize,
 }
@@ -82,6 +86,7 @@ impl EngineConfig {
             compile_time_max: Duration::from_secs(60),
             compile_memory_bytes_max: 2 << 30,
             instances_max: 4_096,
+            memory_bytes_max: u64::MAX,
             guest_stack_bytes: 1 << 20,
         }
     }

@@ -11,9 +11,10 @@ use crate::{
     clock,
     image::Image,
     inspect,
-    memory::Slots,
+    memory::{Ledger, Memory, NoRoom, Room, Slots, release_heap, resident},
     metrics,
     pool::Pools,
+    program::INSTANCE_BYTES,
     rewrite::rewrite,
     script,
     snapshot::{MODULE_IMAGE, Snapshot, mould},
@@ -30,6 +31,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) watchdog: Watchdog,
     pub(crate) pools: Pools,
@@ -61,10 +63,11 @@ impl Engine {
         metrics::describe();
         let artefacts = Artefacts::open(&config)?;
         let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
-        let slots = Slots::new(config.instances_max.min(Slots::budget()));
+        let ledger = Ledger::new(config.memory_bytes_max);
+        let slots = Slots::new(config.instances_max.min(Slots::budget()), Arc::clone(&ledger));
         let pools = Pools::default();
         let scripts = script::Shared::default();
-        Ok(Engine { shared: Arc::new(Shared { config, slots, watchdog, pools, artefacts, scripts }) })
+        Ok(Engine { shared: Arc::new(Shared { config, ledger, slots, watchdog, pools, artefacts, scripts }) })
     }
 
     /// Says whether `code` can run as `manifest` declares it, and what it is. Compiles nothing, but the guest that runs
@@ -151,6 +154,55 @@ impl Engine {
     /// Drops the instances, of all programs, that have been idle for `age` and longer; says how many.
     pub fn trim(&self, age: Duration) -> usize {
         self.shared.pools.trim(age)
+    }
+
+    /// Looks at what the process holds, and goes by that until the next look: every tenth of a second keeps what nobody
+    /// announces within the part of the budget that is nobody's. Takes some microseconds and a few milliseconds for
+    /// each GiB of guests that run.
+    pub fn observe(&self) -> Memory {
+        let Shared { ledger, slots, .. } = &*self.shared;
+        ledger.observe(|| slots.touched(resident));
+        self.memory()
+    }
+
+    /// What the process holds, by what it is, as of the last [`Engine::observe`].
+    pub fn memory(&self) -> Memory {
+        let Shared { ledger, slots, artefacts, .. } = &*self.shared;
+        Memory {
+            budget: ledger.budget(),
+            resident: ledger.resident(),
+            base: ledger.base(),
+            guests: ledger.given(),
+            code: artefacts.bytes_loaded(),
+            instances: slots.live() as u64 * INSTANCE_BYTES,
+        }
+    }
+
+    /// Ends when something was refused for want of memory since the last time.
+    pub async fn short_of_memory(&self) {
+        self.shared.ledger.refused().await;
+    }
+
+    /// Sets `bytes` aside for work of which the caller knows what it needs.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if the budget has not as much left.
+    pub fn room(&self, bytes: u64) -> Result<Room, NoRoom> {
+        self.shared.ledger.room(bytes)
+    }
+
+    /// Sets aside what [`Engine::load`] takes for `digest`. To be [settled](Room::settle) when it is loaded.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if the budget has not as much left.
+    pub fn room_to_load(&self, digest: Digest) -> Result<Room, NoRoom> {
+        self.room(self.shared.artefacts.bytes_to_load(digest))
+    }
+
+    /// Has the allocator give back what nothing is in any more; without that, what was dropped stays the process's.
+    /// Blocks for some milliseconds.
+    pub fn release_memory(&self) {
+        release_heap();
     }
 
     /// True if an artefact of `digest` is in the cache. Whether it is sound shows when it is loaded.

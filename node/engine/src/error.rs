@@ -171,6 +171,12 @@ pub enum RunError {
         /// What it wrote and used.
         output: Box<Output>,
     },
+    /// The node had no memory left when the guest wanted more of it, within its limit, and the guest failed for it.
+    #[error("the node's memory was used up when the function wanted more of it")]
+    Starved {
+        /// What it wrote and used.
+        output: Box<Output>,
+    },
     /// The guest wrote more to stdout than a result may have, and was stopped.
     #[error("the function's result is over its limit of {bytes_max} bytes (limits.payload)")]
     Output {
@@ -206,6 +212,7 @@ impl RunError {
             | Self::Cpu { output }
             | Self::Cancelled { output, .. }
             | Self::Memory { output, .. }
+            | Self::Starved { output }
             | Self::Output { output, .. } => Some(output),
             Self::Full(_) | Self::Internal(_) | Self::NotBrief => None,
         }
@@ -220,6 +227,8 @@ impl From<RunError> for Failure {
             RunError::Failed { code, .. } => Failure::executed(*code, message),
             RunError::Trap { .. } => Failure::executed(ErrorCode::FunctionTrapped, message),
             RunError::Memory { .. } => Failure::executed(ErrorCode::MemoryExceeded, message),
+            // As with a node that goes away in the middle of a call: elsewhere it may succeed.
+            RunError::Starved { .. } => Failure::maybe_executed(ErrorCode::Overloaded, message),
             RunError::Output { .. } => Failure::executed(ErrorCode::OutputExceeded, message),
             RunError::Deadline { has_started: true, .. } => Failure::executed(ErrorCode::DeadlineExceeded, message),
             RunError::Deadline { .. } => {

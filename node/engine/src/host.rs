@@ -141,6 +141,14 @@ impl Host {
         std::mem::take(&mut self.written)
     }
 
+    /// Counts `more` bytes that are to be kept for the guest besides its memory; false if the node has not as much left.
+    /// A little is nobody's to count: most calls have no more.
+    pub(crate) fn holds(&self, more: u64) -> bool {
+        const UNCOUNTED_BYTES: u64 = 64 << 10;
+        let all = self.written.output.len() as u64 + self.plugin.charged() + more;
+        all <= UNCOUNTED_BYTES || self.slot.hold(all)
+    }
+
     /// Appends to the log what fits its limit, and counts the rest: a guest does not fail for talking too much.
     pub(crate) fn log(&mut self, text: &[u8]) {
         self.written.log_bytes_total += text.len() as u64;

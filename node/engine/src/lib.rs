@@ -68,6 +68,7 @@ pub use compile::{WorkerCommand, serve_compilation};
 pub use config::{EngineConfig, Tiering};
 pub use engine::{Engine, Prepared};
 pub use error::{EngineError, RunError, TrapKind};
+pub use memory::{Held, Memory, NoRoom, Room};
 pub use program::Program;
 pub use report::ModuleReport;
 pub use services::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services};

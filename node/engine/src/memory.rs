@@ -13,9 +13,17 @@
 //! page that a call wrote back to the kernel, so that the next call finds the image and zeros again.
 
 mod guest;
+mod held;
+mod ledger;
+mod process;
 mod slot;
 
 pub(crate) use guest::SlotTunables;
+pub(crate) use held::Tally;
+pub use held::{Held, Memory};
+pub(crate) use ledger::{Ledger, Purpose};
+pub use ledger::{NoRoom, Room};
+pub(crate) use process::{release_heap, resident};
 pub(crate) use slot::{Slot, Slots, Unreserved};
 
 use wasmer::WASM_PAGE_SIZE;

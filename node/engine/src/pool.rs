@@ -36,6 +36,11 @@ impl Pool {
         Arc::new(Self { idle: Mutex::default(), count: AtomicUsize::new(0), idle_max })
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn take(&self) -> Option<Husk> {
         let idle = {
             let mut all = lock(&self.idle);

@@ -9,14 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use skein_proto::InstancePolicy;
+use skein_proto::{InstancePolicy, Limits};
 
 use crate::{
     Call, ModuleReport, Output, RunError, Tier, clock,
     engine::Shared,
     extism::Told,
     husk::{Husk, Mould, NotMade},
-    memory::{Slot, Unreserved},
+    memory::{Held, NoRoom, Room, Slot, Tally, Unreserved},
     metrics,
     pool::Pool,
     run::{End, Ended, judge, stopped},
@@ -38,6 +38,8 @@ pub struct Program {
     report: ModuleReport,
     policy: InstancePolicy,
     pool: Arc<Pool>,
+    /// What its guests have of the node's memory.
+    tally: Arc<Tally>,
     shared: Arc<Shared>,
 }
 
@@ -60,7 +62,29 @@ impl Program {
     ) -> Self {
         let pool = Pool::new(idle_max);
         shared.pools.add(&pool);
-        Self { mould, report, policy, pool, shared }
+        Self { mould, report, policy, pool, tally: Arc::default(), shared }
+    }
+
+    /// What it holds of the node's memory. A module that several versions share is in the figure of each, the guest that
+    /// runs scripts in none.
+    pub fn memory(&self) -> Held {
+        let code = if self.mould.script.is_some() { 0 } else { self.mould.live.bytes() };
+        Held { code, idle: self.pool.count() as u64 * INSTANCE_BYTES, guests: self.tally.bytes() }
+    }
+
+    /// Sets aside what a call with a payload of so many bytes begins with: the memory of its instance, the payload, and
+    /// its private directory if it has one. For [`Call::room`].
+    ///
+    /// # Errors
+    /// [`NoRoom`] if the node's memory does not suffice.
+    pub fn room(&self, payload_bytes: u64, limits: &Limits) -> Result<Room, NoRoom> {
+        let scratch = if self.mould.grants.scratch { limits.scratch_bytes } else { 0 };
+        self.shared.ledger.room(self.begins_with() + payload_bytes + scratch)
+    }
+
+    /// The memory that an instance begins with.
+    fn begins_with(&self) -> u64 {
+        self.report.memory_bytes_min.max(self.mould.image.memory_bytes() as u64)
     }
 
     /// What inspecting the module found.
@@ -83,7 +107,7 @@ impl Program {
     /// # Errors
     /// Every [`RunError`] but [`RunError::NotBrief`]. None leaves anything behind.
     pub fn run(&self, call: Call<'_>) -> Result<Output, RunError> {
-        self.run_in(call, Interrupt::new)
+        self.run_in(call, Manner { interrupt: Interrupt::new, may_wait: true })
     }
 
     /// As [`Program::run`], on a thread that others wait for: the guest is stopped when it has computed for about a
@@ -95,10 +119,10 @@ impl Program {
         if IS_RUNNING.get() {
             return Err(RunError::NotBrief);
         }
-        self.run_in(call, Interrupt::brief)
+        self.run_in(call, Manner { interrupt: Interrupt::brief, may_wait: false })
     }
 
-    fn run_in(&self, call: Call<'_>, interrupt: fn(Arc<Slot>) -> Arc<Interrupt>) -> Result<Output, RunError> {
+    fn run_in(&self, call: Call<'_>, manner: Manner) -> Result<Output, RunError> {
         let begun = clock::now();
         let limit = begun.checked_add(Duration::from_millis(call.limits.deadline_ms));
         let deadline = call.deadline.into_std();
@@ -106,11 +130,17 @@ impl Program {
         if deadline <= begun {
             return Err(stopped(Reason::Deadline, Output::default(), false));
         }
-        let mut husk = match self.husk(&call) {
+        // Dropped when all of this is over, the instance included.
+        let own_room = match call.room {
+            None => Some(self.room(call.payload.len() as u64, &call.limits).map_err(|error| full(&error))?),
+            Some(_) => None,
+        };
+        let paid = call.room.or(own_room.as_ref()).map_or(0, |room| room.bytes() - call.payload.len() as u64);
+        let mut husk = match self.husk(&call, paid, manner.may_wait) {
             Ok(husk) => husk,
             Err(unmade) => return Err(unmade.into_error(&call)),
         };
-        let interrupt = interrupt(Arc::clone(husk.slot()));
+        let interrupt = (manner.interrupt)(Arc::clone(husk.slot()));
         let terms = Terms { deadline, cpu: Duration::from_millis(call.limits.cpu_ms) };
         let result = {
             let Some(_watch) = self.shared.watchdog.watch(terms, &interrupt) else {
@@ -138,23 +168,28 @@ impl Program {
     }
 
     /// An instance for a call: one that is idle, or a new one.
-    fn husk(&self, call: &Call<'_>) -> Result<Husk, Unmade> {
+    fn husk(&self, call: &Call<'_>, paid: u64, may_wait: bool) -> Result<Husk, Unmade> {
         while let Some(husk) = self.pool.take() {
             if husk.is_current(&self.mould) {
+                husk.slot().enter(paid, may_wait);
                 return Ok(husk);
             }
         }
         let slot = self.slot()?;
+        slot.enter(paid, may_wait);
         slot.set_limit(call.limits.memory_bytes);
         let made = catch_unwind(AssertUnwindSafe(|| Husk::make(&self.mould, Arc::clone(&slot))));
         let made = made.unwrap_or_else(|_| Err(NotMade::Broken("the host panicked".to_owned())));
-        made.map_err(|why| Unmade::Instance { why, was_refused: slot.was_refused() })
+        made.map_err(|why| {
+            let (was_refused, was_short) = (slot.was_refused(), slot.was_short());
+            Unmade::Instance { why, was_refused, was_short }
+        })
     }
 
     /// A slot, if need be after an idle instance, of whatever program, has made room.
     fn slot(&self) -> Result<Arc<Slot>, Unmade> {
         loop {
-            match self.shared.slots.reserve() {
+            match self.shared.slots.reserve(&self.tally) {
                 Err(Unreserved::Full(_)) if self.shared.pools.evict() => {}
                 outcome => return outcome.map_err(Unmade::Slot),
             }
@@ -167,7 +202,7 @@ impl Program {
         let is_current = husk.is_current(&self.mould);
         let is_ready = match self.policy {
             _ if !is_current => false,
-            InstancePolicy::Reuse => has_returned && husk.served() < CALLS_PER_INSTANCE_MAX,
+            InstancePolicy::Reuse => has_returned && husk.served() < CALLS_PER_INSTANCE_MAX && husk.slot().keep(),
             _ => {
                 self.report.is_resettable && {
                     let begun = clock::now();
@@ -211,13 +246,43 @@ fn run(husk: &mut Husk, call: &Call<'_>, interrupt: &Arc<Interrupt>, begun: std:
         is_reused,
         has_waited: interrupt.has_waited(),
     };
-    judge(End { returned: end, said }, call, husk.slot(), interrupt, output)
+    let mut ended = judge(End { returned: end, said }, call, husk.slot(), interrupt, output);
+    if husk.slot().was_short() {
+        ended.result = ended.result.map_err(|error| starved(error, interrupt));
+    }
+    ended
 }
+
+/// The error of a guest that failed for want of memory that its limit would have allowed.
+fn starved(error: RunError, interrupt: &Interrupt) -> RunError {
+    match error {
+        // A guest that may be run again waits for memory then, where it holds nobody up.
+        RunError::Memory { .. } if interrupt.is_brief() => RunError::NotBrief,
+        RunError::Memory { output, .. } => RunError::Starved { output },
+        other => other,
+    }
+}
+
+/// How a call is run.
+struct Manner {
+    interrupt: fn(Arc<Slot>) -> Arc<Interrupt>,
+    /// Whether its guest may be kept waiting for memory.
+    may_wait: bool,
+}
+
+/// There is no memory to begin with.
+fn full(error: &NoRoom) -> RunError {
+    RunError::Full(error.to_string())
+}
+
+/// What an idle instance holds besides its memory: measured, most of it structures of wasmer's and pages of the kernel's
+/// (`tests/memory` prints it).
+pub(crate) const INSTANCE_BYTES: u64 = 10 << 10;
 
 /// Why a call got no instance.
 enum Unmade {
     Slot(Unreserved),
-    Instance { why: NotMade, was_refused: bool },
+    Instance { why: NotMade, was_refused: bool, was_short: bool },
 }
 
 impl Unmade {
@@ -225,6 +290,7 @@ impl Unmade {
         let output = Box::<Output>::default();
         match self {
             Self::Slot(error) => RunError::Full(error.to_string()),
+            Self::Instance { was_short: true, .. } => RunError::Full("the node's memory is used up".to_owned()),
             Self::Instance { was_refused: true, .. } => {
                 RunError::Memory { bytes_max: call.limits.memory_bytes, output }
             }

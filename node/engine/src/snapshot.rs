@@ -85,7 +85,8 @@ impl Snapshot<'_> {
     /// failed, which is for the call to show.
     fn take(&self, mould: &Mould, key: &[u8; 32]) -> Result<Option<Image>, EngineError> {
         let limits = self.manifest.limits;
-        let Ok(slot) = self.shared.slots.reserve() else { return Ok(None) };
+        let Ok(slot) = self.shared.slots.reserve(&Arc::default()) else { return Ok(None) };
+        slot.enter(0, true);
         slot.set_limit(limits.memory_bytes);
         let Ok(mut husk) = Husk::make(mould, Arc::clone(&slot)) else { return Ok(None) };
         let interrupt = Interrupt::new(slot);

@@ -72,6 +72,7 @@ impl Guest {
                 stop: handle,
                 scratch: manifest.grants.scratch,
                 preopens: &[],
+                room: None,
             };
             let began = activation.brevity.is_probed(activation.age()).then(thread_cpu_time);
             let outcome = self.program.run(call);

@@ -39,6 +39,11 @@ impl LiveCode {
         if self.is_optimised.load(Ordering::Acquire) { Tier::Optimised } else { Tier::Baseline }
     }
 
+    /// What the code takes of memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.code.load().bytes()
+    }
+
     /// Takes better code for the instances to come; false if it is no better.
     pub(super) fn improve(&self, tier: Tier, code: Code) -> bool {
         if tier == Tier::Baseline || self.is_optimised.swap(true, Ordering::AcqRel) {

@@ -72,6 +72,8 @@ impl Host {
     /// Leaves linear memory what blocks do not take of the limit.
     pub(crate) fn settle(&self) {
         self.slot.change_limit(self.limits.memory_bytes.saturating_sub(self.plugin.charged()));
+        // No more than before, or counted before it was taken.
+        self.holds(0);
     }
 
     /// Ends the call with `message` for the caller.
@@ -101,7 +103,7 @@ impl Host {
 
     /// A block for what the guest gets back, or the end of the call if there is no room.
     fn answer(&mut self, bytes: Bytes) -> Result<u64, Halt> {
-        let room = self.room();
+        let room = if self.holds(bytes.len() as u64) { self.room() } else { 0 };
         match self.plugin.blocks.insert(bytes, room) {
             Some(handle) => {
                 self.settle();
@@ -116,6 +118,7 @@ impl Host {
 
     pub(super) fn extism_alloc(&mut self, length: u64) -> u64 {
         let room = self.room();
+        let room = if length <= room && !self.holds(length) { 0 } else { room };
         let at = self.plugin.blocks.allocate(length, room);
         self.slot.note_refusal(at == 0 && length != 0);
         self.settle();

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd as _,
     ptr::{self, NonNull},
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering},
     },
 };
@@ -14,20 +14,48 @@ use std::{
 use wasmer::WASM_PAGE_SIZE;
 use wasmer_vm::VMMemoryDefinition;
 
-use super::{GATE_BYTES, GATE_OFFSET, RESERVED_BYTES};
-use crate::{image::Image, metrics};
+use super::{
+    GATE_BYTES, GATE_OFFSET, Ledger, RESERVED_BYTES,
+    held::{Bill, Tally},
+    process::PageMap,
+};
+use crate::{image::Image, metrics, stop::lock};
 
 /// Leaves to reserve address space: as many as instances may be alive, idle ones among them.
 #[derive(Debug)]
 pub(crate) struct Slots {
     live: AtomicUsize,
     live_max: usize,
+    ledger: Arc<Ledger>,
+    /// Those that are alive, among some that are gone.
+    all: Mutex<Vec<Weak<Slot>>>,
 }
 
 impl Slots {
-    pub(crate) fn new(live_max: usize) -> Arc<Self> {
+    pub(crate) fn new(live_max: usize, ledger: Arc<Ledger>) -> Arc<Self> {
         ::metrics::gauge!(metrics::SLOTS_MAX).set(live_max as f64);
-        Arc::new(Self { live: AtomicUsize::new(0), live_max })
+        Arc::new(Self { live: AtomicUsize::new(0), live_max, ledger, all: Mutex::default() })
+    }
+
+    /// What the guests of now have touched of the memory that is counted as theirs. Each is asked twice whether it is
+    /// the same call's, with `look` in between: what one has given back meanwhile was not touched.
+    pub(crate) fn touched<T>(&self, look: impl FnOnce() -> T) -> (T, u64) {
+        let slots: Vec<_> = lock(&self.all).iter().filter_map(Weak::upgrade).collect();
+        let map = PageMap::open().ok();
+        let of = |slot: &Slot| {
+            let start = slot.base.as_ptr() as usize;
+            map.as_ref().and_then(|map| map.resident(start..start + slot.length()).ok()).unwrap_or(0)
+        };
+        let before = slots.into_iter().filter_map(|slot| Some((slot.bill.turn()?, of(&slot), slot)));
+        let before: Vec<_> = before.collect();
+        let seen = look();
+        let still = before.iter().filter(|(turn, _, slot)| slot.bill.turn() == Some(*turn));
+        (seen, still.map(|(_, touched, _)| touched).sum())
+    }
+
+    /// How many are alive.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
     }
 
     /// How many instances may be alive in this process: as many as its address space and the kernel's bound on mappings
@@ -46,7 +74,7 @@ impl Slots {
     ///
     /// # Errors
     /// [`Unreserved::Full`] if as many are alive as may be.
-    pub(crate) fn reserve(self: &Arc<Self>) -> Result<Arc<Slot>, Unreserved> {
+    pub(crate) fn reserve(self: &Arc<Self>, tally: &Arc<Tally>) -> Result<Arc<Slot>, Unreserved> {
         let was_free = self
             .live
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |live| (live < self.live_max).then_some(live + 1));
@@ -79,10 +107,19 @@ impl Slots {
             was_refused: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             definition: AtomicPtr::new(ptr::null_mut()),
+            bill: Bill::new(Arc::clone(&self.ledger), Arc::clone(tally)),
             _permit: permit,
         };
         slot.protect(GATE_OFFSET as usize, GATE_BYTES, libc::PROT_READ).map_err(Unreserved::System)?;
-        Ok(Arc::new(slot))
+        let slot = Arc::new(slot);
+        let mut all = lock(&self.all);
+        // What has gone leaves room for what comes, at a constant cost each on average.
+        if all.len() == all.capacity() {
+            all.retain(|slot| slot.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&slot));
+        drop(all);
+        Ok(slot)
     }
 }
 
@@ -123,6 +160,8 @@ pub(crate) struct Slot {
     is_closed: AtomicBool,
     /// Where compiled code looks up base and length; inside the instance, null before there is one.
     definition: AtomicPtr<VMMemoryDefinition>,
+    /// Who pays for the memory.
+    bill: Bill,
     _permit: Permit,
 }
 
@@ -150,10 +189,34 @@ impl Slot {
         self.was_refused.load(Ordering::Relaxed)
     }
 
+    /// True if the node had no memory left when the guest last wanted to grow its.
+    pub(crate) fn was_short(&self) -> bool {
+        self.bill.was_short()
+    }
+
+    /// A call begins, with `paid` bytes that its caller has set aside for it. `may_wait` says whether its guest may be
+    /// kept waiting for memory.
+    pub(crate) fn enter(&self, paid: u64, may_wait: bool) {
+        self.bill.enter(paid, may_wait, self.length() as u64);
+    }
+
+    /// The call is over and the memory stays as it is: it pays for itself from now on. False if it cannot.
+    pub(crate) fn keep(&self) -> bool {
+        self.bill.keep(self.length() as u64)
+    }
+
+    /// Counts what the host keeps for the guest besides its memory; false if the node has not as much.
+    pub(crate) fn hold(&self, bytes: u64) -> bool {
+        let is_held = self.bill.hold(bytes, self.length() as u64);
+        self.was_refused.fetch_or(!is_held, Ordering::Relaxed);
+        is_held
+    }
+
     /// Lets the guest have `bytes` of memory from now on, whole pages only.
     pub(crate) fn set_limit(&self, bytes: u64) {
         self.change_limit(bytes);
         self.was_refused.store(false, Ordering::Relaxed);
+        self.bill.forget_shortage();
     }
 
     /// Lets the guest have `bytes` of memory instead, because it uses more or less of its limit for something else.
@@ -251,9 +314,13 @@ impl Slot {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Makes the memory `length` bytes long.
+    /// Makes the memory `length` bytes long; an error if the node has not as much left.
     pub(super) fn grow_to(&self, length: usize) -> io::Result<()> {
         let now = self.length();
+        if !self.bill.charge(length as u64) {
+            self.was_refused.store(true, Ordering::Relaxed);
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the node's memory is used up"));
+        }
         self.protect(now, length - now, libc::PROT_READ | libc::PROT_WRITE)?;
         self.set_length(length);
         Ok(())
@@ -283,6 +350,9 @@ impl Slot {
             self.set_length(initial);
         }
         self.was_refused.store(false, Ordering::Relaxed);
+        if is_clean && is_shrunk {
+            self.bill.leave();
+        }
         is_clean && is_shrunk && self.open_gate()
     }
 

@@ -157,7 +157,9 @@ impl Engine {
         if limits.memory_bytes < guest.report.memory_bytes_min {
             return Err(EngineError::Module(format!("{}; raise limits.memory", short_of_memory(limits.memory_bytes))));
         }
-        let slot = self.shared.slots.reserve().map_err(|error| EngineError::Internal(error.to_string()))?;
+        let reserved = self.shared.slots.reserve(&Arc::default());
+        let slot = reserved.map_err(|error| EngineError::Internal(error.to_string()))?;
+        slot.enter(0, true);
         slot.set_limit(limits.memory_bytes);
         let made = Husk::make(mould, Arc::clone(&slot));
         let mut husk = made.map_err(|why| unmade(why, limits.memory_bytes))?;

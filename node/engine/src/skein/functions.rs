@@ -32,6 +32,10 @@ impl Host {
         if self.written.output.len() as u64 + u64::from(length) > self.limits.payload_bytes {
             return Err(RuntimeError::user(Box::new(Halt::Output)));
         }
+        if !self.holds(length.into()) {
+            // Out of memory, which the slot has noted: like an abort of the guest.
+            return Err(wasmer_vm::Trap::lib(TrapCode::UnreachableCodeReached).into());
+        }
         if self.slot.append_to(&mut self.written.output, at, length as usize) { Ok(()) } else { Err(stray()) }
     }
 

@@ -22,6 +22,7 @@ impl Errno {
     pub(crate) const MLINK: Self = Self(34);
     pub(crate) const NAMETOOLONG: Self = Self(37);
     pub(crate) const NOENT: Self = Self(44);
+    pub(crate) const NOMEM: Self = Self(48);
     pub(crate) const NOSPC: Self = Self(51);
     pub(crate) const NOTDIR: Self = Self(54);
     pub(crate) const NOTEMPTY: Self = Self(55);

@@ -149,6 +149,9 @@ impl Host {
         if self.written.output.len() as u64 + u64::from(length) > self.limits.payload_bytes {
             return Err(Halt::Output.into());
         }
+        if !self.holds(length.into()) {
+            return Err(Errno::NOMEM.into());
+        }
         if self.slot.append_to(&mut self.written.output, at, length as usize) {
             Ok(())
         } else {
