@@ -1,12 +1,14 @@
 //! Where a function should run: policy as pure functions, load in and decisions out.
 //!
-//! **Owns** the choice of a node for a call ([`rank`]), and what is said of it afterwards ([`Ranked::words`]).
+//! **Owns** the choice of a node for a call ([`rank`]), and what is said of it afterwards ([`Ranked::words`]);
+//! which activations leave a node that is short of memory ([`evict`]).
 //!
 //! **Refuses** to wait, to send, or to keep a clock: the router and the runtime gather what it needs, act on what it
 //! says, and tell it the time. So each policy is tested with plain values.
 //!
 //! **Start reading at** [`rank`].
 
+pub mod evict;
 mod home;
 mod rank;
 mod words;

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::{ActivationState, ActivationStatus, Config, brief::Brevity, metrics::Meters, prepare::Loaded};
+use crate::{ActivationState, ActivationStatus, Config, brief::Brevity, metrics::Meters, prepare::Loaded, room::Clock};
 
 /// The shared state of one activation.
 pub(crate) struct Activation {
@@ -41,6 +41,9 @@ pub(crate) struct Activation {
     born: Instant,
     last_used_ms: AtomicU64,
     calls_admitted: AtomicU64,
+    /// The clock of the eviction, and what it showed when the last call ended.
+    clock: Arc<Clock>,
+    last_clock: Clock,
     run_us_mean: AtomicU64,
     pub(crate) brevity: Brevity,
     pub(crate) meters: Meters,
@@ -50,6 +53,7 @@ pub(crate) struct Activation {
 pub(crate) struct Birth {
     pub(crate) generation: u64,
     pub(crate) meters: Meters,
+    pub(crate) clock: Arc<Clock>,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +110,8 @@ impl Activation {
             born: Instant::now(),
             last_used_ms: AtomicU64::new(0),
             calls_admitted: AtomicU64::new(0),
+            clock: birth.clock,
+            last_clock: Clock::default(),
             run_us_mean: AtomicU64::new(0),
             brevity: Brevity::new(&manifest.grants),
             meters: birth.meters,
@@ -307,6 +313,26 @@ impl Activation {
         }
     }
 
+    /// Whether it may leave for others: no call is here, and none has just found it.
+    pub(crate) fn is_evictable(&self) -> bool {
+        self.idle() >= EVICTABLE_AFTER && matches!(*self.phase.borrow(), Phase::Ready)
+    }
+
+    /// What letting it go frees.
+    pub(crate) fn bytes(&self) -> u64 {
+        ACTIVATION_BYTES + self.program.get().map_or(0, |program| program.memory().total())
+    }
+
+    /// Calls that got a permit so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls_admitted.load(Relaxed)
+    }
+
+    /// What the clock of the eviction showed when the last call ended.
+    pub(crate) fn last_clock(&self) -> f64 {
+        self.last_clock.get()
+    }
+
     /// Since when it has been starting or live.
     pub(crate) fn age(&self) -> Duration {
         self.born.elapsed()
@@ -340,6 +366,7 @@ impl Activation {
 
     fn touch(&self) {
         self.last_used_ms.store(u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+        self.last_clock.set(self.clock.get());
     }
 }
 
@@ -393,6 +420,12 @@ fn retry_after(run_mean: Duration, waiting: u32, concurrency: u32) -> Duration {
     let turn = run_mean.max(Duration::from_millis(1)).saturating_mul(waiting + 1) / concurrency.max(1);
     turn.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
 }
+
+/// A call that has found an activation has its permit long before this.
+const EVICTABLE_AFTER: Duration = Duration::from_millis(20);
+
+/// An activation and its actor, without the program: measured, with its meters.
+const ACTIVATION_BYTES: u64 = 12 << 10;
 
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use skein_proto::Failure;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::{
     activation::Activation,
@@ -73,7 +73,7 @@ impl Arguments {
         let (activation, age) = (&self.activation, self.activation.age());
         activation.ready(loaded);
         activation.meters.start.record(age);
-        info!(function = %activation.name(), start_ms = age.as_millis(), "activation is ready");
+        debug!(function = %activation.name(), start_ms = age.as_millis(), "activation is ready");
     }
 
     fn failed(&self, myself: &ActorRef<Message>, failure: Failure) {
@@ -94,7 +94,7 @@ impl Arguments {
 
     fn home(&self, myself: &ActorRef<Message>) {
         self.activation.stop();
-        info!(function = %self.activation.name(), "activation stopped");
+        debug!(function = %self.activation.name(), "activation stopped");
         myself.stop(None);
     }
 }

@@ -141,7 +141,7 @@ impl Guest {
         }
         let begin = Instant::now();
         let mut call = Call::new(activation.record().manifest.limits, invocation.deadline, StopHandle::never());
-        (call.args, call.env) = (activation.args(), &self.environment);
+        (call.args, call.env, call.room) = (activation.args(), &self.environment, Some(&self.room));
         (call.payload, call.services) = (invocation.payload.clone(), Some(OUTSIDE.clone()));
         let outcome = self.program.run_briefly(call);
         let time = begin.elapsed();

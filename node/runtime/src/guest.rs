@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use skein_engine::{Call, Output, Program, RunError, StopHandle, thread_cpu_time};
+use skein_engine::{Call, Output, Program, Room, RunError, StopHandle, thread_cpu_time};
 use skein_proto::{ErrorCode, Failure, Invocation};
 use tokio::{
     sync::oneshot,
@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct Guest {
     pub(crate) permit: Permit,
     pub(crate) program: Arc<Program>,
+    /// The memory that it begins with.
+    pub(crate) room: Room,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) outside: Arc<Outside>,
 }
@@ -72,14 +74,15 @@ impl Guest {
                 stop: handle,
                 scratch: manifest.grants.scratch,
                 preopens: &[],
-                room: None,
+                room: Some(&self.room),
             };
             let began = activation.brevity.is_probed(activation.age()).then(thread_cpu_time);
             let outcome = self.program.run(call);
             if let Some(began) = began {
                 activation.brevity.ran(thread_cpu_time().saturating_sub(began), &outcome);
             }
-            // The caller who hears of the end finds the permit at home.
+            // The caller who hears of the end finds the memory and the permit at home.
+            drop(self.room);
             drop(self.permit);
             let (waited, outbound) = (outward.waited(), outward.asked());
             let _ = done.send(Ran { outcome, queued, waited, outbound });

@@ -2,7 +2,7 @@
 //!
 //! **Owns** the activations of a node: a supervisor actor and one actor per live version, the permits and waiting
 //! line in front of each, the threads that guests run and wait on, what guests ask of others, the preparation (fetch,
-//! compile) of versions, idle stop and drain.
+//! compile) of versions, the node's memory and who leaves when it is short, idle stop and drain.
 //!
 //! **Refuses** to know about peers: code comes from a [`CodeSource`], what exists from the catalogue it watches. It
 //! resolves no names either; it takes versions that a router has chosen, and hands a guest's own calls to that router
@@ -50,6 +50,7 @@ pub mod metrics;
 mod outward;
 mod prefetch;
 mod prepare;
+mod room;
 mod runtime;
 mod source;
 mod status;

@@ -5,6 +5,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use skein_engine::Memory;
 use skein_proto::{AppName, ErrorCode, FunctionName, Manifest};
 use tokio::time::Instant;
 
@@ -45,6 +46,17 @@ pub const OUTBOUND_SECONDS: &str = "skein_runtime_outbound_seconds";
 pub const PREPARED: &str = "skein_runtime_prepared_total";
 /// Attempts to prepare a version in the background that failed.
 pub const PREFETCH_FAILED: &str = "skein_runtime_prefetch_failures_total";
+/// Activations that left a node that went on, by reason: `idle`, or `memory` if others needed theirs.
+pub const EVICTED: &str = "skein_runtime_evictions_total";
+/// Idle instances dropped because memory was short.
+pub const TRIMMED: &str = "skein_runtime_instances_trimmed_total";
+/// Starts and calls refused because memory was short.
+pub const NO_ROOM: &str = "skein_runtime_no_room_total";
+/// The node's memory, by kind: `resident` is what the kernel says of the process, `base` that without what running
+/// guests have touched, `guests` what they may touch, `code` and `instances` what those parts of `base` are reckoned at.
+pub const MEMORY: &str = "skein_runtime_memory_bytes";
+/// Most memory that the process may hold.
+pub const BUDGET: &str = "skein_runtime_memory_budget_bytes";
 
 /// Tells the recorder what each name means.
 pub(crate) fn describe() {
@@ -64,6 +76,11 @@ pub(crate) fn describe() {
     describe_gauge!(GUESTS_WAITING, Unit::Count, "guests that wait for a call, a request or a clock");
     describe_counter!(OUTBOUND, Unit::Count, "calls and requests that guests made, by kind and outcome");
     describe_histogram!(OUTBOUND_SECONDS, Unit::Seconds, "time of the calls and requests that guests made, by kind");
+    describe_counter!(EVICTED, Unit::Count, "activations that left, by reason");
+    describe_counter!(TRIMMED, Unit::Count, "idle instances dropped because memory was short");
+    describe_counter!(NO_ROOM, Unit::Count, "starts and calls refused because memory was short");
+    describe_gauge!(MEMORY, Unit::Bytes, "the node's memory, by kind");
+    describe_gauge!(BUDGET, Unit::Bytes, "most memory that the process may hold");
     describe_counter!(PREFETCH_FAILED, Unit::Count, "background preparations that failed");
     describe_counter!(PREPARED, Unit::Count, "versions fetched and compiled, by outcome");
 }
@@ -150,6 +167,43 @@ pub(crate) fn prefetch_failed() {
 
 pub(crate) fn activations(count: usize) {
     metrics::gauge!(ACTIVATIONS).set(as_f64(count));
+}
+
+/// Why an activation stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// It had no calls for its idle time.
+    Idle,
+    /// Its memory was needed.
+    Memory,
+}
+
+pub(crate) fn evicted(count: usize, why: Gone) {
+    let reason = match why {
+        Gone::Idle => "idle",
+        Gone::Memory => "memory",
+    };
+    counter!(EVICTED, "reason" => reason).increment(count as u64);
+}
+
+pub(crate) fn trimmed(count: usize) {
+    counter!(TRIMMED).increment(count as u64);
+}
+
+pub(crate) fn no_room() {
+    counter!(NO_ROOM).increment(1);
+}
+
+/// Shows what the process holds. A budget of no bound is shown as 0.
+pub(crate) fn memory(memory: &Memory) {
+    let show = |kind: &'static str, bytes: u64| metrics::gauge!(MEMORY, "kind" => kind).set(bytes as f64);
+    show("resident", memory.resident);
+    show("base", memory.base);
+    show("guests", memory.guests);
+    show("code", memory.code);
+    show("instances", memory.instances);
+    let budget = if memory.budget == u64::MAX { 0 } else { memory.budget };
+    metrics::gauge!(BUDGET).set(budget as f64);
 }
 
 /// Counts a guest's call or request when it ends, or when it is dropped before.

@@ -23,6 +23,7 @@ use crate::{
     activation::name,
     executor::{Executor, Job},
     metrics,
+    room::{LOAD_PATIENCE, Rooms},
 };
 
 /// What a preparer works with.
@@ -36,6 +37,8 @@ pub(crate) struct Arguments {
     pub(crate) stop: CancellationToken,
     /// How many at a time.
     pub(crate) parallel: usize,
+    /// Where the memory for it comes from.
+    pub(crate) rooms: Rooms,
 }
 
 /// Prepares and loads versions. A handle: clones share the work at hand.
@@ -52,6 +55,7 @@ struct Shared {
     stop: CancellationToken,
     /// A permit for each preparation at a time.
     turns: Semaphore,
+    rooms: Rooms,
     /// The preparations under way, so that everybody who wants one digest waits for the same one.
     flights: Mutex<HashMap<Digest, Flight>>,
 }
@@ -68,9 +72,10 @@ type Flight = watch::Receiver<Option<Result<(), Failure>>>;
 
 impl Preparer {
     pub(crate) fn new(arguments: Arguments) -> Self {
-        let Arguments { engine, source, executor, tasks, stop, parallel } = arguments;
+        let Arguments { engine, source, executor, tasks, stop, parallel, rooms } = arguments;
         let turns = Semaphore::new(parallel.clamp(1, Semaphore::MAX_PERMITS));
-        Self { shared: Arc::new(Shared { engine, source, executor, tasks, stop, turns, flights: Mutex::default() }) }
+        let flights = Mutex::default();
+        Self { shared: Arc::new(Shared { engine, source, executor, tasks, stop, turns, rooms, flights }) }
     }
 
     /// True if the compiled code of `digest` is on this node.
@@ -103,11 +108,14 @@ impl Preparer {
         let deadline = Instant::now() + START_MAX;
         self.prepare(&record, deadline).await?;
         let (shared, runtime) = (self.shared.clone(), Handle::current());
+        let take = || self.shared.engine.room_to_load(record.digest);
+        let room = self.shared.rooms.find(take, Instant::now() + LOAD_PATIENCE).await?;
         on_thread(&self.shared.executor, move || {
             // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
             let code = || runtime.block_on(shared.code(&record, deadline));
             let began = Instant::now();
             let program = shared.engine.load(record.digest, &record.manifest, code)?;
+            room.settle();
             Ok(Loaded { program, time: began.elapsed() })
         })
         .await
@@ -157,6 +165,8 @@ impl Shared {
         if self.engine.is_cached(record.digest) {
             return Ok(());
         }
+        let wanted = COMPILE_BYTES_MIN + COMPILE_BYTES_EACH * record.size;
+        let _room = self.rooms.find(|| self.engine.room(wanted), Instant::now() + LOAD_PATIENCE).await?;
         let code = self.code(record, Instant::now() + FETCH_MAX).await?;
         let (shared, digest, wanted) = (self.clone(), record.digest, record.clone());
         let prepared =
@@ -201,6 +211,11 @@ async fn on_thread<T: Send + 'static>(
     let broken = |_| Failure::not_executed(ErrorCode::Internal, "the engine broke while it prepared the code");
     outcome.await.map_err(broken)?
 }
+
+/// What preparing a module takes in this process for each byte of it, besides the process that compiles: its bytes, the
+/// rewritten ones, and the machine code on its way to the disk.
+const COMPILE_BYTES_EACH: u64 = 6;
+const COMPILE_BYTES_MIN: u64 = 1 << 20;
 
 /// Longest fetch of one artifact: 64 MiB over a slow link.
 const FETCH_MAX: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use ractor::{Actor, ActorRef, rpc::CallResult};
 use skein_catalog::{VersionRecord, Watch};
-use skein_engine::{Engine, Output, Program};
+use skein_engine::{Engine, Output, Program, Room};
 use skein_proto::{
     ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Reply, Start, Usage, VersionId,
 };
@@ -33,6 +33,7 @@ use crate::{
     outward::Outside,
     prefetch::Prefetch,
     prepare::{self, Preparer},
+    room::{CALL_PATIENCE, Rooms},
     supervisor::{self, Supervisor, draining},
     table::Table,
 };
@@ -52,6 +53,7 @@ struct Shared {
     executor: Executor,
     outside: Arc<Outside>,
     preparer: Preparer,
+    rooms: Rooms,
     supervisor: ActorRef<supervisor::Message>,
     supervisor_task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     /// Bounds the calls that wait in the supervisor's mailbox, which has no bound of its own.
@@ -66,6 +68,7 @@ struct Shared {
 struct Admitted {
     permit: Permit,
     program: Arc<Program>,
+    room: Room,
     start: Start,
     queued: Duration,
     starting: Duration,
@@ -85,6 +88,7 @@ impl Runtime {
         metrics::describe();
         let (tasks, stop, table) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Table::new()));
         let executor = Executor::new(config.bounds());
+        let rooms = Rooms::new(engine.clone(), table.clone());
         let preparer = Preparer::new(prepare::Arguments {
             engine,
             source: code,
@@ -92,17 +96,20 @@ impl Runtime {
             tasks: tasks.clone(),
             stop: stop.clone(),
             parallel: config.prepare_parallel,
+            rooms: rooms.clone(),
         });
         let arguments = supervisor::Arguments {
             config: config.clone(),
             table: table.clone(),
             preparer: preparer.clone(),
             tasks: tasks.clone(),
+            clock: Arc::default(),
         };
         // Unnamed, since ractor's names are the process's, and a test runs many nodes in one.
         let spawned = Actor::spawn(None, Supervisor, arguments).await;
         let (supervisor, task) =
             spawned.map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("supervisor: {error}")))?;
+        rooms.connect(supervisor.clone());
         let prefetch = Prefetch {
             catalog: catalog.clone(),
             preparer: preparer.clone(),
@@ -113,6 +120,7 @@ impl Runtime {
         tasks.spawn(prefetch.run());
         tasks.spawn(tick(supervisor.clone(), config.idle_tick(), stop.clone()));
         tasks.spawn(preparer.clone().trim(config.instance_idle()));
+        tasks.spawn(rooms.clone().watch(stop.clone()));
         Ok(Self {
             shared: Arc::new(Shared {
                 node: config.node,
@@ -121,6 +129,7 @@ impl Runtime {
                 outside: Outside::new(executor.clone()),
                 executor,
                 preparer,
+                rooms,
                 supervisor,
                 supervisor_task: tokio::sync::Mutex::new(Some(task)),
                 activating: Semaphore::new(ACTIVATING_MAX),
@@ -270,10 +279,18 @@ impl Shared {
                 Start::Cold => arrived.elapsed().saturating_sub(queued),
                 _ => Duration::ZERO,
             };
-            return Ok(Admitted { permit, program, start, queued, starting });
+            let room = self.room(&program, activation.record(), invocation).await;
+            let room = room.inspect_err(|failure| activation.meters.ended(Some(failure.code)))?;
+            return Ok(Admitted { permit, program, room, start, queued, starting });
         }
         let message = "the version stopped on this node again and again while the call arrived";
         Err(Failure::not_executed(ErrorCode::Moved, message))
+    }
+
+    /// The memory that a call begins with, if need be after others have let go of theirs.
+    async fn room(&self, program: &Program, record: &VersionRecord, call: &Invocation) -> Result<Room, Failure> {
+        let take = || program.room(call.payload.len() as u64, &record.manifest.limits);
+        self.rooms.find(take, call.deadline.min(Instant::now() + CALL_PATIENCE)).await
     }
 
     /// The activation of a version, started if there is none, and what the call found.
@@ -334,7 +351,8 @@ impl Shared {
             Vec::new()
         };
         let outside = self.outside.clone();
-        let guest = Guest { permit: admitted.permit, program: admitted.program, environment, outside };
+        let (permit, program, room) = (admitted.permit, admitted.program, admitted.room);
+        let guest = Guest { permit, program, room, environment, outside };
         let ran = match guest.run_briefly(invocation).await {
             Ok(ran) => ran,
             Err(guest) => guest.run(&self.executor, invocation).await?,
@@ -429,6 +447,8 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Most of a guest's log in one event of our own.
 const LOG_BYTES_MAX: usize = 8 << 10;
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod nested_tests;
 #[cfg(test)]

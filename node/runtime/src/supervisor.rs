@@ -14,10 +14,15 @@ use crate::{
     activation::{Activation, Birth},
     actor::{self, FunctionActor},
     backoff::Backoff,
-    metrics::{self, Labels},
+    metrics::{self, Gone, Labels},
     prepare::Preparer,
+    room::Clock,
     table::Table,
 };
+
+mod eviction;
+
+use eviction::Evictions;
 
 /// What the supervisor is told.
 pub(crate) enum Message {
@@ -27,6 +32,8 @@ pub(crate) enum Message {
     Changed(Arc<Catalog>),
     /// Stop what has been idle for long enough.
     Tick,
+    /// Let idle activations go that hold so many bytes, and answer when they are gone how many it were.
+    Evict(u64, RpcReplyPort<u64>),
     /// Start nothing more, and answer when every activation has stopped.
     Drain(RpcReplyPort<()>),
     /// Start activations again.
@@ -39,6 +46,7 @@ pub(crate) struct Arguments {
     pub(crate) table: Arc<Table>,
     pub(crate) preparer: Preparer,
     pub(crate) tasks: TaskTracker,
+    pub(crate) clock: Arc<Clock>,
 }
 
 pub(crate) struct State {
@@ -48,6 +56,7 @@ pub(crate) struct State {
     backoff: Backoff<VersionId>,
     generations: u64,
     labels: Labels,
+    evictions: Evictions,
     is_draining: bool,
     waiting: Vec<RpcReplyPort<()>>,
 }
@@ -67,6 +76,7 @@ impl Actor for Supervisor {
             backoff: Backoff::new(BACKOFF_FIRST, BACKOFF_MOST),
             generations: 0,
             labels: Labels::default(),
+            evictions: Evictions::default(),
             is_draining: false,
             waiting: Vec::new(),
         })
@@ -85,6 +95,7 @@ impl Actor for Supervisor {
             }
             Message::Changed(catalog) => state.stop_deleted(&catalog),
             Message::Tick => state.stop_idle(),
+            Message::Evict(wanted, reply) => state.evict(wanted, reply),
             Message::Drain(reply) => state.drain(reply),
             Message::Resume => state.is_draining = false,
         }
@@ -98,7 +109,11 @@ impl Actor for Supervisor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorTerminated(actor, _, _) => state.ended(actor.get_id(), None),
+            SupervisionEvent::ActorTerminated(actor, last, _) => {
+                // Its memory is gone before anybody is told so.
+                drop(last);
+                state.ended(actor.get_id(), None);
+            }
             SupervisionEvent::ActorFailed(actor, error) => state.ended(actor.get_id(), Some(error.to_string())),
             _ => {}
         }
@@ -123,7 +138,11 @@ impl State {
             return Err(failure);
         }
         self.generations += 1;
-        let birth = Birth { generation: self.generations, meters: self.labels.meters(&record.manifest) };
+        let birth = Birth {
+            generation: self.generations,
+            meters: self.labels.meters(&record.manifest),
+            clock: self.arguments.clock.clone(),
+        };
         let activation = Activation::new(version, record, birth, &self.arguments.config);
         let arguments = actor::Arguments {
             activation: activation.clone(),
@@ -140,10 +159,11 @@ impl State {
     }
 
     fn stop_idle(&mut self) {
-        self.stop_where(|activation| {
+        let stopped = self.stop_where(|activation| {
             let idle_max = Duration::from_millis(activation.record().manifest.scale.idle_ms);
             is_idle(activation.idle(), idle_max)
         });
+        metrics::evicted(stopped, Gone::Idle);
     }
 
     fn stop_deleted(&mut self, catalog: &Catalog) {
@@ -158,13 +178,17 @@ impl State {
         self.answer_if_empty();
     }
 
-    /// Takes activations off the table, so that new calls look elsewhere, then has their actors drain them.
-    fn stop_where(&mut self, condition: impl Fn(&Activation) -> bool) {
+    /// Takes activations off the table, so that new calls look elsewhere, then has their actors drain them; says
+    /// how many.
+    fn stop_where(&mut self, condition: impl Fn(&Activation) -> bool) -> usize {
+        let mut stopped = 0;
         for (actor, activation) in self.actors.values() {
             if condition(activation) && self.arguments.table.retire(activation) {
                 let _ = actor.cast(actor::Message::Drain);
+                stopped += 1;
             }
         }
+        stopped
     }
 
     /// An actor is gone: stopped, failed to start, or broken.
@@ -177,13 +201,19 @@ impl State {
         self.arguments.table.forget(&activation);
         match activation.failure() {
             Some(failure) => {
+                if failure.code == ErrorCode::Overloaded {
+                    // The node's state, not the version's: it passes, and is no worse the second time.
+                    self.backoff.forget(&activation.version());
+                }
                 let until = self.backoff.failed(activation.version(), failure, Instant::now());
                 let pause = until.saturating_duration_since(Instant::now());
                 info!(function = %activation.name(), pause_ms = pause.as_millis(), "not started again for a while");
             }
             None => self.backoff.forget(&activation.version()),
         }
+        drop(activation);
         metrics::activations(self.actors.len());
+        self.evictions.ended(actor);
         self.answer_if_empty();
     }
 

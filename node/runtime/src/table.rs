@@ -37,6 +37,11 @@ impl Table {
         all
     }
 
+    /// How many take new calls.
+    pub(crate) fn live(&self) -> usize {
+        self.shards.iter().map(|shard| shard.load().len()).sum()
+    }
+
     /// Adds an activation. For the supervisor only.
     pub(crate) fn insert(&self, activation: Arc<Activation>) {
         let version = activation.version();

@@ -86,6 +86,7 @@ impl Node {
             Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
         let mut engine_config = EngineConfig::new(data.cache());
         engine_config.worker = Some(compile_worker());
+        engine_config.memory_bytes_max = config.memory.as_u64();
         let engine = Engine::open(engine_config)?;
         let consensus = Consensus::start(skein_raft::Config::new(data.raft(), me), transport.clone()).await?;
         members.follow(consensus.watch());

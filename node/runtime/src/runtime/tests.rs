@@ -17,7 +17,7 @@ use crate::testing::{ECHO, ENVIRONMENT, FAIL, SPIN, Store, apply, manifest, publ
 
 pub(super) struct Node {
     pub(super) runtime: Runtime,
-    engine: Engine,
+    pub(super) engine: Engine,
     catalog: watch::Sender<Arc<Catalog>>,
     store: Arc<Store>,
     _cache: TempDir,
@@ -29,8 +29,15 @@ impl Node {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::within(u64::MAX, change).await
+    }
+
+    /// With a bound on the memory of the process, which is that of all tests.
+    pub(super) async fn within(memory_bytes_max: u64, change: impl FnOnce(&mut Config)) -> Self {
         let cache = tempfile::tempdir().unwrap();
-        let engine = Engine::open(EngineConfig::new(cache.path())).unwrap();
+        let mut engine_config = EngineConfig::new(cache.path());
+        engine_config.memory_bytes_max = memory_bytes_max;
+        let engine = Engine::open(engine_config).unwrap();
         let (catalog, watch) = watch::channel(Arc::default());
         let store = Arc::new(Store::default());
         let mut config = Config { idle_tick_ms: 5, ..Config::new(NodeId(7)) };

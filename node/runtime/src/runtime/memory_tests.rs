@@ -1,0 +1,115 @@
+//! What a node does when its memory is short. The budgets here are far beyond what the process has, and used up by rooms
+//! that nothing is in: how much the process holds is not a test's to know among others.
+
+use skein_proto::Progress;
+
+use super::{
+    tests::{LONG, Node, eventually, slow},
+    *,
+};
+use crate::testing::{ECHO, SPIN, manifest};
+
+/// Half of what can be counted.
+const BUDGET: u64 = u64::MAX / 2;
+
+impl Node {
+    async fn evict(&self, wanted: u64) -> u64 {
+        match self.runtime.shared.supervisor.call(|reply| supervisor::Message::Evict(wanted, reply), Some(LONG)).await {
+            Ok(CallResult::Success(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until so many activations may leave.
+    async fn evictable(&self, count: usize) {
+        let table = &self.runtime.shared.table;
+        eventually(|| table.all().iter().filter(|activation| activation.is_evictable()).count() == count).await;
+    }
+
+    /// Sets all memory aside that there is to begin with.
+    fn fill(&self) -> Room {
+        self.engine.observe();
+        let left = |short: skein_engine::NoRoom| short.wanted - short.missing;
+        self.engine.room(self.engine.room(BUDGET).map_or_else(left, |_| 0)).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_evicted_version_answers_again_and_is_cold() {
+    let node = Node::start().await;
+    let versions: Vec<_> = (0..3).map(|i| node.publish(manifest(&format!("echo{i}")), ECHO)).collect();
+    for version in &versions {
+        node.call(*version, b"x").await.unwrap();
+    }
+    node.evictable(3).await;
+    assert!(node.evict(1).await > 0);
+    assert_eq!(node.runtime.load().activations, 2, "no more than needed leave");
+    assert!(node.evict(u64::MAX).await > 0);
+    assert_eq!(node.runtime.load().activations, 0);
+    assert_eq!(node.evict(1).await, 0, "nobody is left");
+    for version in &versions {
+        let reply = node.call(*version, b"again").await.unwrap();
+        assert_eq!((reply.payload.as_ref(), reply.start), (&b"again"[..], Start::Cold));
+    }
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_version_with_a_call_is_not_evicted() {
+    let node = Node::start().await;
+    let (busy, idle) = (node.publish(slow("busy"), SPIN), node.publish(manifest("idle"), ECHO));
+    let runtime = node.runtime.clone();
+    let call = tokio::spawn(async move { runtime.invoke(super::tests::invocation(busy, b"", LONG)).await });
+    node.running(1).await;
+    node.call(idle, b"x").await.unwrap();
+    node.evictable(1).await;
+    node.evict(u64::MAX).await;
+    let left: Vec<_> = node.runtime.activations().iter().map(|activation| activation.version).collect();
+    assert_eq!(left, [busy]);
+    call.abort();
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_call_without_room_is_refused_before_it_begins_and_runs_when_there_is_some() {
+    let node = Node::within(BUDGET, |_| {}).await;
+    let version = node.publish(manifest("echo"), ECHO);
+    node.call(version, b"x").await.unwrap();
+    let all = node.fill();
+    let refused = node.call(version, b"x").await.unwrap_err();
+    assert_eq!((refused.code, refused.progress), (ErrorCode::Overloaded, Progress::NotExecuted), "{refused:?}");
+    assert!(refused.retry_after_ms.is_some() && refused.message.contains("--memory"), "{refused:?}");
+    drop(all);
+    // Its activation may have been let go of for the other call.
+    assert_eq!(node.call(version, b"y").await.unwrap().payload.as_ref(), b"y");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_start_waits_for_room_that_others_give_back() {
+    let node = Node::within(BUDGET, |_| {}).await;
+    let version = node.publish(manifest("echo"), ECHO);
+    node.runtime.prepare(version, Instant::now() + LONG).await.unwrap();
+    let all = node.fill();
+    let runtime = node.runtime.clone();
+    let call = tokio::spawn(async move { runtime.invoke(super::tests::invocation(version, b"z", LONG)).await });
+    eventually(|| node.runtime.load().activations == 1).await;
+    drop(all);
+    assert_eq!(call.await.unwrap().unwrap().payload.as_ref(), b"z");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_the_books_when_all_calls_are_over() {
+    let node = Node::within(BUDGET, |_| {}).await;
+    let version = node.publish(manifest("echo"), ECHO);
+    for _ in 0..100 {
+        node.call(version, b"x").await.unwrap();
+    }
+    eventually(|| {
+        node.engine.observe();
+        node.engine.memory().guests == 0
+    })
+    .await;
+    node.end().await;
+}
