@@ -7,7 +7,7 @@
 //! Each is a [sealed](crate::cache::sealed) file: its payload are the pages, with holes where they are zeros, what is
 //! kept with them the description.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _};
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,10 +28,10 @@ pub(crate) struct Image {
 }
 
 /// The part of memory that is not zeros.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pages {
     /// What holds it, from its start.
-    pub(crate) file: File,
+    pub(crate) file: Arc<File>,
     /// Where it goes in memory.
     pub(crate) at: usize,
     pub(crate) bytes: usize,
@@ -81,7 +81,7 @@ impl Image {
             return Err(invalid("its pages are not where it says"));
         }
         let (at, bytes) = (description.at as usize, description.bytes as usize);
-        let pages = if bytes > 0 { Some(Pages { file: File::open(&entry.path)?, at, bytes }) } else { None };
+        let pages = if bytes > 0 { Some(Pages { file: Arc::new(File::open(&entry.path)?), at, bytes }) } else { None };
         Ok(Self { pages, description })
     }
 }

@@ -9,13 +9,15 @@
 //! guest's faults. The gate is one page of zeros that may only be read. Safepoints read it; closing it stops the guest
 //! at the next one.
 //!
-//! An instance starts from the [image](crate::image) of its module, mapped copy-on-write. [`Slot::reset`] gives every
-//! page that a call wrote back to the kernel, so that the next call finds the image and zeros again.
+//! An instance starts from the [image](crate::image) of its module, mapped copy-on-write. [`Slot::reset`] puts the
+//! pages that a call wrote back to what they were, or, if they are many, gives them back to the kernel: the next call
+//! finds the image and zeros again.
 
 mod guest;
 mod held;
 mod ledger;
 mod process;
+mod scan;
 mod slot;
 
 pub(crate) use guest::SlotTunables;

@@ -78,6 +78,8 @@ pub(super) struct Bill {
     tallied: AtomicU64,
     /// What the host keeps for the guest.
     held: AtomicU64,
+    /// Pages that the idle instance has.
+    kept: AtomicU64,
     /// Counts the calls; odd while there is one, or while the memory is kept.
     turns: AtomicU64,
     may_wait: AtomicBool,
@@ -86,9 +88,9 @@ pub(super) struct Bill {
 
 impl Bill {
     pub(super) fn new(ledger: Arc<Ledger>, tally: Arc<Tally>) -> Self {
-        let (paid, own, tallied, held, turns) = Default::default();
+        let (paid, own, tallied, held, kept, turns) = Default::default();
         let (may_wait, was_short) = Default::default();
-        Self { ledger, tally, paid, own, tallied, held, turns, may_wait, was_short }
+        Self { ledger, tally, paid, own, tallied, held, kept, turns, may_wait, was_short }
     }
 
     /// By what one knows the call that the memory is charged for; none if it is for none.
@@ -127,7 +129,10 @@ impl Bill {
         self.charge(length)
     }
 
-    pub(super) fn leave(&self) {
+    /// The call is over, and the memory as it was before it but for `kept` bytes of pages that the instance has now.
+    pub(super) fn leave(&self, kept: u64) {
+        // What it had already, the last look has found.
+        self.ledger.stays(kept.saturating_sub(self.kept.swap(kept, Relaxed)));
         self.paid.store(0, Relaxed);
         self.held.store(0, Relaxed);
         self.settle(0);
@@ -210,8 +215,20 @@ mod tests {
         assert!(bill.charge(300) && ledger.given() == 0 && tally.bytes() == 300);
         assert!(bill.charge(500) && ledger.given() == 200 && tally.bytes() == 500);
         assert!(!bill.charge(3_000) && bill.was_short() && ledger.given() == 200);
-        bill.leave();
+        bill.leave(0);
         assert_eq!((ledger.given(), tally.bytes(), bill.turn()), (0, 0, None));
+    }
+
+    #[test]
+    fn pages_that_an_idle_instance_keeps_count_once_until_a_look_finds_them() {
+        let (ledger, _, bill) = bill(1_600);
+        for kept in [100, 100, 60, 100] {
+            bill.enter(0, false, 300);
+            bill.leave(kept);
+        }
+        assert_eq!(ledger.given(), 140, "100, and 40 again that were not there at the last look");
+        ledger.observe(|| (900, 0));
+        assert_eq!((ledger.given(), ledger.base()), (0, 900));
     }
 
     #[test]

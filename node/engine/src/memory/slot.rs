@@ -3,10 +3,10 @@
 
 use std::{
     fmt, io,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     ptr::{self, NonNull},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering},
     },
 };
@@ -18,8 +18,17 @@ use super::{
     GATE_BYTES, GATE_OFFSET, Ledger, RESERVED_BYTES,
     held::{Bill, Tally},
     process::PageMap,
+    scan::{PageScan, Part},
 };
-use crate::{image::Image, metrics, stop::lock};
+use crate::{
+    image::{Image, Pages},
+    metrics,
+    stop::lock,
+};
+
+/// Most pages that a reset puts back and leaves with the instance, in the machine's own size. Copying 1 MiB costs less
+/// than having so many pages taken away and faulted in again; more of it would be memory that idle instances hold.
+pub(super) const PAGES_KEPT_MAX: u64 = 256;
 
 /// Leaves to reserve address space: as many as instances may be alive, idle ones among them.
 #[derive(Debug)]
@@ -29,12 +38,13 @@ pub(crate) struct Slots {
     ledger: Arc<Ledger>,
     /// Those that are alive, among some that are gone.
     all: Mutex<Vec<Weak<Slot>>>,
+    scan: Option<PageScan>,
 }
 
 impl Slots {
     pub(crate) fn new(live_max: usize, ledger: Arc<Ledger>) -> Arc<Self> {
         ::metrics::gauge!(metrics::SLOTS_MAX).set(live_max as f64);
-        Arc::new(Self { live: AtomicUsize::new(0), live_max, ledger, all: Mutex::default() })
+        Arc::new(Self { live: AtomicUsize::new(0), live_max, ledger, all: Mutex::default(), scan: PageScan::open() })
     }
 
     /// What the guests of now have touched of the memory that is counted as theirs. Each is asked twice whether it is
@@ -108,7 +118,8 @@ impl Slots {
             is_closed: AtomicBool::new(false),
             definition: AtomicPtr::new(ptr::null_mut()),
             bill: Bill::new(Arc::clone(&self.ledger), Arc::clone(tally)),
-            _permit: permit,
+            image: OnceLock::new(),
+            permit,
         };
         slot.protect(GATE_OFFSET as usize, GATE_BYTES, libc::PROT_READ).map_err(Unreserved::System)?;
         let slot = Arc::new(slot);
@@ -162,7 +173,9 @@ pub(crate) struct Slot {
     definition: AtomicPtr<VMMemoryDefinition>,
     /// Who pays for the memory.
     bill: Bill,
-    _permit: Permit,
+    /// What is mapped into it, if anything is.
+    image: OnceLock<Pages>,
+    permit: Permit,
 }
 
 // SAFETY: `base` is a mapping that lives as long as the slot. What the guest's thread and the watchdog do to it at the
@@ -311,7 +324,11 @@ impl Slot {
                 0,
             )
         };
-        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let _ = self.image.set(pages.clone());
+        Ok(())
     }
 
     /// Makes the memory `length` bytes long; an error if the node has not as much left.
@@ -341,19 +358,53 @@ impl Slot {
     /// kernel refused, which leaves the slot unusable.
     pub(crate) fn reset(&self) -> bool {
         let (length, initial) = (self.length(), self.initial.load(Ordering::Relaxed));
-        // SAFETY: the range is the slot's own. What was written is given up: private pages of a file are read from it
-        // again, anonymous ones are zeros again. No guest runs.
-        let is_clean =
-            length == 0 || unsafe { libc::madvise(self.base.as_ptr().cast(), length, libc::MADV_DONTNEED) == 0 };
+        let kept = if length == 0 { Some(0) } else { self.put_back() };
+        let is_clean = kept.is_some() || self.give_back(length);
         let is_shrunk = length == initial || self.protect(initial, length - initial, libc::PROT_NONE).is_ok();
         if length != initial {
             self.set_length(initial);
         }
         self.was_refused.store(false, Ordering::Relaxed);
         if is_clean && is_shrunk {
-            self.bill.leave();
+            self.bill.leave(kept.unwrap_or(0));
         }
         is_clean && is_shrunk && self.open_gate()
+    }
+
+    /// Puts the pages that were written to back to what they were, and says how many bytes those are; none if they are
+    /// too many for that, or the kernel does not say which they are.
+    fn put_back(&self) -> Option<u64> {
+        self.written()?.map(|(from, to)| self.put_part_back((from, to)).then_some((to - from) as u64)).sum()
+    }
+
+    /// The parts of the guest's memory that were written to since it began, from its start; none if they are too many,
+    /// or the kernel does not say.
+    pub(super) fn written(&self) -> Option<impl Iterator<Item = Part> + use<>> {
+        let (start, length) = (self.base.as_ptr() as usize, self.length());
+        let parts = self.permit.0.scan.as_ref()?.written(start, start + length)?;
+        Some(parts.map(move |(from, to)| (from - start, to - start)))
+    }
+
+    fn put_part_back(&self, (from, to): Part) -> bool {
+        // SAFETY: the kernel named pages of the guest's memory only, and no guest runs: nothing else refers to them.
+        let part = unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(from), to - from) };
+        let (image, zeros) = match self.image.get() {
+            Some(pages) => (pages.at.clamp(from, to), (pages.at + pages.bytes).clamp(from, to)),
+            None => (to, to),
+        };
+        part[..image - from].fill(0);
+        part[zeros - from..].fill(0);
+        let held = &mut part[image - from..zeros - from];
+        match self.image.get() {
+            Some(pages) if !held.is_empty() => pages.file.read_exact_at(held, (image - pages.at) as u64).is_ok(),
+            _ => true,
+        }
+    }
+
+    /// Gives up what was written: private pages of a file are read from it again, anonymous ones are zeros again.
+    fn give_back(&self, length: usize) -> bool {
+        // SAFETY: the range is the slot's own, and no guest runs.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), length, libc::MADV_DONTNEED) == 0 }
     }
 
     /// Opens the gate again; false if that failed. Only while no guest runs and nobody may stop one.

@@ -295,3 +295,44 @@ fn no_byte_of_a_call_is_seen_by_any_of_the_next_ten_thousand() {
         }
     });
 }
+
+/// Few pages are put back one by one, many are given back to the kernel; which of the two it was is not to be seen.
+#[test]
+fn whatever_a_call_wrote_and_wherever_the_next_finds_all_memory_as_it_began() {
+    let bench = Bench::new();
+    // Sums up its memory, which must be what the data segments say, then writes to `count` pages, `stride` apart.
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 64)
+        (data (i32.const 4096) "\01\00\00\00\00\00\00\00")
+        (data (i32.const 1048680) "\02\00\00\00\00\00\00\00")
+        (data (i32.const 3000000) "\04\00\00\00\00\00\00\00")
+        (func (export "_start") (local $at i32) (local $sum i64) (local $count i32)
+            (loop $next
+                (local.set $sum (i64.add (local.get $sum) (i64.load (local.get $at))))
+                (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
+            (if (i64.ne (local.get $sum) (i64.const 7)) (then (call $exit (i32.const 3))))
+            (i32.store (i32.const 8) (i32.const 24)) (i32.store (i32.const 12) (i32.const 8))
+            (if (call $fd_read (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 16)) (then (call $exit (i32.const 4))))
+            (local.set $at (i32.const 0))
+            (local.set $count (i32.load (i32.const 28)))
+            (block $done
+                (loop $next
+                    (br_if $done (i32.eqz (local.get $count)))
+                    (br_if $done (i32.ge_u (i32.add (local.get $at) (i32.const 40)) (i32.mul (memory.size) (i32.const 65536))))
+                    (i64.store offset=32 (local.get $at) (i64.const -1))
+                    (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+                    (local.set $at (i32.add (local.get $at) (i32.mul (i32.load (i32.const 24)) (i32.const 4096))))
+                    (br $next)))))"#;
+    let program = load(&bench, &plain(), text);
+    // In turns, so that each finds what another kind left: (stride, count) in pages.
+    let kinds: [(u32, u32); 7] = [(1, 2), (7, 40), (2, 500), (1, 200), (1, 1_000), (3, 49), (64, 15)];
+    for round in 0..10 * kinds.len() {
+        let (stride, count) = kinds[(round * 3 + round / 7) % kinds.len()];
+        let payload = [stride.to_le_bytes(), count.to_le_bytes()].concat().into();
+        let ended = program.run(Call { payload, ..call(LONG) });
+        ended.unwrap_or_else(|error| panic!("round {round}, {count} pages {stride} apart before: {error}"));
+    }
+}

@@ -174,7 +174,7 @@ fn a_call_that_finds_no_room_to_begin_does_not_begin() {
     let mut call = call(&manifest, &StopHandle::never());
     call.room = Some(&room);
     program.run(call).unwrap();
-    assert_eq!(engine.memory().guests, room.bytes(), "what its caller has paid for is not paid for twice");
+    assert_eq!(engine.observe().guests, room.bytes(), "what its caller has paid for is not paid for twice");
 }
 
 #[test]

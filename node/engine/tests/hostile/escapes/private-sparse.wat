@@ -11,7 +11,7 @@
   (memory (export "memory") 1)
   (data (i32.const 1024) "a")
   (func (export "_start")
-    (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0)) (then unreachable))
+    (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const 4194662) (i64.const 0) (i32.const 0) (i32.const 0)) (then unreachable))
     (if (i32.eqz (call $fd_filestat_set_size (i32.load (i32.const 0)) (i64.const 0x7fffffffffffffff))) (then unreachable))
     (if (i32.eqz (call $fd_allocate (i32.load (i32.const 0)) (i64.const 0) (i64.const 0x7fffffffffffffff))) (then unreachable))
     (drop (call $fd_seek (i32.load (i32.const 0)) (i64.const 0x7ffffffffffffff0) (i32.const 0) (i32.const 32)))

@@ -8,7 +8,7 @@
   (memory (export "memory") 1)
   (data (i32.const 1024) "a")
   (func (export "_start") (local $n i32)
-    (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0)) (then unreachable))
+    (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const 4194662) (i64.const 0) (i32.const 0) (i32.const 0)) (then unreachable))
     (i32.store (i32.const 8) (i32.const 0)) (i32.store (i32.const 12) (i32.const 65536))
     (loop $l
       (br_if $l (i32.and

@@ -9,6 +9,6 @@
   (func (export "_start") (local $n i32)
     (loop $l
       (br_if $l (i32.and
-        (i32.eqz (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0)))
+        (i32.eqz (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const 4194662) (i64.const 0) (i32.const 0) (i32.const 0)))
         (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000)))))
     (if (i32.ge_u (local.get $n) (i32.const 100)) (then unreachable))))
