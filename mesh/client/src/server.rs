@@ -77,6 +77,7 @@ fn invocation(request: ClientRequest, now: Instant, deadline: Instant) -> Result
         chain: Vec::new(),
         index_min: request.index_min,
         is_idempotent: request.is_idempotent,
+        is_insistent: false,
     })
 }
 

@@ -40,7 +40,7 @@ pub struct Membership {
 struct Inner {
     me: NodeId,
     roster: watch::Sender<Roster>,
-    load: watch::Sender<Load>,
+    load: watch::Sender<Told>,
     view: watch::Receiver<Arc<View>>,
     inbox: mpsc::Sender<(NodeId, Bytes)>,
     leave: mpsc::Sender<oneshot::Sender<()>>,
@@ -62,7 +62,7 @@ impl Membership {
         let (inbox, datagrams) = mpsc::channel(config.inbox_max.max(1));
         let (leave, leaving) = mpsc::channel(1);
         let (roster, known) = watch::channel(Roster::from([(me.node, me.addr)]));
-        let (load, own_load) = watch::channel(Load::default());
+        let (load, own_load) = watch::channel(Told::default());
         let swim = Swim::new(&config, me, known.clone(), Instant::now());
         let (view_tx, view) = watch::channel(Arc::new(swim.view()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -101,9 +101,17 @@ impl Membership {
     /// Sets the figures that peers are told from now on. A change of `is_draining` is told at once.
     pub fn publish_load(&self, load: Load) {
         self.inner.load.send_if_modified(|own| {
-            let is_changed = *own != load;
-            *own = load;
+            let is_changed = own.load != load;
+            own.load = load;
             is_changed
+        });
+    }
+
+    /// The same, and tells every peer at once: what should not wait for the next digest.
+    pub fn announce_load(&self, load: Load) {
+        self.inner.load.send_modify(|own| {
+            own.load = load;
+            own.announcements += 1;
         });
     }
 
@@ -134,6 +142,14 @@ impl Membership {
     }
 }
 
+/// What peers are to be told of this node.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    load: Load,
+    /// How often it was to be told at once.
+    announcements: u64,
+}
+
 /// Puts datagrams in the inbox.
 struct Gossip {
     inbox: mpsc::Sender<(NodeId, Bytes)>,
@@ -159,7 +175,7 @@ struct Task {
     transport: Arc<dyn Transport>,
     datagrams: mpsc::Receiver<(NodeId, Bytes)>,
     known: watch::Receiver<Roster>,
-    own_load: watch::Receiver<Load>,
+    own_load: watch::Receiver<Told>,
     leaving: mpsc::Receiver<oneshot::Sender<()>>,
     view: watch::Sender<Arc<View>>,
     stop: CancellationToken,
@@ -167,6 +183,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
+        let mut announced = 0;
         loop {
             let mut left = None;
             tokio::select! {
@@ -178,8 +195,9 @@ impl Task {
                 },
                 Ok(()) = self.known.changed() => self.swim.roster_changed(Instant::now()),
                 Ok(()) = self.own_load.changed() => {
-                    let load = self.own_load.borrow_and_update().clone();
-                    self.swim.publish(load, Instant::now());
+                    let Told { load, announcements } = self.own_load.borrow_and_update().clone();
+                    self.swim.publish(load, announcements != announced, Instant::now());
+                    announced = announcements;
                 }
                 Some(done) = self.leaving.recv() => {
                     self.swim.leave(Instant::now());

@@ -171,8 +171,8 @@ impl Swim {
     }
 
     /// This node's own figures are these now.
-    pub(crate) fn publish(&mut self, load: Load, now: Instant) {
-        let is_urgent = load.is_draining != self.own.load.is_draining;
+    pub(crate) fn publish(&mut self, load: Load, is_news: bool, now: Instant) {
+        let is_urgent = is_news || load.is_draining != self.own.load.is_draining;
         self.own.load = load;
         self.is_changed = true;
         if is_urgent && !self.has_left {

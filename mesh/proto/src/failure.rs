@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ErrorCode;
+use crate::{ErrorCode, NodeId};
 
 /// How far a failed operation got; decides who may repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Failure {
     /// The end of what the function wrote to its log (stderr), if it ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
+    /// Where the version went, of a call that came to the place it has just left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<NodeId>,
 }
 
 impl Failure {
@@ -67,7 +70,15 @@ impl Failure {
     }
 
     fn new(code: ErrorCode, progress: Progress, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), progress, retry_after_ms: None, exit_code: None, log_tail: String::new() }
+        Self {
+            code,
+            message: message.into(),
+            progress,
+            retry_after_ms: None,
+            exit_code: None,
+            log_tail: String::new(),
+            moved_to: None,
+        }
     }
 
     /// The same, with the time after which a retry makes sense.

@@ -45,6 +45,8 @@ pub struct Invocation {
     pub index_min: u64,
     /// True if running twice does no harm, so that a lost attempt may be repeated.
     pub is_idempotent: bool,
+    /// True if the version is to run even where it has just moved away from: where it went did not take the call.
+    pub is_insistent: bool,
 }
 
 /// What an invocation is for.
@@ -78,6 +80,7 @@ impl Invocation {
             chain: Vec::new(),
             index_min: 0,
             is_idempotent: false,
+            is_insistent: false,
         }
     }
 

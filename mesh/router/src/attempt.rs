@@ -18,6 +18,8 @@ pub(crate) enum Next {
     Another,
     /// Another node, but once only: where two nodes send the call on, the catalogue is changing under it.
     Redirect,
+    /// The node that the failure names: the version has moved there.
+    There,
     /// Another node, if it has room.
     Roomier,
 }

@@ -33,6 +33,7 @@ mod router;
 mod service;
 #[cfg(test)]
 mod tests;
+mod way;
 mod wire;
 
 pub use router::Router;

@@ -10,7 +10,7 @@ use skein_proto::Progress;
 pub const ATTEMPTS: &str = "skein_router_attempts_total";
 /// Attempts after the first of a call. Counter.
 pub const RETRIES: &str = "skein_router_retries_total";
-/// Retries because the activation was no longer where it was looked for, or not yet. Counter.
+/// Attempts because the activation was no longer where it was looked for, or not yet. Counter.
 pub const REDIRECTS: &str = "skein_router_redirects_total";
 /// Retries that the budget refused. Counter.
 pub const REFUSED: &str = "skein_router_retries_refused_total";
@@ -21,7 +21,7 @@ pub const ROUTE: &str = "skein_router_route_seconds";
 pub fn describe() {
     metrics::describe_counter!(ATTEMPTS, metrics::Unit::Count, "Attempts to run an invocation, by place and outcome.");
     metrics::describe_counter!(RETRIES, metrics::Unit::Count, "Attempts after the first of an invocation.");
-    metrics::describe_counter!(REDIRECTS, metrics::Unit::Count, "Retries after `moved`.");
+    metrics::describe_counter!(REDIRECTS, metrics::Unit::Count, "Attempts after `moved`.");
     metrics::describe_counter!(REFUSED, metrics::Unit::Count, "Retries that the retry budget refused.");
     metrics::describe_histogram!(ROUTE, metrics::Unit::Seconds, "Time to resolve a name and rank the nodes.");
 }
@@ -64,8 +64,13 @@ const PEER: &str = "peer";
 pub(crate) fn retried(is_redirect: bool) {
     metrics::counter!(RETRIES).increment(1);
     if is_redirect {
-        metrics::counter!(REDIRECTS).increment(1);
+        redirected();
     }
+}
+
+/// Counts a call that was sent on. Only a retry if nobody said where to.
+pub(crate) fn redirected() {
+    metrics::counter!(REDIRECTS).increment(1);
 }
 
 pub(crate) fn refused() {

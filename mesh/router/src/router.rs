@@ -20,6 +20,7 @@ use crate::{
     metrics,
     notes::Notes,
     reach::reach,
+    way::Way,
 };
 
 /// Takes calls by name and has them run on the best node. Clone it freely, all clones are the same.
@@ -162,27 +163,33 @@ impl Shared {
     }
 
     /// Tries the nodes in order, as far as failures, deadline and budget allow.
-    async fn run(&self, invocation: Invocation, resolved: &Resolved, ranked: Vec<Ranked>) -> Result<Reply, Failure> {
-        let mut trail = Trail::default();
+    async fn run(
+        &self,
+        mut invocation: Invocation,
+        resolved: &Resolved,
+        ranked: Vec<Ranked>,
+    ) -> Result<Reply, Failure> {
+        let (mut trail, mut way) = (Trail::default(), Way::new(&ranked));
         let is_repeatable = invocation.is_idempotent || resolved.version.manifest.grants.is_effect_free();
-        for Ranked { candidate, .. } in ranked.into_iter().filter(Ranked::is_usable) {
-            if !trail.leads_to(&candidate) {
-                continue;
-            }
-            if trail.tried > 0 && !self.may_go_on(&mut trail, &invocation) {
+        while let Some(step) = way.step(trail.next) {
+            if !self.may_go_on(&mut trail, &invocation) {
                 break;
             }
-            let failure = match self.attempt(candidate.node, &invocation, resolved).await {
+            invocation.is_insistent = step.is_insistent;
+            let failure = match self.attempt(step.node, &invocation, resolved).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            let next = attempt::next(&failure, is_repeatable);
+            let mut next = attempt::next(&failure, is_repeatable);
             if next == Next::GiveUp {
                 return Err(trail.marked(failure));
             }
+            if next == Next::Redirect && failure.moved_to.is_some() {
+                next = if way.follow(step.node, &failure) { Next::There } else { Next::Another };
+            }
             let is_second_redirect = next == Next::Redirect && trail.redirected;
-            tracing::debug!(invocation = %invocation.id, node = %candidate.node, %failure, ?next, "attempt failed");
-            trail.note(candidate.node, failure, next);
+            tracing::debug!(invocation = %invocation.id, node = %step.node, %failure, ?next, "attempt failed");
+            trail.note(step.node, failure, next);
             if is_second_redirect {
                 break;
             }
@@ -191,11 +198,19 @@ impl Shared {
     }
 
     fn may_go_on(&self, trail: &mut Trail, invocation: &Invocation) -> bool {
-        if trail.tried >= ATTEMPTS_MAX {
-            return false;
+        if trail.last.is_none() {
+            return true;
         }
         trail.is_late = invocation.remaining().is_zero();
         if trail.is_late {
+            return false;
+        }
+        // Whoever pointed on has done nothing for the call yet, and knows who does: that is no retry.
+        if trail.next == Some(Next::There) {
+            metrics::redirected();
+            return true;
+        }
+        if trail.tried >= ATTEMPTS_MAX {
             return false;
         }
         trail.is_refused = !self.state().budget.withdraw(Instant::now());
@@ -279,12 +294,8 @@ struct Trail {
 }
 
 impl Trail {
-    fn leads_to(&self, candidate: &Candidate) -> bool {
-        self.next != Some(Next::Roomier) || candidate.has_room()
-    }
-
     fn note(&mut self, node: NodeId, failure: Failure, next: Next) {
-        self.tried += 1;
+        self.tried += usize::from(next != Next::There);
         self.redirected |= next == Next::Redirect;
         self.may_have_run |= failure.progress == Progress::MaybeExecuted;
         if next == Next::Roomier && self.overloaded.is_none() {

@@ -28,6 +28,9 @@ pub(crate) struct Attempt {
     pub(crate) index_min: u64,
     #[serde(default)]
     pub(crate) is_idempotent: bool,
+    /// Only sent when it is set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_insistent: bool,
 }
 
 impl Attempt {
@@ -46,6 +49,7 @@ impl Attempt {
             chain: invocation.chain.clone(),
             index_min,
             is_idempotent: invocation.is_idempotent,
+            is_insistent: invocation.is_insistent,
         }
     }
 
@@ -63,6 +67,7 @@ impl Attempt {
             chain: self.chain,
             index_min: self.index_min,
             is_idempotent: self.is_idempotent,
+            is_insistent: self.is_insistent,
         }
     }
 }
@@ -87,6 +92,7 @@ mod tests {
             chain: Vec::new(),
             index_min: 9,
             is_idempotent: true,
+            is_insistent: false,
         }
     }
 

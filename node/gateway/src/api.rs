@@ -12,7 +12,7 @@ mod publish;
 pub use error::{ErrorPage, Problem};
 pub use function::{
     AliasReport, AliasRequest, AliasStatus, FunctionDetail, FunctionList, FunctionQuery, FunctionState,
-    FunctionSummary, RollbackRequest, VersionList, VersionQuery, VersionSummary,
+    FunctionSummary, MoveReport, MoveRequest, RollbackRequest, VersionList, VersionQuery, VersionSummary,
 };
 pub use key::{KeyCreated, KeyList, KeyRequest, KeySummary, TokenCreated, TokenRequest};
 pub use node::{

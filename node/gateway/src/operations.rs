@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use skein_catalog::{MemberRole, RequestId};
-use skein_proto::{Digest, Failure, NodeName};
+use skein_proto::{Digest, Failure, NodeName, VersionId};
 
-use crate::api::{Done, MeshStatus, NodeStatus, PublishReport, PublishRequest, TokenCreated};
+use crate::api::{Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated};
 
 /// What the node as a whole can do. The gateway has authorized the caller before it asks.
 #[async_trait]
@@ -54,6 +54,13 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// `not-found` for an unknown node, `conflict` if the mesh would not survive it, `no-quorum`.
     async fn remove(&self, node: &NodeName) -> Result<Done, Failure>;
+
+    /// Moves a live version from one node to another: ready there first, then drained here. It is in the catalogue.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown node; `bad-request` if the two are the same; `unavailable` if the new place takes
+    /// nothing; why it could not start there; `conflict` if it is not live at the old place.
+    async fn move_version(&self, version: VersionId, request: MoveRequest) -> Result<MoveReport, Failure>;
 
     /// Makes a join token.
     ///

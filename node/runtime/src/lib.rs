@@ -46,6 +46,7 @@ mod egress;
 mod environment;
 mod executor;
 mod guest;
+mod holds;
 pub mod metrics;
 mod outward;
 mod prefetch;

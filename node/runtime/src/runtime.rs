@@ -1,5 +1,7 @@
 //! The handle to a node's runtime.
 
+mod moving;
+
 use std::{
     sync::{
         Arc,
@@ -29,6 +31,7 @@ use crate::{
     environment::{environment, is_seen},
     executor::Executor,
     guest::{BUSY_RETRY_AFTER, Guest, Ran},
+    holds::moved,
     metrics::{self, micros},
     outward::Outside,
     prefetch::Prefetch,
@@ -271,8 +274,8 @@ impl Shared {
                 Some(program) => (program, found),
                 None => {
                     let started = activation.started(invocation.deadline).await;
-                    let program = started.inspect_err(|failure| activation.meters.ended(Some(failure.code)))?;
-                    (program, Start::Cold)
+                    let program = started.inspect_err(|failure| activation.meters.ended(Some(failure.code)));
+                    (program.map_err(|failure| self.placed(version, failure))?, Start::Cold)
                 }
             };
             let starting = match start {
@@ -293,6 +296,12 @@ impl Shared {
         self.rooms.find(take, call.deadline.min(Instant::now() + CALL_PATIENCE)).await
     }
 
+    /// A failure of a version that moved while the call waited for its start, with the place it moved to.
+    fn placed(&self, version: VersionId, failure: Failure) -> Failure {
+        let to = self.table.holds.find(version, Instant::now());
+        to.filter(|_| failure.code == ErrorCode::Moved).map_or(failure, |to| moved(version, to))
+    }
+
     /// The activation of a version, started if there is none, and what the call found.
     async fn activation(
         &self,
@@ -308,11 +317,17 @@ impl Shared {
         }
         let record = self.record(version, invocation.index_min)?;
         check_payload(invocation, &record)?;
+        if !invocation.is_insistent
+            && let Some(to) = self.table.holds.find(version, Instant::now())
+        {
+            return Err(moved(version, to));
+        }
         let Ok(_turn) = self.activating.try_acquire() else {
             let message = "too many versions are being started on this node";
             return Err(Failure::not_executed(ErrorCode::Overloaded, message).retry_after(ACTIVATING_RETRY_AFTER));
         };
-        let asked = self.supervisor.call(|reply| supervisor::Message::Activate(version, record, reply), None);
+        let activate = if invocation.is_insistent { supervisor::Message::Warm } else { supervisor::Message::Activate };
+        let asked = self.supervisor.call(|reply| activate(version, record, reply), None);
         match timeout_at(invocation.deadline, asked).await {
             Ok(Ok(CallResult::Success(outcome))) => outcome.map(|activation| (activation, Start::Cold)),
             Ok(_) => Err(draining()),
@@ -449,6 +464,8 @@ const LOG_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
 mod memory_tests;
+#[cfg(test)]
+mod moving_tests;
 #[cfg(test)]
 mod nested_tests;
 #[cfg(test)]

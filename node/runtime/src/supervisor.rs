@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use skein_catalog::{Catalog, VersionRecord};
-use skein_proto::{ErrorCode, Failure, VersionId};
+use skein_proto::{ErrorCode, Failure, NodeId, VersionId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -14,6 +14,7 @@ use crate::{
     activation::{Activation, Birth},
     actor::{self, FunctionActor},
     backoff::Backoff,
+    holds::moved,
     metrics::{self, Gone, Labels},
     prepare::Preparer,
     room::Clock,
@@ -28,6 +29,11 @@ use eviction::Evictions;
 pub(crate) enum Message {
     /// A call found no activation of this version: start one, or find the one that another call had started.
     Activate(VersionId, Arc<VersionRecord>, RpcReplyPort<Result<Arc<Activation>, Failure>>),
+    /// The same for a version that is to run here whatever was said of its having moved.
+    Warm(VersionId, Arc<VersionRecord>, RpcReplyPort<Result<Arc<Activation>, Failure>>),
+    /// A version has moved to another node: stop it here, and send its calls there for so long. Says how many still
+    /// run, or `None` if it is not live here.
+    Release(VersionId, (NodeId, Duration), RpcReplyPort<Option<u32>>),
     /// The catalogue changed: stop what is not in it any more.
     Changed(Arc<Catalog>),
     /// Stop what has been idle for long enough.
@@ -93,6 +99,13 @@ impl Actor for Supervisor {
                 // The caller may have given up; the activation then waits for the next one.
                 let _ = reply.send(state.activate(myself, version, record).await);
             }
+            Message::Warm(version, record, reply) => {
+                state.arguments.table.holds.lift(version);
+                let _ = reply.send(state.activate(myself, version, record).await);
+            }
+            Message::Release(version, (to, hold), reply) => {
+                let _ = reply.send(state.release(version, to, hold));
+            }
             Message::Changed(catalog) => state.stop_deleted(&catalog),
             Message::Tick => state.stop_idle(),
             Message::Evict(wanted, reply) => state.evict(wanted, reply),
@@ -134,6 +147,9 @@ impl State {
         if let Some(activation) = self.arguments.table.find(version) {
             return Ok(activation);
         }
+        if let Some(to) = self.arguments.table.holds.find(version, Instant::now()) {
+            return Err(moved(version, to));
+        }
         if let Some(failure) = self.backoff.refusal(&version, Instant::now()) {
             return Err(failure);
         }
@@ -158,7 +174,20 @@ impl State {
         Ok(activation)
     }
 
+    fn release(&mut self, version: VersionId, to: NodeId, hold: Duration) -> Option<u32> {
+        let holds = &self.arguments.table.holds;
+        let Some(activation) = self.arguments.table.find(version) else {
+            // Told a second time, it is still true.
+            return (holds.find(version, Instant::now()) == Some(to)).then_some(0);
+        };
+        // Before it is off the table, so that no call finds neither.
+        holds.hold(version, to, hold, Instant::now());
+        self.stop_where(|other| std::ptr::eq(other, &*activation));
+        Some(activation.in_flight())
+    }
+
     fn stop_idle(&mut self) {
+        self.arguments.table.holds.trim(Instant::now());
         let stopped = self.stop_where(|activation| {
             let idle_max = Duration::from_millis(activation.record().manifest.scale.idle_ms);
             is_idle(activation.idle(), idle_max)

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use skein_proto::VersionId;
 
-use crate::activation::Activation;
+use crate::{activation::Activation, holds::Holds};
 
 type Shard = HashMap<VersionId, Arc<Activation>>;
 
@@ -17,11 +17,17 @@ pub(crate) struct Table {
     shards: Box<[ArcSwap<Shard>]>,
     /// Those that take no new calls any more, but are not over.
     leaving: Mutex<Vec<Arc<Activation>>>,
+    /// Versions that are not here any more because they moved.
+    pub(crate) holds: Holds,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(), leaving: Mutex::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            leaving: Mutex::default(),
+            holds: Holds::default(),
+        }
     }
 
     /// The activation of `version` that takes new calls, if there is one.

@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Invoke(Invoke),
     /// List or search the functions
     Functions(Functions),
-    /// Show or delete a function
+    /// Show, move or delete a function
     #[command(subcommand)]
     Function(Function),
     /// List a function's versions
@@ -266,6 +266,17 @@ pub(crate) enum Function {
         /// The function: [app/]name
         #[arg(value_parser = whole_function)]
         reference: FunctionRef,
+    },
+    /// Move a live version from one node to another; no call fails
+    Move {
+        #[arg(help = "The function: [app/]name[@version|:alias]")]
+        reference: FunctionRef,
+        /// The node that it leaves
+        #[arg(long, value_name = "NODE")]
+        from: NodeName,
+        /// The node that it goes to
+        #[arg(long, value_name = "NODE")]
+        to: NodeName,
     },
 }
 

@@ -7,6 +7,8 @@ mod duties;
 mod join;
 mod load;
 mod members;
+mod metrics;
+mod migrate;
 mod operations;
 mod outward;
 mod publish;
@@ -212,6 +214,7 @@ fn describe_metrics() {
     skein_artifacts::metrics::describe();
     skein_membership::metrics::describe();
     skein_router::metrics::describe();
+    metrics::describe();
 }
 
 fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot) {

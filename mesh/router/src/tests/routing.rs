@@ -123,6 +123,55 @@ async fn one_redirect_is_followed_and_no_second() {
     assert_eq!(bench.fake.nodes_tried().len(), 2);
 }
 
+fn moved_to(node: u64) -> Does {
+    Does::Fails(Failure { moved_to: Some(NodeId(node)), ..Failure::not_executed(ErrorCode::Moved, "it moved") })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_follows_a_version_that_moved_and_moved_again() {
+    // Node 2 is ranked last by its load.
+    let bench = Bench::of(4).plan(1, [moved_to(4)]).plan(4, [moved_to(2)]).with(2, |peer| peer.load.queued = 9);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+    assert_eq!(bench.fake.nodes_tried(), [1, 4, 2]);
+    let back = Bench::of(2).plan(1, [moved_to(2)]).plan(2, [moved_to(1)]);
+    assert_eq!(back.invoke(|_| {}).await.unwrap().node, NodeId(1), "it returned meanwhile");
+    assert_eq!(back.fake.nodes_tried(), [1, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn following_a_version_takes_nothing_from_the_retry_budget() {
+    let bench = Bench::of(2).plan(1, std::iter::repeat_n(moved_to(2), 500));
+    for _ in 0..500 {
+        assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_point_at_each_other_end_a_call() {
+    let bench =
+        Bench::of(2).plan(1, std::iter::repeat_n(moved_to(2), 50)).plan(2, std::iter::repeat_n(moved_to(1), 50));
+    check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::NotExecuted);
+    assert!(bench.fake.nodes_tried().len() < 12, "{:?}", bench.fake.nodes_tried());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_version_moved_to_a_dead_place_the_old_one_takes_the_call() {
+    let unreachable = || [not_executed(ErrorCode::Unreachable)];
+    let bench = Bench::of(2).plan(1, [moved_to(2)]).plan(2, unreachable());
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+    let seen: Vec<_> = bench.fake.seen.lock().unwrap().iter().map(|(node, call)| (*node, call.is_insistent)).collect();
+    assert_eq!(seen, [(1, false), (2, false), (1, true)]);
+    // The same if it is known to be gone, or not known at all.
+    for gone in [2, 9] {
+        let bench = Bench::of(2).plan(1, [moved_to(gone)]).with(2, |peer| peer.state = PeerState::Down);
+        assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+        assert_eq!(bench.fake.nodes_tried(), [1, 1]);
+    }
+    // But whoever else there is comes first.
+    let bench = Bench::of(3).plan(1, [moved_to(2)]).plan(2, unreachable());
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_overloaded_node_passes_the_call_to_one_with_room() {
     let bench = Bench::of(3).plan(1, [not_executed(ErrorCode::Overloaded)]).with(2, |peer| peer.load.queued = 3);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skein_catalog::{Applied, Catalog, Command, FunctionRecord, Outcome, VersionRecord};
-use skein_proto::{AliasName, AppName, ErrorCode, Failure, FunctionName};
+use skein_proto::{AliasName, AppName, ErrorCode, Failure, FunctionName, VersionId};
 
 use super::{
     Asked,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         AliasReport, AliasRequest, AliasStatus, Done, FunctionDetail, FunctionList, FunctionQuery, FunctionSummary,
-        RollbackRequest, VersionList, VersionQuery, VersionSummary,
+        MoveRequest, RollbackRequest, VersionList, VersionQuery, VersionSummary,
     },
     body::Inbound,
     problem::Refusal,
@@ -155,6 +155,21 @@ fn version_of(catalog: &Catalog, record: &FunctionRecord, version: &VersionRecor
         holders: holders.collect(),
         manifest: version.manifest.clone(),
     }
+}
+
+/// `POST /v1/functions/{app}/{name}/versions/{number}/migrate`.
+pub(super) async fn migrate(asked: Asked, body: Inbound) -> Result<Bytes, Refusal> {
+    let request: MoveRequest = asked.json(body).await?;
+    let number = asked.text("number");
+    let number: u64 = number.parse().map_err(|_| Refusal::bad_request(format!("`{number}` is no version")))?;
+    let catalog = asked.catalog().await?;
+    let record = find(&asked, &catalog)?;
+    if !record.versions.contains_key(&number) {
+        let message = format!("`{}/{}` has no version {number}", record.app, record.name);
+        return Err(Failure::not_executed(ErrorCode::VersionNotFound, message).into());
+    }
+    let version = VersionId { function: record.id, number };
+    to_json(&asked.admin.parts.operations.move_version(version, request).await?)
 }
 
 /// `DELETE /v1/functions/{app}/{name}`.

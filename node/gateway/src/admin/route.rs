@@ -155,6 +155,12 @@ pub(crate) static ROUTES: &[Route] = &[
     .says("Make the next version of an artifact that was put before")
     .takes(Request::Json(shape::<api::PublishRequest>))
     .creates(shape::<api::PublishReport>),
+    route(Method::POST, "/v1/functions/{app}/{name}/versions/{number}/migrate", "move_version", key(Role::Admin, Scope::Mesh), |asked, body| {
+        Box::pin(functions::migrate(asked, body))
+    })
+    .says("Move a live version from one node to another, without a failed call")
+    .takes(Request::Json(shape::<api::MoveRequest>))
+    .gives(shape::<api::MoveReport>),
     route(Method::PUT, "/v1/functions/{app}/{name}/aliases/{alias}", "set_alias", key(Role::Publish, Scope::Path), |asked, body| {
         Box::pin(functions::set_alias(asked, body))
     })

@@ -69,6 +69,7 @@ impl From<Problem> for Failure {
             retry_after_ms: problem.retry_after_ms,
             exit_code: problem.exit_code,
             log_tail: problem.log_tail,
+            moved_to: None,
         }
     }
 }

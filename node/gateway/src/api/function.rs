@@ -209,3 +209,34 @@ pub struct AliasReport {
     /// The catalogue index of the change.
     pub index: u64,
 }
+
+/// `POST /v1/functions/{app}/{name}/versions/{number}/migrate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The node that it is to leave.
+    pub from: NodeName,
+    /// The node that it is to run on.
+    pub to: NodeName,
+}
+
+/// A version that has moved to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveReport {
+    /// The function's app.
+    pub app: AppName,
+    /// The function.
+    pub name: FunctionName,
+    /// The version.
+    pub version: u64,
+    /// The node that it left.
+    pub from: NodeName,
+    /// The node that it is warm on.
+    pub to: NodeName,
+    /// Calls that still run where it was, to their end.
+    pub running: u32,
+    /// Microseconds until it was ready at the new place.
+    pub warm_us: u64,
+    /// Microseconds from then until the old place took no new calls.
+    pub release_us: u64,
+}

@@ -13,8 +13,8 @@ use super::shape::Example;
 use crate::api::{
     ActivationSummary, AliasReport, AliasRequest, AliasStatus, ArtifactStored, ConsensusRole, ConsensusStatus, Done,
     ErrorPage, FunctionDetail, FunctionList, FunctionState, FunctionSummary, KeyCreated, KeyList, KeyRequest,
-    KeySummary, MeshStatus, NodeList, NodeLoad, NodeState, NodeStatus, Problem, PublishReport, PublishRequest,
-    PublishTimings, RollbackRequest, TokenCreated, TokenRequest, VersionList, VersionSummary, Warning,
+    KeySummary, MeshStatus, MoveReport, MoveRequest, NodeList, NodeLoad, NodeState, NodeStatus, Problem, PublishReport,
+    PublishRequest, PublishTimings, RollbackRequest, TokenCreated, TokenRequest, VersionList, VersionSummary, Warning,
 };
 
 const PUBLISHED_MS: u64 = 1_795_000_000_000;
@@ -185,6 +185,22 @@ example!(
     }
 );
 example!(VersionList, VersionList { versions: vec![version()], total: 3, next: Some(2), index: 42 });
+example!(MoveRequest, Self { from: name("node-1"), to: name("node-2") });
+
+example!(
+    MoveReport,
+    Self {
+        app: name("shop"),
+        name: name("price"),
+        version: 3,
+        from: name("node-1"),
+        to: name("node-2"),
+        running: 1,
+        warm_us: 2_100,
+        release_us: 250,
+    }
+);
+
 example!(AliasRequest, AliasRequest { version: 3, expected: Some(2) });
 example!(RollbackRequest, RollbackRequest { to: Some(2) });
 example!(

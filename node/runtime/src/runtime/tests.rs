@@ -19,7 +19,7 @@ pub(super) struct Node {
     pub(super) runtime: Runtime,
     pub(super) engine: Engine,
     catalog: watch::Sender<Arc<Catalog>>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     _cache: TempDir,
 }
 

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use skein_gateway::api::{
-    AliasReport, AliasRequest, Done, FunctionDetail, FunctionList, RollbackRequest, VersionList, VersionSummary,
+    AliasReport, AliasRequest, Done, FunctionDetail, FunctionList, MoveReport, MoveRequest, RollbackRequest,
+    VersionList, VersionSummary,
 };
 use skein_proto::{AliasName, ErrorCode, Failure, FunctionRef, Target};
 
 use super::admin;
 use crate::{
+    admin_client::AdminClient,
     cli::{Alias, Common, Function, Functions},
     output::{emit, table, time},
 };
@@ -65,7 +67,30 @@ pub(super) async fn function(common: &Common, command: Function) -> Result<(), F
             eprintln!("deleted {}", reference.function());
             if common.json { emit(true, &done, String::new) } else { Ok(()) }
         }
+        Function::Move { reference, from, to } => {
+            let number = number_of(&admin, &reference).await?;
+            let path = format!("/v1/functions/{}/versions/{number}/migrate", reference.function());
+            let report: MoveReport = admin.post(&path, &MoveRequest { from, to }).await?;
+            emit(common.json, &report, || {
+                let MoveReport { app, name, version, from, to, running, .. } = &report;
+                let running = if *running == 0 { String::new() } else { format!(", {running} calls still run there") };
+                format!("{app}/{name}@{version}: {from} -> {to}{running}")
+            })
+        }
     }
+}
+
+/// The version that a reference means now.
+async fn number_of(admin: &AdminClient, reference: &FunctionRef) -> Result<u64, Failure> {
+    let alias = match &reference.target {
+        Target::Version(number) => return Ok(*number),
+        Target::Alias(alias) => alias,
+    };
+    let detail: FunctionDetail = admin.get(&format!("/v1/functions/{}", reference.function())).await?;
+    detail.aliases.get(alias).map(|status| status.version).ok_or_else(|| {
+        let message = format!("{} has no alias `{alias}`", reference.function());
+        Failure::not_executed(ErrorCode::AliasNotFound, message)
+    })
 }
 
 fn show(detail: &FunctionDetail) -> String {

@@ -1,18 +1,19 @@
 //! What the assembly asks of its peers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skein_catalog::Propose;
-use skein_proto::{ErrorCode, Failure, VersionId, codec};
+use skein_proto::{ErrorCode, Failure, NodeId, VersionId, codec};
 use skein_transport::{Caller, Serve};
 use tokio::time::Instant;
 
 use super::{
     Shared,
     join::{Admission, JoinRequest},
+    migrate,
 };
 
 /// One request of a peer.
@@ -24,6 +25,23 @@ pub(super) enum ControlRequest {
         version: VersionId,
         /// The log index of its publication.
         index: u64,
+    },
+    /// Make this version, published at `index`, ready here without a call.
+    Warm {
+        /// The version.
+        version: VersionId,
+        /// The log index of its publication.
+        index: u64,
+    },
+    /// Take no new calls of this version, which is ready at `to`, and send them there for a while. The answer is how many
+    /// calls still run, or none if the version is not live here.
+    Release {
+        /// The version.
+        version: VersionId,
+        /// Where it went.
+        to: NodeId,
+        /// For how long.
+        hold_ms: u64,
     },
     /// Decide about a node that asked a member without the CA.
     Join(JoinRequest),
@@ -43,11 +61,20 @@ impl Control {
 
 #[async_trait]
 impl Serve for Control {
+    // The transport lets strangers join and call functions, and nothing else: whoever asks here is a member.
     async fn call(&self, _: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         match codec::decode(&body)? {
             ControlRequest::AwaitVersion { version, index } => {
                 await_version(&self.shared, version, index, deadline).await?;
                 Ok(Bytes::new())
+            }
+            ControlRequest::Warm { version, index } => {
+                migrate::warm_here(&self.shared, version, index, deadline).await?;
+                Ok(Bytes::new())
+            }
+            ControlRequest::Release { version, to, hold_ms } => {
+                let hold = Duration::from_millis(hold_ms);
+                Ok(codec::encode(&migrate::release_here(&self.shared, version, to, hold).await)?)
             }
             ControlRequest::Join(join) => self.admission.admit(join, deadline).await,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use skein_proto::Load;
 use sysinfo::{CpuRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,17 @@ pub(super) async fn publish(shared: Shared, stop: CancellationToken) {
         }
         shared.membership.publish_load(load);
     }
+}
+
+/// Tells every peer at once which versions are warm here, with the other figures as they were last measured.
+pub(super) fn announce(shared: &Shared) {
+    let view = shared.membership.view();
+    let mut load = shared.runtime.load();
+    if let Some(me) = view.peers.get(&shared.transport.local()) {
+        let Load { cpu_permille, memory_mib, memory_budget_mib, .. } = me.load;
+        load = Load { cpu_permille, memory_mib, memory_budget_mib, ..load };
+    }
+    shared.membership.announce_load(load);
 }
 
 /// Percent as a float, in thousandths.

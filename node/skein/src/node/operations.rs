@@ -8,9 +8,9 @@ use rand::Rng;
 use skein_catalog::{Command, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord};
 use skein_gateway::{
     Operations,
-    api::{Done, MeshStatus, NodeStatus, PublishReport, PublishRequest, TokenCreated},
+    api::{Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated},
 };
-use skein_proto::{Digest, ErrorCode, Failure, MeshId, NodeId, NodeName};
+use skein_proto::{Digest, ErrorCode, Failure, MeshId, NodeId, NodeName, VersionId};
 use skein_transport::{Identity, JoinToken};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     Shared,
     access::{self, now_ms},
+    migrate::{self, Move, Why},
     publish, status,
 };
 
@@ -25,6 +26,9 @@ use super::{
 const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most addresses in a token, so that it stays short enough to paste.
 const TOKEN_SEEDS_MAX: usize = 8;
+
+/// Longest move that is asked for: the target may have to fetch and compile the code first.
+const MOVE_DEADLINE: Duration = Duration::from_secs(25);
 
 pub(super) struct NodeOperations {
     shared: Shared,
@@ -130,6 +134,23 @@ impl Operations for NodeOperations {
         Ok(done)
     }
 
+    async fn move_version(&self, version: VersionId, request: MoveRequest) -> Result<MoveReport, Failure> {
+        let step = Move { version, from: self.find(&request.from)?, to: self.find(&request.to)? };
+        let record = self.shared.consensus.catalog().version(version).cloned();
+        let moved = migrate::carry_out(&self.shared, step, Why::Asked, Instant::now() + MOVE_DEADLINE).await?;
+        let record = record.ok_or_else(|| Failure::executed(ErrorCode::VersionNotFound, "the version was deleted"))?;
+        Ok(MoveReport {
+            app: record.manifest.app.clone(),
+            name: record.manifest.name.clone(),
+            version: version.number,
+            from: request.from,
+            to: request.to,
+            running: moved.running,
+            warm_us: micros(moved.warm),
+            release_us: micros(moved.release),
+        })
+    }
+
     async fn create_token(&self, ttl: Duration, role: Option<MemberRole>) -> Result<TokenCreated, Failure> {
         if ttl.is_zero() || ttl > TOKEN_TTL_MAX {
             let message = "a join token lives from 1 s to 7 days".to_owned();
@@ -163,4 +184,8 @@ impl Operations for NodeOperations {
         }
         Ok(())
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
