@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod forming;
 mod hostile;
+mod migration;
 mod operating;
 mod outward;
 mod releases;

@@ -45,12 +45,12 @@ fn ask() -> String {
 }
 
 /// Sends the request whose head is the payload.
-fn fetch() -> String {
+pub(crate) fn fetch() -> String {
     guest(&format!("(call $http (i32.const 4096) (local.get $length) {NONE})"))
 }
 
 /// Publishes `name`, with these further lines of function.toml.
-fn publish(mesh: &Mesh, name: &str, guest: &str, settings: &str) {
+pub(crate) fn publish(mesh: &Mesh, name: &str, guest: &str, settings: &str) {
     let settings = format!("name = \"{name}\"\ncode = \"{name}.wat\"\n{settings}\n");
     mesh.file(&format!("{name}/function.toml"), settings.as_bytes());
     let code = mesh.file(&format!("{name}/{name}.wat"), guest.as_bytes());

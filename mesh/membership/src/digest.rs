@@ -56,7 +56,7 @@ impl Digest {
     /// The datagram. Names as many warm versions as fit; the busiest come first, so the last are left out.
     pub(crate) fn to_datagram(&self) -> Option<Bytes> {
         let mut digest = self.clone();
-        digest.load.warm.truncate(Load::WARM_MAX);
+        digest.keep(Load::WARM_MAX);
         loop {
             let body = codec::encode(&digest).ok()?;
             if body.len() < DATAGRAM_BYTES_MAX {
@@ -65,8 +65,13 @@ impl Digest {
             if digest.load.warm.is_empty() {
                 return None;
             }
-            digest.load.warm.truncate(digest.load.warm.len() / 2);
+            digest.keep(digest.load.warm.len() / 2);
         }
+    }
+
+    fn keep(&mut self, warm: usize) {
+        self.load.warm.truncate(warm);
+        self.load.warm_percent.truncate(warm);
     }
 }
 
@@ -85,23 +90,31 @@ mod tests {
 
     #[test]
     fn the_largest_digest_fits_one_datagram() {
-        let warm = vec![(u64::MAX, u64::MAX); Load::WARM_MAX + 10];
+        // Four thousand million functions: all that may be named are.
+        assert_eq!(versions_told((u64::from(u32::MAX), u64::from(u32::MAX))), (Load::WARM_MAX, Load::WARM_MAX));
+        // More than any mesh will ever have: fewer are, but the digest goes out.
+        assert_eq!(versions_told((u64::MAX, u64::MAX)), (Load::WARM_MAX / 2, Load::WARM_MAX / 2));
+    }
+
+    fn versions_told(id: (u64, u64)) -> (usize, usize) {
         let load = Load {
             in_flight: u32::MAX,
             queued: u32::MAX,
+            busy_percent: u32::MAX,
             cpu_permille: u16::MAX,
             memory_mib: u32::MAX,
             memory_budget_mib: u32::MAX,
             activations: u32::MAX,
             applied_index: u64::MAX,
             is_draining: true,
-            warm,
+            warm: vec![id; Load::WARM_MAX + 10],
+            warm_percent: vec![u16::MAX; Load::WARM_MAX + 10],
         };
         let digest = Digest { incarnation: u64::MAX, sequence: u64::MAX, known: u64::MAX, load };
         let datagram = digest.to_datagram().unwrap();
         assert!(datagram.len() <= DATAGRAM_BYTES_MAX, "{} bytes", datagram.len());
         let Some(Datagram::Digest(read)) = read(&datagram) else { panic!("not a digest") };
-        assert_eq!(read.load.warm.len(), Load::WARM_MAX);
+        (read.load.warm.len(), read.load.warm_percent.len())
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub struct Load {
     pub in_flight: u32,
     /// Calls waiting for a permit.
     pub queued: u32,
+    /// Calls running on average over the last seconds, in hundredths: guests that compute, not those that wait.
+    pub busy_percent: u32,
     /// CPU in use, in thousandths of the whole machine.
     pub cpu_permille: u16,
     /// Resident memory of the process, in MiB.
@@ -25,9 +27,11 @@ pub struct Load {
     /// Versions that are warm here, the busiest first, as `(function, version)`; at most [`Load::WARM_MAX`], so that a
     /// digest fits one datagram.
     pub warm: Vec<(u64, u64)>,
+    /// For each of them, in the same order, its share of `busy_percent`.
+    pub warm_percent: Vec<u16>,
 }
 
 impl Load {
-    /// Most warm versions named in one digest: 40 take about 300 bytes of a datagram of 1,200.
+    /// Most warm versions named in one digest: 40 take about 400 bytes of a datagram of 1,200.
     pub const WARM_MAX: usize = 40;
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::{ActivationState, ActivationStatus, Config, brief::Brevity, metrics::Meters, prepare::Loaded, room::Clock};
+use crate::{ActivationState, ActivationStatus, Config, brief::Brevity, busy::Busy, metrics::Meters, prepare::Loaded, room::Clock};
 
 /// The shared state of one activation.
 pub(crate) struct Activation {
@@ -45,6 +45,7 @@ pub(crate) struct Activation {
     clock: Arc<Clock>,
     last_clock: Clock,
     run_us_mean: AtomicU64,
+    pub(crate) busy: Busy,
     pub(crate) brevity: Brevity,
     pub(crate) meters: Meters,
 }
@@ -113,6 +114,7 @@ impl Activation {
             clock: birth.clock,
             last_clock: Clock::default(),
             run_us_mean: AtomicU64::new(0),
+            busy: Busy::new(Instant::now()),
             brevity: Brevity::new(&manifest.grants),
             meters: birth.meters,
             record,
@@ -354,6 +356,7 @@ impl Activation {
             generation: self.generation,
             in_flight: self.in_flight(),
             queued: self.queued(),
+            busy_percent: self.busy.percent(self.in_flight(), Instant::now()),
             calls: self.calls_admitted.load(Relaxed),
             idle_ms: u64::try_from(self.idle().as_millis()).unwrap_or(u64::MAX),
         }

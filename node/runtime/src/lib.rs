@@ -41,6 +41,7 @@ mod activation;
 mod actor;
 mod backoff;
 mod brief;
+mod busy;
 mod config;
 mod egress;
 mod environment;

@@ -174,15 +174,18 @@ impl Runtime {
     /// How busy this node's runtime is. CPU and memory are the assembly's to add.
     pub fn load(&self) -> Load {
         let mut activations = self.activations();
-        activations.sort_by_key(|status| (std::cmp::Reverse(status.in_flight), status.idle_ms));
-        let warm = activations.iter().filter(|status| status.state == ActivationState::Ready);
+        let busiest = |status: &ActivationStatus| (status.busy_percent, status.in_flight);
+        activations.sort_by_key(|status| (std::cmp::Reverse(busiest(status)), status.idle_ms));
+        let warm = activations.iter().filter(|status| status.state == ActivationState::Ready).take(Load::WARM_MAX);
         Load {
             in_flight: activations.iter().map(|status| status.in_flight).sum(),
             queued: activations.iter().map(|status| status.queued).sum(),
             activations: u32::try_from(activations.len()).unwrap_or(u32::MAX),
             applied_index: self.shared.catalog.borrow().index(),
             is_draining: self.shared.is_draining.load(SeqCst),
-            warm: warm.take(Load::WARM_MAX).map(|s| (s.version.function.0, s.version.number)).collect(),
+            busy_percent: activations.iter().map(|status| status.busy_percent).sum(),
+            warm: warm.clone().map(|s| (s.version.function.0, s.version.number)).collect(),
+            warm_percent: warm.map(|s| u16::try_from(s.busy_percent).unwrap_or(u16::MAX)).collect(),
             ..Load::default()
         }
     }
@@ -377,11 +380,11 @@ impl Shared {
         activation.meters.wait.record(queued);
         let output = outcome.map_err(|error| {
             if let Some(output) = error.output() {
-                note(activation, invocation, output);
+                note(activation, invocation, (output, waited));
             }
             self.explained(error.into())
         })?;
-        note(activation, invocation, &output);
+        note(activation, invocation, (&output, waited));
         let start = if start == Start::Warm && output.is_reused { Start::Reused } else { start };
         let usage = Usage {
             queue_us: micros(queued),
@@ -414,8 +417,10 @@ impl Shared {
 }
 
 /// Keeps what a run says about itself: its time, and its log.
-fn note(activation: &Activation, invocation: &Invocation, output: &Output) {
-    activation.ran(output.instantiate + output.run);
+fn note(activation: &Activation, invocation: &Invocation, (output, waited): (&Output, Duration)) {
+    let time = output.instantiate + output.run;
+    activation.ran(time);
+    activation.busy.ran(time.saturating_sub(waited));
     activation.meters.instantiate.record(output.instantiate);
     activation.meters.run.record(output.run);
     if !output.log.is_empty() {

@@ -37,6 +37,8 @@ pub struct ActivationStatus {
     pub in_flight: u32,
     /// Calls in line for a permit.
     pub queued: u32,
+    /// Calls that run on average, in hundredths, over the last seconds.
+    pub busy_percent: u32,
     /// Calls that got a permit, so far.
     pub calls: u64,
     /// Time since the last call ended, or since the start if there was none, in milliseconds; 0 while calls are here.

@@ -5,6 +5,7 @@
 
 mod examples;
 mod http;
+mod ledger;
 mod load;
 mod mesh;
 mod modules;
@@ -13,7 +14,8 @@ mod wait;
 
 pub use examples::{Example, examples, examples_dir};
 pub use http::{Answer, Http};
-pub use load::{Load, LoadReport, Running};
+pub use ledger::Ledger;
+pub use load::{Call, Calls, Expected, Load, LoadReport, Running, Sample};
 pub use mesh::{Mesh, Ran};
 pub use modules::{ECHO, echo_variant, wasm};
 pub use node::{Node, NodeOptions};

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 use skein_catalog::{MemberRole, Propose as _};
 use skein_gateway::api::{
-    AliasReport, ArtifactStored, Done, ErrorPage, FunctionDetail, FunctionList, PublishReport, VersionList,
+    AliasReport, ArtifactStored, Done, ErrorPage, FunctionDetail, FunctionList, MoveReport, PublishReport, VersionList,
 };
 use skein_proto::{AliasName, Digest, ErrorCode, Failure};
 
@@ -182,6 +182,21 @@ async fn nodes_and_tokens_are_asked_of_the_assembly() {
     for body in [r#"{"ttl_ms":0}"#, r#"{"ttl_ms":2592000001}"#, r#"{"role":"king"}"#] {
         problem(fixture.admin("POST", "/v1/tokens").body(body).send().await.unwrap(), 400, "bad-request").await;
     }
+}
+
+#[tokio::test]
+async fn a_move_names_a_version_that_is_there_and_two_nodes() {
+    let fixture = Fixture::start().await;
+    let migrate = |version: &str, body: &'static str| {
+        fixture.admin("POST", &format!("{PRICE}/versions/{version}/migrate")).body(body).send()
+    };
+    let (body, unknown) = (r#"{"from":"node-1","to":"node-2"}"#, r#"{"from":"node-9","to":"node-2"}"#);
+    let report: MoveReport = migrate("1", body).await.unwrap().json().await.unwrap();
+    assert_eq!((report.version, report.from.as_str(), report.to.as_str()), (1, "node-1", "node-2"));
+    problem(migrate("1", unknown).await.unwrap(), 404, "not-found").await;
+    problem(migrate("9", body).await.unwrap(), 404, "version-not-found").await;
+    problem(migrate("x", body).await.unwrap(), 400, "bad-request").await;
+    problem(migrate("1", r#"{"from":"node-1"}"#).await.unwrap(), 400, "bad-request").await;
 }
 
 #[tokio::test]

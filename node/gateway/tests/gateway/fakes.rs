@@ -14,7 +14,10 @@ use futures_util::future::BoxFuture;
 use skein_catalog::{Applied, Catalog, Command, MemberRole, Outcome, Proposal, Propose, RequestId, Watch};
 use skein_gateway::{
     Operations,
-    api::{ConsensusStatus, Done, MeshStatus, NodeStatus, PublishReport, PublishRequest, PublishTimings, TokenCreated},
+    api::{
+        ConsensusStatus, Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest,
+        PublishTimings, TokenCreated,
+    },
 };
 use skein_proto::{
     Digest, ErrorCode, Failure, FunctionId, Invocation, Invoke, NodeId, NodeName, Reply, Start, Usage, VersionId,
@@ -238,6 +241,20 @@ impl Operations for FakeOperations {
 
     async fn remove(&self, node: &NodeName) -> Result<Done, Failure> {
         Self::known(node)
+    }
+
+    async fn move_version(&self, version: VersionId, request: MoveRequest) -> Result<MoveReport, Failure> {
+        Self::known(&request.from)?;
+        Ok(MoveReport {
+            app: "shop".parse().unwrap(),
+            name: "price".parse().unwrap(),
+            version: version.number,
+            from: request.from,
+            to: request.to,
+            running: 0,
+            warm_us: 1,
+            release_us: 1,
+        })
     }
 
     async fn create_token(&self, ttl: Duration, role: Option<MemberRole>) -> Result<TokenCreated, Failure> {
