@@ -20,7 +20,10 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::{ActivationState, ActivationStatus, Config, brief::Brevity, busy::Busy, metrics::Meters, prepare::Loaded, room::Clock};
+use crate::{
+    ActivationState, ActivationStatus, Config, brief::Brevity, busy::Busy, metrics::Meters, prepare::Loaded,
+    room::Clock,
+};
 
 /// The shared state of one activation.
 pub(crate) struct Activation {

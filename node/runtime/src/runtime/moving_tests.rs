@@ -41,7 +41,7 @@ async fn what_runs_goes_on_and_what_waits_or_comes_goes_where_the_version_went()
     let running = invocation(version, b"", LONG);
     let (runtime, call) = (node.runtime.clone(), running.clone());
     let running = tokio::spawn(async move { runtime.invoke(call).await });
-    node.busy(1, 0).await;
+    node.running(1).await;
     let runtime = node.runtime.clone();
     let waiting = tokio::spawn(async move { runtime.invoke(invocation(version, b"", LONG)).await });
     node.busy(1, 1).await;
