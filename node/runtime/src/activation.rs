@@ -349,19 +349,25 @@ impl Activation {
             version: self.version,
             app: manifest.app.clone(),
             name: manifest.name.clone(),
-            state: match &*self.phase.borrow() {
-                Phase::Loading => ActivationState::Loading,
-                Phase::Ready => ActivationState::Ready,
-                Phase::Draining => ActivationState::Draining,
-                Phase::Stopped => ActivationState::Stopped,
-                Phase::Failed(_) => ActivationState::Failed,
-            },
+            state: self.state(),
             generation: self.generation,
             in_flight: self.in_flight(),
             queued: self.queued(),
             busy_percent: self.busy.percent(self.in_flight(), Instant::now()),
             calls: self.calls_admitted.load(Relaxed),
             idle_ms: u64::try_from(self.idle().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// A function of its own, so that the phase is not held any more when the rest of the status is made: what reads it
+    /// twice at a time waits for ever behind somebody who wants to change it in between.
+    fn state(&self) -> ActivationState {
+        match &*self.phase.borrow() {
+            Phase::Loading => ActivationState::Loading,
+            Phase::Ready => ActivationState::Ready,
+            Phase::Draining => ActivationState::Draining,
+            Phase::Stopped => ActivationState::Stopped,
+            Phase::Failed(_) => ActivationState::Failed,
         }
     }
 

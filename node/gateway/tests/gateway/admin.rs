@@ -217,7 +217,7 @@ async fn the_description_lists_every_route_and_each_of_them_exists_behind_its_ke
             assert_ne!(status, 405, "{method} {path}");
         }
     }
-    assert_eq!(count, 20);
+    assert_eq!(count, 21);
 }
 
 #[tokio::test]

@@ -136,3 +136,31 @@ async fn moved_to_and_fro_under_load_no_call_fails() {
     assert!(answered > 0 && moves > 1, "{answered} answered, {moves} moves");
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_asks_for_the_state_never_waits_for_a_change_of_it() {
+    let node = Node::start().await;
+    let version = node.publish(manifest("echo"), ECHO);
+    node.runtime.warm(version, Instant::now() + LONG).await.unwrap();
+    let stop = CancellationToken::new();
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let (runtime, stop) = (node.runtime.clone(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.is_cancelled() {
+                    runtime.load();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for _ in 0..300 {
+        node.runtime.release(version, THERE, HOLD).await.unwrap();
+        node.runtime.warm(version, Instant::now() + LONG).await.unwrap();
+    }
+    stop.cancel();
+    for one in asking {
+        one.await.unwrap();
+    }
+    node.end().await;
+}
