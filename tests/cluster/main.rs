@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod forming;
 mod hostile;
+mod memory;
 mod migration;
 mod operating;
 mod outward;

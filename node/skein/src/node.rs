@@ -129,8 +129,7 @@ impl Node {
             operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity)),
             metrics_text,
         };
-        let gateway =
-            Gateway::serve(GatewayConfig::new(config.http, config.admin), parts).await.map_err(gateway_failure)?;
+        let gateway = Gateway::serve(gateway_config(&config), parts).await.map_err(gateway_failure)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let told = boot.peers.iter().map(|peer| (peer.node, peer.mesh)).collect();
         duties::start(&shared, &network, told, &tasks, &stop);
@@ -208,6 +207,17 @@ impl Node {
 pub(crate) fn compile_worker() -> WorkerCommand {
     WorkerCommand::this_program(["compile-worker"])
 }
+
+/// The bodies of requests may take an eighth of the node's memory, but always one of the largest there may be.
+fn gateway_config(config: &NodeConfig) -> GatewayConfig {
+    let mut gateway = GatewayConfig::new(config.http, config.admin);
+    let eighth = usize::try_from(config.memory.as_u64() / 8).unwrap_or(usize::MAX);
+    gateway.body_bytes_max = gateway.body_bytes_max.min(eighth.max(BODY_BYTES_LEAST));
+    gateway
+}
+
+/// The largest payload and the largest artifact.
+const BODY_BYTES_LEAST: usize = 64 << 20;
 
 /// Gives every metric its unit and help text.
 fn describe_metrics() {

@@ -71,8 +71,14 @@ impl Mesh {
 
     /// A mesh of one.
     pub fn found(binary: &str) -> Self {
+        Self::found_with(binary, &[])
+    }
+
+    /// The same, started with further arguments.
+    pub fn found_with(binary: &str, args: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
-        let node = Node::start(Path::new(binary), home.path(), "n1", NodeOptions::default());
+        let options = NodeOptions { args: args.iter().map(|arg| (*arg).to_owned()).collect(), data: None };
+        let node = Node::start(Path::new(binary), home.path(), "n1", options);
         Self { binary: PathBuf::from(binary), home, nodes: vec![node] }
     }
 

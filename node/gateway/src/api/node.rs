@@ -97,6 +97,8 @@ pub struct NodeLoad {
     pub cpu_permille: u16,
     /// Resident memory of the process, in MiB.
     pub memory_mib: u32,
+    /// Memory the node may use, in MiB; 0 if it does not say.
+    pub memory_budget_mib: u32,
     /// Live activations.
     pub activations: u32,
 }
@@ -108,6 +110,7 @@ impl From<&Load> for NodeLoad {
             queued: load.queued,
             cpu_permille: load.cpu_permille,
             memory_mib: load.memory_mib,
+            memory_budget_mib: load.memory_budget_mib,
             activations: load.activations,
         }
     }

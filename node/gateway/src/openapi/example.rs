@@ -108,7 +108,14 @@ fn node() -> NodeStatus {
             admin: "127.0.0.1:7090".to_owned(),
         },
         applied_index: 42,
-        load: NodeLoad { in_flight: 2, queued: 0, cpu_permille: 120, memory_mib: 48, activations: 5 },
+        load: NodeLoad {
+            in_flight: 2,
+            queued: 0,
+            cpu_permille: 120,
+            memory_mib: 48,
+            memory_budget_mib: 1_024,
+            activations: 5,
+        },
     }
 }
 

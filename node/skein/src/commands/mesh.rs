@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use skein_catalog::MemberRole;
-use skein_gateway::api::{Done, MeshStatus, NodeList, NodeStatus, TokenCreated, TokenRequest};
+use skein_gateway::api::{Done, MeshStatus, NodeList, NodeLoad, NodeStatus, TokenCreated, TokenRequest};
 use skein_proto::Failure;
 
 use super::admin;
@@ -38,7 +38,7 @@ fn node_table(nodes: &[NodeStatus]) -> String {
             node.applied_index.to_string(),
             load.in_flight.to_string(),
             format!("{}%", load.cpu_permille / 10),
-            format!("{} MiB", load.memory_mib),
+            memory(load),
             load.activations.to_string(),
             node.addresses.mesh.clone(),
             node.addresses.http.clone(),
@@ -47,6 +47,14 @@ fn node_table(nodes: &[NodeStatus]) -> String {
     });
     let header = ["NAME", "STATE", "CONSENSUS", "INDEX", "CALLS", "CPU", "MEMORY", "ACTIVE", "MESH", "HTTP", "ADMIN"];
     table(&header, rows)
+}
+
+/// What a node has in use, and what it may use.
+fn memory(load: &NodeLoad) -> String {
+    match load.memory_budget_mib {
+        0 => format!("{} MiB", load.memory_mib),
+        budget => format!("{}/{budget} MiB", load.memory_mib),
+    }
 }
 
 pub(super) async fn node(common: &Common, command: Node) -> Result<(), Failure> {

@@ -95,6 +95,11 @@ fn consensus(catalog: &Catalog, raft: &RaftStatus) -> ConsensusStatus {
     }
 }
 
+/// Above what a node holds that lets go of what nobody uses: all the rest is in use.
+fn is_short_of_memory(load: &NodeLoad) -> bool {
+    load.memory_budget_mib > 0 && u64::from(load.memory_mib) * 16 > u64::from(load.memory_budget_mib) * 14
+}
+
 fn warnings(nodes: &[NodeStatus], raft: &RaftStatus) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |message: String, advice: &str| warnings.push(Warning { message, advice: advice.to_owned() });
@@ -119,6 +124,11 @@ fn warnings(nodes: &[NodeStatus], raft: &RaftStatus) -> Vec<Warning> {
     for node in alive.filter(|node| node.applied_index + LAG_MAX < raft.committed_index) {
         let behind = raft.committed_index - node.applied_index;
         warn(format!("{} is {behind} log entries behind", node.name), "it catches up by itself; watch `skein nodes`");
+    }
+    for node in nodes.iter().filter(|node| node.state == NodeState::Alive && is_short_of_memory(&node.load)) {
+        let (used, budget) = (node.load.memory_mib, node.load.memory_budget_mib);
+        let advice = "start it with a larger `--memory`, or let more nodes join: calls that need more are refused";
+        warn(format!("{} uses {used} of its {budget} MiB and has nothing left to let go of", node.name), advice);
     }
     if nodes.len() < 3 {
         let advice = "let more nodes join (`skein token create`): three survive the loss of one";
