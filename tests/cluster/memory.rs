@@ -163,3 +163,24 @@ fn a_guest_that_wants_more_than_the_node_has_fails_alone() {
     }
     assert!(process(&mesh, "VmHWM:") < BUDGET);
 }
+
+#[test]
+fn as_many_instances_as_are_to_be_warm_are_kept_in_the_whole_mesh_whoever_leaves() {
+    let mut mesh = Mesh::start(SKEIN, 3);
+    mesh.file("ready/f.wat", echo_variant(1).as_bytes());
+    let file =
+        mesh.file("ready/function.toml", b"name = \"ready\"\ncode = \"f.wat\"\n[scale]\nwarm = 2\nidle = \"1s\"\n");
+    mesh.skein(0, &["publish", file.trim_end_matches("/function.toml")]).ok();
+    let holders = |mesh: &mut Mesh| -> Vec<usize> {
+        let running: Vec<_> = (0..3).filter(|i| mesh.nodes[*i].is_running()).collect();
+        let has = |i: usize| mesh.try_status(i).is_some_and(|status| status["activations"][0]["state"] == "ready");
+        running.into_iter().filter(|i| has(*i)).collect()
+    };
+    let kept = until("two nodes that keep it", || Some(holders(&mut mesh)).filter(|holders| holders.len() == 2));
+    let reply = mesh.gateway(kept[0]).post("/fn/default/ready", "x");
+    assert_eq!((reply.text().as_str(), reply.header("skein-start")), ("x", Some("warm")));
+    mesh.nodes[kept[1]].kill();
+    until("another in the place of the one that is gone", || {
+        Some(holders(&mut mesh)).filter(|holders| holders.len() == 2 && *holders != kept)
+    });
+}

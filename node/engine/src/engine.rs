@@ -205,6 +205,11 @@ impl Engine {
         release_heap();
     }
 
+    /// Drops half of the instances, of all programs, that have been idle for `age` and longer; says how many.
+    pub fn shrink(&self, age: Duration) -> usize {
+        self.shared.pools.shrink(age)
+    }
+
     /// True if an artefact of `digest` is in the cache. Whether it is sound shows when it is loaded.
     pub fn is_cached(&self, digest: Digest) -> bool {
         self.tier(digest).is_some()

@@ -18,6 +18,8 @@ pub(crate) struct Pool {
     /// How many there are, to be read without the lock.
     count: AtomicUsize,
     idle_max: usize,
+    /// How many stay however long they are idle.
+    kept: AtomicUsize,
 }
 
 struct Idle {
@@ -33,12 +35,25 @@ impl fmt::Debug for Idle {
 
 impl Pool {
     pub(crate) fn new(idle_max: usize) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), count: AtomicUsize::new(0), idle_max })
+        Arc::new(Self { idle: Mutex::default(), count: AtomicUsize::new(0), idle_max, kept: AtomicUsize::new(0) })
+    }
+
+    /// What they hold: each `each`, and the pages of its memory that calls have written.
+    pub(crate) fn bytes(&self, each: u64) -> u64 {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        lock(&self.idle).iter().map(|idle| each + idle.husk.slot().resting()).sum()
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Has so many stay from now on, as far as there are any; only another program that finds no slot takes them.
+    pub(crate) fn keep(&self, count: usize) {
+        self.kept.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn take(&self) -> Option<Husk> {
@@ -68,15 +83,25 @@ impl Pool {
         }
     }
 
-    /// Drops what has been idle for `age` and longer; says how many.
+    /// Drops what has been idle for `age` and longer, but for those that are kept; says how many.
     pub(crate) fn trim(&self, age: Duration) -> usize {
+        self.drop_idle(age, |count| count)
+    }
+
+    /// As [`Pool::trim`], half of them: what idles together was busy together, and may be soon again.
+    pub(crate) fn shrink(&self, age: Duration) -> usize {
+        self.drop_idle(age, |count| count.div_ceil(2))
+    }
+
+    fn drop_idle(&self, age: Duration, part: fn(usize) -> usize) -> usize {
         let now = clock::now();
         let old = {
             let mut all = lock(&self.idle);
             // The longest idle ones are at the front.
             let young = all.iter().position(|idle| now.saturating_duration_since(idle.since) < age);
             let young = young.unwrap_or(all.len());
-            let old: Vec<_> = all.drain(..young).collect();
+            let spare = all.len().saturating_sub(self.kept.load(Ordering::Relaxed));
+            let old: Vec<_> = all.drain(..part(young.min(spare))).collect();
             self.count.store(all.len(), Ordering::Relaxed);
             old
         };
@@ -106,6 +131,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        self.keep(0);
         self.trim(Duration::ZERO);
     }
 }
@@ -135,6 +161,12 @@ impl Pools {
     pub(crate) fn trim(&self, age: Duration) -> usize {
         let pools = self.all().into_iter().filter(|pool| pool.count.load(Ordering::Relaxed) > 0);
         pools.map(|pool| pool.trim(age)).sum()
+    }
+
+    /// Drops half of what has been idle for `age` and longer; says how many.
+    pub(crate) fn shrink(&self, age: Duration) -> usize {
+        let pools = self.all().into_iter().filter(|pool| pool.count.load(Ordering::Relaxed) > 0);
+        pools.map(|pool| pool.shrink(age)).sum()
     }
 
     fn all(&self) -> Vec<Arc<Pool>> {

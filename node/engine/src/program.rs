@@ -69,7 +69,7 @@ impl Program {
     /// runs scripts in none.
     pub fn memory(&self) -> Held {
         let code = if self.mould.script.is_some() { 0 } else { self.mould.live.bytes() };
-        Held { code, idle: self.pool.count() as u64 * INSTANCE_BYTES, guests: self.tally.bytes() }
+        Held { code, idle: self.pool.bytes(INSTANCE_BYTES), guests: self.tally.bytes() }
     }
 
     /// Sets aside what a call with a payload of so many bytes begins with: the memory of its instance, the payload, and
@@ -100,6 +100,33 @@ impl Program {
     /// Drops the instances that have been idle for `age` and longer; says how many.
     pub fn trim(&self, age: Duration) -> usize {
         self.pool.trim(age)
+    }
+
+    /// How many instances wait for a call.
+    pub fn idle(&self) -> usize {
+        self.pool.count()
+    }
+
+    /// Keeps `count` instances for calls to come, however long those take, and makes what is missing; says how many.
+    pub fn keep_ready(&self, count: usize) -> usize {
+        self.pool.keep(count);
+        let mut made = 0;
+        while self.pool.count() < count
+            && let Some(husk) = self.spare()
+        {
+            self.pool.put(husk);
+            made += 1;
+        }
+        made
+    }
+
+    /// An instance that nobody waits for; none if there is no room for one.
+    fn spare(&self) -> Option<Husk> {
+        let slot = self.shared.slots.reserve(&self.tally).ok()?;
+        slot.enter(0, false);
+        slot.set_limit(u64::MAX);
+        let make = AssertUnwindSafe(|| Husk::make(&self.mould, Arc::clone(&slot)).ok());
+        catch_unwind(make).ok()?.filter(|_| slot.reset())
     }
 
     /// Runs the program once, on the calling thread, which it blocks until the guest has ended or was stopped.

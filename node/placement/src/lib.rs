@@ -1,8 +1,8 @@
 //! Where a function should run: policy as pure functions, load in and decisions out.
 //!
 //! **Owns** the choice of a node for a call ([`rank`]), and what is said of it afterwards ([`Ranked::words`]);
-//! which activations leave a node that is short of memory ([`evict`]); which
-//! versions should move to another node ([`plan()`]).
+//! which activations leave a node that is short of memory ([`evict`]); which versions should move to another node
+//! ([`plan()`]); and who keeps instances ready ([`warm_share`]).
 //!
 //! **Refuses** to wait, to send, or to keep a clock: the router and the runtime gather what it needs, act on what it
 //! says, and tell it the time. So each policy is tested with plain values.
@@ -13,7 +13,9 @@ pub mod evict;
 mod home;
 mod plan;
 mod rank;
+mod warm;
 mod words;
 
 pub use plan::{History, MOVES_MAX, MoveReason, NodeView, PlannedMove, plan};
 pub use rank::{Candidate, Group, Ranked, Reason, Standing, rank};
+pub use warm::share as warm_share;

@@ -97,7 +97,8 @@ impl Activation {
     pub(crate) fn new(version: VersionId, record: Arc<VersionRecord>, birth: Birth, config: &Config) -> Arc<Self> {
         let manifest = &record.manifest;
         let limits = &manifest.limits;
-        let permits = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
+        let most = limits.concurrency.min(manifest.scale.max).max(1);
+        let permits = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
         let line =
             Line { waiting: AtomicU32::new(0), waiting_max: config.line_max(limits), patience: config.waiting() };
         Arc::new(Self {

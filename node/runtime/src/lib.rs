@@ -60,9 +60,11 @@ mod supervisor;
 mod table;
 #[cfg(test)]
 mod testing;
+mod turns;
 
 pub use config::Config;
 pub use egress::Egress;
 pub use runtime::Runtime;
 pub use source::CodeSource;
 pub use status::{ActivationState, ActivationStatus};
+pub use supervisor::Kept;

@@ -12,7 +12,7 @@ use skein_engine::{Engine, Program};
 use skein_proto::{Digest, ErrorCode, Failure};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,6 +24,7 @@ use crate::{
     executor::{Executor, Job},
     metrics,
     room::{LOAD_PATIENCE, Rooms},
+    turns::Turns,
 };
 
 /// What a preparer works with.
@@ -53,8 +54,10 @@ struct Shared {
     executor: Executor,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// A permit for each preparation at a time.
-    turns: Semaphore,
+    /// For preparations.
+    turns: Turns,
+    /// For loads of what is prepared.
+    loads: Turns,
     rooms: Rooms,
     /// The preparations under way, so that everybody who wants one digest waits for the same one.
     flights: Mutex<HashMap<Digest, Flight>>,
@@ -73,9 +76,9 @@ type Flight = watch::Receiver<Option<Result<(), Failure>>>;
 impl Preparer {
     pub(crate) fn new(arguments: Arguments) -> Self {
         let Arguments { engine, source, executor, tasks, stop, parallel, rooms } = arguments;
-        let turns = Semaphore::new(parallel.clamp(1, Semaphore::MAX_PERMITS));
+        let (turns, loads) = (Turns::new(parallel), Turns::new(LOADS_PARALLEL));
         let flights = Mutex::default();
-        Self { shared: Arc::new(Shared { engine, source, executor, tasks, stop, turns, rooms, flights }) }
+        Self { shared: Arc::new(Shared { engine, source, executor, tasks, stop, turns, loads, rooms, flights }) }
     }
 
     /// True if the compiled code of `digest` is on this node.
@@ -108,6 +111,7 @@ impl Preparer {
         let deadline = Instant::now() + START_MAX;
         self.prepare(&record, deadline).await?;
         let (shared, runtime) = (self.shared.clone(), Handle::current());
+        let _turn = self.shared.loads.take(&record.manifest).await?;
         let take = || self.shared.engine.room_to_load(record.digest);
         let room = self.shared.rooms.find(take, Instant::now() + LOAD_PATIENCE).await?;
         on_thread(&self.shared.executor, move || {
@@ -121,7 +125,7 @@ impl Preparer {
         .await
     }
 
-    /// Drops instances that nobody has used for `idle`, again and again, until the runtime stops.
+    /// Drops half of the instances that nobody has used for `idle`, again and again, until the runtime stops.
     pub(crate) async fn trim(self, idle: Duration) {
         let mut ticks = interval(idle / 2);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +136,7 @@ impl Preparer {
             }
             let engine = self.shared.engine.clone();
             // Unmapping thousands of them takes a while.
-            let trimmed = tokio::task::spawn_blocking(move || engine.trim(idle)).await;
+            let trimmed = tokio::task::spawn_blocking(move || engine.shrink(idle)).await;
             trimmed.inspect(|count| trace!(count, "idle instances dropped")).ok();
         }
     }
@@ -160,7 +164,7 @@ impl Preparer {
 
 impl Shared {
     async fn fly(self: &Arc<Self>, record: &Arc<VersionRecord>) -> Result<(), Failure> {
-        let _turn = self.turns.acquire().await.map_err(|_| stopping())?;
+        let _turn = self.turns.take(&record.manifest).await?;
         // An earlier flight may have landed between its caller's look and this one.
         if self.engine.is_cached(record.digest) {
             return Ok(());
@@ -219,6 +223,9 @@ const COMPILE_BYTES_MIN: u64 = 1 << 20;
 
 /// Longest fetch of one artifact: 64 MiB over a slow link.
 const FETCH_MAX: Duration = Duration::from_secs(30);
+
+/// Programs loaded at a time: each takes a thread for some milliseconds.
+const LOADS_PARALLEL: usize = 8;
 
 /// Longest start of an activation: a fetch and a large compilation, with others before them.
 const START_MAX: Duration = Duration::from_secs(120);

@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
-    ActivationState, ActivationStatus, CodeSource, Config, Egress,
+    ActivationState, ActivationStatus, CodeSource, Config, Egress, Kept,
     activation::{Activation, NoPermit, Permit, name},
     environment::{environment, is_seen},
     executor::Executor,
@@ -158,6 +158,13 @@ impl Runtime {
     pub async fn prepare(&self, version: VersionId, deadline: Instant) -> Result<(), Failure> {
         let record = self.shared.record(version, 0)?;
         self.shared.preparer.prepare(&record, deadline).await
+    }
+
+    /// Has these versions kept ready here, with so many instances each, and no others; beginning soon, and lasting until
+    /// it is told otherwise.
+    pub fn keep(&self, kept: Kept) {
+        // Without a supervisor there is nothing to keep.
+        let _ = self.shared.supervisor.cast(supervisor::Message::Keep(kept));
     }
 
     /// True if the version is in the catalogue and its compiled code is on this node.

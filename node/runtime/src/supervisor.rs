@@ -22,8 +22,10 @@ use crate::{
 };
 
 mod eviction;
+mod kept;
 
 use eviction::Evictions;
+pub use kept::Kept;
 
 /// What the supervisor is told.
 pub(crate) enum Message {
@@ -38,6 +40,8 @@ pub(crate) enum Message {
     Changed(Arc<Catalog>),
     /// Stop what has been idle for long enough.
     Tick,
+    /// Keep these versions ready, and no others, from now on.
+    Keep(Kept),
     /// Let idle activations go that hold so many bytes, and answer when they are gone how many it were.
     Evict(u64, RpcReplyPort<u64>),
     /// Start nothing more, and answer when every activation has stopped.
@@ -63,6 +67,7 @@ pub(crate) struct State {
     generations: u64,
     labels: Labels,
     evictions: Evictions,
+    kept: Kept,
     is_draining: bool,
     waiting: Vec<RpcReplyPort<()>>,
 }
@@ -83,6 +88,7 @@ impl Actor for Supervisor {
             generations: 0,
             labels: Labels::default(),
             evictions: Evictions::default(),
+            kept: Kept::default(),
             is_draining: false,
             waiting: Vec::new(),
         })
@@ -107,7 +113,11 @@ impl Actor for Supervisor {
                 let _ = reply.send(state.release(version, to, hold));
             }
             Message::Changed(catalog) => state.stop_deleted(&catalog),
-            Message::Tick => state.stop_idle(),
+            Message::Tick => {
+                state.stop_idle();
+                state.start_kept(&myself).await;
+            }
+            Message::Keep(kept) => state.keep(kept),
             Message::Evict(wanted, reply) => state.evict(wanted, reply),
             Message::Drain(reply) => state.drain(reply),
             Message::Resume => state.is_draining = false,
@@ -186,12 +196,19 @@ impl State {
         Some(activation.in_flight())
     }
 
-    fn stop_idle(&mut self) {
+    /// Stops what has been idle for its time, those first that have been so longest. Not all at once: what idles together
+    /// was busy together, and may be soon again.
+    fn stop_idle(&self) {
         self.arguments.table.holds.trim(Instant::now());
-        let stopped = self.stop_where(|activation| {
+        let is_due = |activation: &Activation| {
             let idle_max = Duration::from_millis(activation.record().manifest.scale.idle_ms);
-            is_idle(activation.idle(), idle_max)
-        });
+            is_idle(activation.idle(), idle_max) && !self.is_kept(activation.version())
+        };
+        let all = self.actors.iter().map(|(actor, (_, activation))| (activation, *actor));
+        let mut due: Vec<_> = all.filter(|(one, _)| is_due(one)).map(|(one, actor)| (one.idle(), actor)).collect();
+        due.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+        due.truncate(STOPS_MIN.max(due.len() / STOPS_PART));
+        let stopped = due.iter().filter(|(_, actor)| self.stop(*actor)).count();
         metrics::evicted(stopped, Gone::Idle);
     }
 
@@ -207,17 +224,21 @@ impl State {
         self.answer_if_empty();
     }
 
-    /// Takes activations off the table, so that new calls look elsewhere, then has their actors drain them; says
-    /// how many.
-    fn stop_where(&mut self, condition: impl Fn(&Activation) -> bool) -> usize {
-        let mut stopped = 0;
-        for (actor, activation) in self.actors.values() {
-            if condition(activation) && self.arguments.table.retire(activation) {
-                let _ = actor.cast(actor::Message::Drain);
-                stopped += 1;
-            }
+    fn stop_where(&self, condition: impl Fn(&Activation) -> bool) {
+        for (actor, _) in self.actors.iter().filter(|(_, (_, activation))| condition(activation)) {
+            self.stop(*actor);
         }
-        stopped
+    }
+
+    /// Takes an activation off the table, so that new calls look elsewhere, then has its actor drain it. False if that
+    /// was done before.
+    fn stop(&self, actor: ActorId) -> bool {
+        let Some((actor, activation)) = self.actors.get(&actor) else { return false };
+        let is_first = self.arguments.table.retire(activation);
+        if is_first {
+            let _ = actor.cast(actor::Message::Drain);
+        }
+        is_first
     }
 
     /// An actor is gone: stopped, failed to start, or broken.
@@ -265,6 +286,10 @@ fn is_idle(idle: Duration, idle_max: Duration) -> bool {
     // Never zero: an activation that was started for a call must live until the call has found it.
     idle >= idle_max.max(IDLE_MIN)
 }
+
+/// Of the activations that are due to stop, this part does at one tick, and at least so many.
+const STOPS_PART: usize = 8;
+const STOPS_MIN: usize = 16;
 
 const IDLE_MIN: Duration = Duration::from_millis(1);
 

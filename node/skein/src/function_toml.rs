@@ -85,11 +85,13 @@ struct GrantsTable {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ScaleTable {
+    warm: Option<u32>,
+    max: Option<u32>,
     idle: Option<String>,
 }
 
 /// Keys that the interface has and this release does not act on: refused by name, never silently ignored.
-const LATER: &[&str] = &["schema", "kv", "queue", "warm", "max"];
+const LATER: &[&str] = &["schema", "kv", "queue"];
 const KNOWN: &[&str] = &[
     "name",
     "app",
@@ -121,6 +123,8 @@ const KNOWN: &[&str] = &[
     "invoke",
     "http",
     "idle",
+    "warm",
+    "max",
 ];
 
 impl Source {
@@ -232,7 +236,9 @@ fn parse(text: &str) -> Result<(Manifest, Code), String> {
     let mut document: Document = toml::from_str(text).map_err(|error| explain(&error))?;
     let code = Code::of(&mut document)?;
     let limits = document.limits.limits()?;
-    let scale = Scale { idle_ms: millis("scale.idle", document.scale.idle, Scale::default().idle_ms)? };
+    let (table, scale) = (document.scale, Scale::default());
+    let idle_ms = millis("scale.idle", table.idle, scale.idle_ms)?;
+    let scale = Scale { warm: table.warm.unwrap_or(scale.warm), max: table.max.unwrap_or(scale.max), idle_ms };
     let GrantsTable { env, invoke, http, scratch } = document.grants;
     let manifest = Manifest {
         app: document.app,

@@ -13,6 +13,7 @@ mod operations;
 mod outward;
 mod publish;
 mod status;
+mod warm;
 
 use std::{sync::Arc, time::Duration};
 

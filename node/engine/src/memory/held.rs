@@ -78,8 +78,10 @@ pub(super) struct Bill {
     tallied: AtomicU64,
     /// What the host keeps for the guest.
     held: AtomicU64,
-    /// Pages that the idle instance has.
-    kept: AtomicU64,
+    /// What the last look has found of the pages that the idle instance has.
+    found: AtomicU64,
+    /// Those pages.
+    resting: AtomicU64,
     /// Counts the calls; odd while there is one, or while the memory is kept.
     turns: AtomicU64,
     may_wait: AtomicBool,
@@ -88,9 +90,9 @@ pub(super) struct Bill {
 
 impl Bill {
     pub(super) fn new(ledger: Arc<Ledger>, tally: Arc<Tally>) -> Self {
-        let (paid, own, tallied, held, kept, turns) = Default::default();
-        let (may_wait, was_short) = Default::default();
-        Self { ledger, tally, paid, own, tallied, held, kept, turns, may_wait, was_short }
+        let (paid, own, tallied, held, found, resting) = Default::default();
+        let (turns, may_wait, was_short) = Default::default();
+        Self { ledger, tally, paid, own, tallied, held, found, resting, turns, may_wait, was_short }
     }
 
     /// By what one knows the call that the memory is charged for; none if it is for none.
@@ -131,14 +133,24 @@ impl Bill {
 
     /// The call is over, and the memory as it was before it but for `kept` bytes of pages that the instance has now.
     pub(super) fn leave(&self, kept: u64) {
-        // What it had already, the last look has found.
-        self.ledger.stays(kept.saturating_sub(self.kept.swap(kept, Relaxed)));
+        self.ledger.stays(kept.saturating_sub(self.found.swap(kept, Relaxed)));
+        self.resting.store(kept, Relaxed);
         self.paid.store(0, Relaxed);
         self.held.store(0, Relaxed);
         self.settle(0);
         if self.turn().is_some() {
             self.turns.fetch_add(1, Release);
         }
+    }
+
+    /// A look has found all of the memory to be a running guest's, and none of it an idle instance's.
+    pub(super) fn was_seen_running(&self) {
+        self.found.store(0, Relaxed);
+    }
+
+    /// What an idle instance holds of its memory.
+    pub(super) fn resting(&self) -> u64 {
+        self.resting.load(Relaxed)
     }
 
     pub(super) fn was_short(&self) -> bool {
@@ -229,6 +241,10 @@ mod tests {
         assert_eq!(ledger.given(), 140, "100, and 40 again that were not there at the last look");
         ledger.observe(|| (900, 0));
         assert_eq!((ledger.given(), ledger.base()), (0, 900));
+        bill.enter(0, false, 300);
+        bill.was_seen_running();
+        bill.leave(100);
+        assert_eq!(ledger.given(), 100, "the look has found it to be a guest's");
     }
 
     #[test]

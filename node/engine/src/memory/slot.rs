@@ -60,7 +60,8 @@ impl Slots {
         let before: Vec<_> = before.collect();
         let seen = look();
         let still = before.iter().filter(|(turn, _, slot)| slot.bill.turn() == Some(*turn));
-        (seen, still.map(|(_, touched, _)| touched).sum())
+        let touched = still.inspect(|(_, _, slot)| slot.bill.was_seen_running()).map(|(_, touched, _)| touched);
+        (seen, touched.sum())
     }
 
     /// How many are alive.
@@ -205,6 +206,11 @@ impl Slot {
     /// True if the node had no memory left when the guest last wanted to grow its.
     pub(crate) fn was_short(&self) -> bool {
         self.bill.was_short()
+    }
+
+    /// What the idle instance holds of its memory.
+    pub(crate) fn resting(&self) -> u64 {
+        self.bill.resting()
     }
 
     /// A call begins, with `paid` bytes that its caller has set aside for it. `may_wait` says whether its guest may be

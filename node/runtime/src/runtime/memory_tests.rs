@@ -121,3 +121,87 @@ async fn nothing_is_left_of_the_books_when_all_calls_are_over() {
     .await;
     node.end().await;
 }
+
+impl Node {
+    fn keep(&self, version: VersionId, count: u32) {
+        let record = self.runtime.shared.record(version, 0).unwrap();
+        self.runtime.keep(Kept::from([(version, (record, count))]));
+    }
+
+    fn idle_instances(&self, version: VersionId) -> usize {
+        let activation = self.runtime.shared.table.find(version);
+        activation.and_then(|activation| activation.program()).map_or(0, |program| program.idle())
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_ready_without_a_call_and_stays() {
+    let node = Node::with(|config| config.instance_idle_ms = 2).await;
+    let mut kept = manifest("kept");
+    kept.scale.idle_ms = 1;
+    let mut other = kept.clone();
+    other.name = "other".parse().unwrap();
+    let (kept, other) = (node.publish(kept, ECHO), node.publish(other, ECHO));
+    node.keep(kept, 3);
+    eventually(|| node.idle_instances(kept) == 3).await;
+    assert_eq!(node.call(kept, b"x").await.unwrap().start, Start::Warm, "the first call is not cold");
+    node.call(other, b"x").await.unwrap();
+    eventually(|| node.runtime.load().activations == 1).await;
+    assert_eq!(node.idle_instances(kept), 3);
+    // It leaves when nothing else is left to let go of, and comes back by itself.
+    node.evictable(1).await;
+    assert!(node.evict(1).await > 0);
+    eventually(|| node.idle_instances(kept) == 3).await;
+    node.runtime.keep(Kept::new());
+    eventually(|| node.runtime.load().activations == 0).await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_leaves_after_what_is_not() {
+    let node = Node::start().await;
+    let (kept, other) = (node.publish(manifest("kept"), ECHO), node.publish(manifest("other"), ECHO));
+    node.keep(kept, 1);
+    for _ in 0..20 {
+        node.call(other, b"x").await.unwrap();
+    }
+    eventually(|| node.idle_instances(kept) == 1).await;
+    node.evictable(2).await;
+    assert!(node.evict(1).await > 0);
+    let left: Vec<_> = node.runtime.activations().iter().map(|activation| activation.version).collect();
+    assert_eq!(left, [kept]);
+    node.end().await;
+}
+
+#[tokio::test]
+async fn what_idles_together_does_not_stop_all_at_once() {
+    let node = Node::with(|config| config.idle_tick_ms = 3_600_000).await;
+    for i in 0..40 {
+        let mut manifest = manifest(&format!("echo{i}"));
+        manifest.scale.idle_ms = 1;
+        let version = node.publish(manifest, ECHO);
+        node.call(version, b"x").await.unwrap();
+    }
+    node.evictable(40).await;
+    let tick = || node.runtime.shared.supervisor.cast(supervisor::Message::Tick).unwrap();
+    for left in [24, 8, 0] {
+        tick();
+        eventually(|| node.runtime.load().activations == left).await;
+    }
+    node.end().await;
+}
+
+#[tokio::test]
+async fn no_more_calls_run_at_a_time_than_scale_max() {
+    let node = Node::start().await;
+    let mut manifest = slow("spin");
+    manifest.scale.max = 1;
+    let version = node.publish(manifest, SPIN);
+    let call = |runtime: Runtime| {
+        tokio::spawn(async move { runtime.invoke(super::tests::invocation(version, b"", LONG)).await })
+    };
+    let calls = [call(node.runtime.clone()), call(node.runtime.clone())];
+    node.busy(1, 1).await;
+    calls.iter().for_each(|call| call.abort());
+    node.end().await;
+}

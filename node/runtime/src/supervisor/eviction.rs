@@ -8,7 +8,6 @@ use skein_placement::evict::{Idle, victims};
 use super::State;
 use crate::{
     activation::Activation,
-    actor,
     metrics::{self, Gone},
 };
 
@@ -24,24 +23,28 @@ impl State {
     pub(super) fn evict(&mut self, wanted: u64, reply: RpcReplyPort<u64>) {
         let clock = self.arguments.clock.get();
         let idle = self.actors.iter().filter(|(_, (_, activation))| activation.is_evictable());
-        let idle: Vec<_> = idle.map(|(actor, (_, activation))| described(*actor, activation)).collect();
+        let idle = idle.map(|(actor, (_, activation))| self.described(*actor, activation));
+        let idle: Vec<_> = idle.collect();
         let plan = victims(&idle, wanted, clock);
         self.arguments.clock.set(plan.clock);
-        let mut leaving = HashSet::new();
-        for victim in plan.victims {
-            if let Some((actor, activation)) = self.actors.get(&victim)
-                && self.arguments.table.retire(activation)
-            {
-                let _ = actor.cast(actor::Message::Drain);
-                leaving.insert(victim);
-            }
-        }
+        let leaving: HashSet<_> = plan.victims.into_iter().filter(|victim| self.stop(*victim)).collect();
         metrics::evicted(leaving.len(), Gone::Memory);
         if leaving.is_empty() {
             // Who asked may have given up.
             let _ = reply.send(0);
         } else {
             self.evictions.waiting.push((leaving, plan.bytes, reply));
+        }
+    }
+
+    fn described(&self, key: ActorId, activation: &Activation) -> Idle<ActorId> {
+        Idle {
+            key,
+            bytes: activation.bytes(),
+            cost: activation.load_time(),
+            uses: activation.calls(),
+            clock: activation.last_clock(),
+            is_kept: self.is_kept(activation.version()),
         }
     }
 }
@@ -58,16 +61,5 @@ impl Evictions {
         for (_, bytes, reply) in gone {
             let _ = reply.send(bytes);
         }
-    }
-}
-
-fn described(key: ActorId, activation: &Activation) -> Idle<ActorId> {
-    Idle {
-        key,
-        bytes: activation.bytes(),
-        cost: activation.load_time(),
-        uses: activation.calls(),
-        clock: activation.last_clock(),
-        is_kept: false,
     }
 }

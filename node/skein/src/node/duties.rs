@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Shared, boot, load, migrate};
+use super::{Shared, boot, load, migrate, warm};
 
 /// Between two collections of artifacts that nothing refers to.
 const COLLECT_PERIOD: Duration = Duration::from_secs(600);
@@ -43,6 +43,7 @@ pub(super) fn start(
     tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
     tasks.spawn(migrate::forget_moves_to_dead(shared.clone(), stop.clone()));
+    tasks.spawn(warm::keep(shared.clone(), stop.clone()));
     tasks.spawn(collect(shared.clone(), stop.clone()));
     tasks.spawn(crate::telemetry::keep_small(stop.clone()));
 }
