@@ -65,6 +65,13 @@ pub(crate) fn inspect(code: &[u8], manifest: &Manifest) -> Result<ModuleReport, 
             report.memory_bytes_min
         )));
     }
+    let limit = u64::from(manifest.limits.table_elements);
+    if shape.table_elements > limit {
+        let elements = shape.table_elements;
+        return Err(refuse(format!(
+            "a table starts with {elements} elements, over its limit of {limit}; raise limits.table"
+        )));
+    }
     check_entry(&shape, &report, manifest)?;
     Ok(report)
 }

@@ -19,6 +19,8 @@ pub(super) struct Shape<'a> {
     pub(super) bodies: u32,
     pub(super) memories: Vec<MemoryType>,
     pub(super) exports: Vec<(&'a str, ExternalKind, u32)>,
+    /// What the largest table begins with.
+    pub(super) table_elements: u64,
     element_items: u64,
     pub(super) has_wide_types: bool,
     /// Function bodies seen so far.
@@ -155,6 +157,7 @@ impl<'a> Shape<'a> {
     }
 
     fn add_table(&mut self, table: &TableType) -> Result<(), ShapeError> {
+        self.table_elements = self.table_elements.max(table.initial);
         bound_wide("elements in a table", table.initial, u64::from(Limits::TABLE_ELEMENTS_MAX))
     }
 
