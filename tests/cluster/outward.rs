@@ -39,7 +39,7 @@ fn guest(action: &str) -> String {
 const NONE: &str = "(i32.const 0) (i32.const 0)";
 
 /// Calls the function that the payload names, with the name as its payload.
-fn ask() -> String {
+pub(crate) fn ask() -> String {
     let name = "(i32.const 4096) (local.get $length)";
     guest(&format!("(call $invoke {name} {NONE} {name})"))
 }
@@ -130,6 +130,18 @@ fn a_loop_of_functions_is_named_and_ends() {
         assert!(metrics.contains(&format!("# HELP {family} ")), "no help for {family}");
     }
     assert!(metrics.contains("outcome=\"limit-exceeded\"") || metrics.contains("outcome=\"ok\""), "{metrics}");
+}
+
+#[test]
+fn a_cycle_of_functions_is_named_by_its_functions() {
+    let mesh = Mesh::start(SKEIN, 2);
+    for (name, next) in [("x", "default/y"), ("y", "default/x")] {
+        let call = format!("(call $invoke (i32.const 64) (i32.const {}) {NONE} {NONE})", next.len());
+        let data = format!("(data (i32.const 64) \"{next}\") (memory");
+        publish(&mesh, name, &guest(&call).replace("(memory", &data), "[grants]\ninvoke = [\"default/*\"]");
+    }
+    let answer = mesh.gateway(1).post("/fn/default/x", "").text();
+    assert!(answer.contains("limit-exceeded") && answer.contains("(default/x → default/y → default/x)"), "{answer}");
 }
 
 #[test]

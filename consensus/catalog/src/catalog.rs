@@ -6,11 +6,12 @@ use rpds::RedBlackTreeMapSync;
 use skein_proto::{AppName, Digest, FunctionId, FunctionName, MeshId, NodeId, VersionId};
 
 use crate::{
-    Command, FunctionRecord, KeyRecord, Member, Outcome, Proposal, RequestId, TokenRecord, VersionRecord,
+    AppRecord, Command, FunctionRecord, KeyRecord, Member, Outcome, Proposal, RequestId, TokenRecord, VersionRecord,
     recent::{Recent, Remembered},
     refusal::Refusal,
 };
 
+mod app;
 mod credential;
 mod function;
 mod member;
@@ -35,6 +36,8 @@ pub struct Catalog {
     /// By app, then name. An app that owns nothing is not kept.
     functions: RedBlackTreeMapSync<AppName, RedBlackTreeMapSync<FunctionName, Arc<FunctionRecord>>>,
     functions_by_id: RedBlackTreeMapSync<FunctionId, Arc<FunctionRecord>>,
+    /// Those that were declared; an app that owns functions need not be.
+    apps: RedBlackTreeMapSync<AppName, Arc<AppRecord>>,
     keys: RedBlackTreeMapSync<String, Arc<KeyRecord>>,
     tokens: RedBlackTreeMapSync<String, Arc<TokenRecord>>,
     recent: Recent,
@@ -83,6 +86,10 @@ impl Catalog {
                 self.set_alias(app, name, alias, function::Move { to: *version, expected: *expected })
             }
             Command::Rollback { app, name, alias, to } => self.rollback(app, name, alias, *to),
+            Command::SetLabels { node, labels } => self.set_labels(*node, labels),
+            Command::CreateApp { app, binding } => self.create_app(app, binding),
+            Command::BindApp { app, binding } => self.bind_app(app, binding),
+            Command::RemoveApp { app } => self.remove_app(app),
             Command::CreateKey { id, key } => self.create_key(id, key),
             Command::RevokeKey { id } => self.revoke_key(id, at_ms),
             Command::CreateToken { id, token } => self.create_token(id, token, at_ms),

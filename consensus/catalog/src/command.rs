@@ -1,10 +1,12 @@
 //! What may be asked of the catalogue, and what it answers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use skein_proto::{AliasName, AppName, Digest, ErrorCode, FunctionName, Manifest, MeshId, NodeId, NodeName, VersionId};
 use uuid::Uuid;
 
-use crate::{KeyRecord, MemberRole, TokenRecord};
+use crate::{Binding, KeyRecord, MemberRole, TokenRecord};
 
 /// Names one request of a client, so that a repeated proposal is answered, not applied twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,6 +115,32 @@ pub enum Command {
         alias: AliasName,
         /// The version to return to; none for the one before.
         to: Option<u64>,
+    },
+    /// Tells what a member says of itself, after a restart.
+    SetLabels {
+        /// The member.
+        node: NodeId,
+        /// All its labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Declares an app. Refused if it was declared before.
+    CreateApp {
+        /// The app.
+        app: AppName,
+        /// The nodes that its functions may run on.
+        binding: Binding,
+    },
+    /// Binds an app, declared or owning a function, to other nodes than before.
+    BindApp {
+        /// The app.
+        app: AppName,
+        /// The nodes that its functions may run on from now on.
+        binding: Binding,
+    },
+    /// Removes an app that owns no function.
+    RemoveApp {
+        /// The app.
+        app: AppName,
     },
     /// Adds a key. Only its hash is kept.
     CreateKey {

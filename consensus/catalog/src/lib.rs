@@ -8,6 +8,7 @@
 //!
 //! **Start reading at** [`Command`], then [`Catalog::apply`].
 
+mod binding;
 mod catalog;
 mod command;
 mod propose;
@@ -16,8 +17,9 @@ mod record;
 mod refusal;
 mod resolve;
 
+pub use binding::{Binding, check_labels};
 pub use catalog::{Catalog, SnapshotError};
 pub use command::{Addresses, Command, Outcome, Proposal, RequestId};
 pub use propose::{Applied, PROPOSE_DEADLINE, Propose, Watch};
-pub use record::{FunctionRecord, KeyRecord, Member, MemberRole, Role, TokenRecord, VersionRecord};
+pub use record::{AppRecord, FunctionRecord, KeyRecord, Member, MemberRole, Role, TokenRecord, VersionRecord};
 pub use resolve::Resolved;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use skein_proto::{AliasName, AppName, Digest, FunctionId, FunctionName, Manifest, NodeId, NodeName};
 
-use crate::Addresses;
+use crate::{Addresses, Binding};
 
 /// A node that belongs to the mesh, whether or not it is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Member {
     pub role: MemberRole,
     /// True while it is leaving and takes no new calls.
     pub is_draining: bool,
+    /// What it says of itself, for apps to be bound by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Whether a member may vote. Whether it does now is Raft's membership, not this.
@@ -35,6 +38,18 @@ pub enum MemberRole {
     Voter,
     /// Never votes.
     Worker,
+}
+
+/// An app that was declared: where its functions may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// Its name.
+    pub name: AppName,
+    /// The nodes that its functions may run on.
+    #[serde(default)]
+    pub binding: Binding,
+    /// The log index as of which it is bound so.
+    pub index: u64,
 }
 
 /// A function: its versions and where its aliases point.

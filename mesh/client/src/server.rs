@@ -75,6 +75,7 @@ fn invocation(request: ClientRequest, now: Instant, deadline: Instant) -> Result
         traceparent: request.traceparent,
         depth: 0,
         chain: Vec::new(),
+        caller: None,
         index_min: request.index_min,
         is_idempotent: request.is_idempotent,
         is_insistent: false,

@@ -45,6 +45,9 @@ pub struct Failure {
     /// The exit code of a function that ended with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// With `moved`: the catalogue index as of which it is so. Whoever sends the call on catches up with it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
     /// The end of what the function wrote to its log (stderr), if it ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
@@ -76,9 +79,16 @@ impl Failure {
             progress,
             retry_after_ms: None,
             exit_code: None,
+            index: None,
             log_tail: String::new(),
             moved_to: None,
         }
+    }
+
+    /// The same, as of this index of the catalogue.
+    pub fn as_of(mut self, index: u64) -> Self {
+        self.index = Some(index);
+        self
     }
 
     /// The same, with the time after which a retry makes sense.

@@ -41,6 +41,8 @@ pub struct Invocation {
     pub depth: u8,
     /// Those functions as `app/name`, the outermost first; what an error names when it is a loop.
     pub chain: Vec<String>,
+    /// The call whose function makes this one; none from outside, and unknown to the node that runs it.
+    pub caller: Option<InvocationId>,
     /// The oldest catalogue index that may answer; 0 for any.
     pub index_min: u64,
     /// True if running twice does no harm, so that a lost attempt may be repeated.
@@ -78,6 +80,7 @@ impl Invocation {
             traceparent: None,
             depth: 0,
             chain: Vec::new(),
+            caller: None,
             index_min: 0,
             is_idempotent: false,
             is_insistent: false,

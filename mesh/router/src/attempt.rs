@@ -51,6 +51,12 @@ pub(crate) fn next(failure: &Failure, is_repeatable: bool) -> Next {
     }
 }
 
+/// Whether a node turned the call away before it used anything of it: another attempt then adds no load to the mesh, so
+/// that a drain or a re-binding under full load does not use up the retry budget.
+pub(crate) fn is_refusal_at_the_door(failure: &Failure) -> bool {
+    failure.progress == Progress::NotExecuted && matches!(failure.code, ErrorCode::Moved | ErrorCode::Draining)
+}
+
 /// Has `peer` run the version. Gives up when the mesh gives the peer up, not only at the deadline.
 ///
 /// # Errors

@@ -26,6 +26,7 @@
 
 mod attempt;
 mod budget;
+mod decisions;
 pub mod metrics;
 mod notes;
 mod reach;
@@ -33,8 +34,10 @@ mod router;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod way;
 mod wire;
 
+pub use decisions::{Decision, End, FailedAttempt, KEPT};
 pub use router::Router;
 pub use service::invoke_service;

@@ -10,16 +10,20 @@ use rand::{SeedableRng, rngs::SmallRng};
 use skein_catalog::{Resolved, Watch};
 use skein_membership::{Peer, PeerState, View};
 use skein_placement::{Candidate, Ranked, Standing, rank};
-use skein_proto::{ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Progress, Reply, VersionId};
+use skein_proto::{
+    ErrorCode, Failure, Invocation, InvocationId, InvocationTarget, Invoke, Load, NodeId, Reply, VersionId,
+};
 use skein_transport::Transport;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     attempt::{self, Next},
     budget::RetryBudget,
+    decisions::{Decision, KEPT, Recording, Ring},
     metrics,
     notes::Notes,
     reach::reach,
+    trail::Trail,
     way::Way,
 };
 
@@ -36,6 +40,7 @@ struct Shared {
     view: watch::Receiver<Arc<View>>,
     transport: Arc<dyn Transport>,
     warm_here: OnceLock<WarmHere>,
+    decisions: Ring,
     meters: metrics::Meters,
     /// Held for the moment of one decision, never across a wait.
     state: Mutex<State>,
@@ -50,14 +55,8 @@ struct State {
     notes: Notes,
 }
 
-/// Most attempts of one call: the best node, another, and one more. Whoever fails thrice is failed by the mesh, not by
-/// a node.
-const ATTEMPTS_MAX: usize = 3;
 /// Payload and result of a call by which a node's pace is measured: some 50 packets, a round trip or two.
 const SMALL_BYTES_MAX: usize = 64 << 10;
-/// When a call whose retry the budget refused is worth another try: the budget's reserve comes by the second.
-const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(1);
-
 impl Router {
     /// A router for the node `me`, whose runtime is `local`.
     pub fn new(
@@ -69,8 +68,18 @@ impl Router {
     ) -> Self {
         let state =
             State { rng: SmallRng::from_os_rng(), budget: RetryBudget::new(Instant::now()), notes: Notes::default() };
-        let (warm_here, meters, state) = (OnceLock::new(), metrics::Meters::new(), Mutex::new(state));
-        Self { shared: Arc::new(Shared { me, local, catalog, view, transport, warm_here, meters, state }) }
+        let shared = Shared {
+            me,
+            local,
+            catalog,
+            view,
+            transport,
+            warm_here: OnceLock::new(),
+            decisions: Ring::new(KEPT),
+            meters: metrics::Meters::new(),
+            state: Mutex::new(state),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Says how to find out whether a version is warm on this node. Until then the node's own load digest is asked,
@@ -78,25 +87,56 @@ impl Router {
     pub fn ask_here(&self, is_warm: impl Fn(VersionId) -> bool + Send + Sync + 'static) {
         let _ = self.shared.warm_here.set(Box::new(is_warm));
     }
+
+    /// What was decided about a recent call that this node took, if it is still kept; see [`KEPT`].
+    pub fn decision(&self, invocation: InvocationId) -> Option<Decision> {
+        self.shared.decisions.find(invocation)
+    }
+
+    /// The calls that the function of `caller` made while it ran on this node, the newest first; at most `most`.
+    pub fn made_by(&self, caller: InvocationId, most: usize) -> Vec<Decision> {
+        self.shared.decisions.made_by(caller, most)
+    }
+
+    /// How long ago the oldest call came whose decision is kept; none before the first.
+    pub fn reach_back(&self) -> Option<Duration> {
+        self.shared.decisions.oldest().map(|oldest| oldest.elapsed())
+    }
 }
 
 #[async_trait]
 impl Invoke for Router {
     async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
         let began = Instant::now();
+        let mut recording = self.shared.decisions.begin(&invocation, began);
+        let outcome = self.shared.route(invocation, began, &mut recording).await;
+        recording.ended(&outcome);
+        outcome
+    }
+}
+
+impl Shared {
+    async fn route(
+        &self,
+        invocation: Invocation,
+        began: Instant,
+        recording: &mut Recording<'_>,
+    ) -> Result<Reply, Failure> {
         invocation.check_depth()?;
         if invocation.remaining().is_zero() {
             let message = "the deadline had passed before the call was routed";
             return Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message));
         }
-        let resolved = self.shared.resolve(&invocation).await?;
-        let ranked = self.shared.rank(resolved.id);
-        self.shared.meters.routed(began.elapsed());
-        self.shared.run(invocation, &resolved, ranked).await
+        let resolved = self.resolve(&invocation).await?;
+        recording.resolved(resolved.id);
+        self.state().budget.deposit();
+        let ranked = self.rank(&resolved);
+        let time = began.elapsed();
+        recording.ranked(ranked, time);
+        self.meters.routed(time);
+        self.run(invocation, &resolved, recording).await
     }
-}
 
-impl Shared {
     async fn resolve(&self, invocation: &Invocation) -> Result<Resolved, Failure> {
         if let Err(index) = reach(&self.catalog, invocation.index_min, invocation.deadline).await {
             let (me, asked) = (self.me, invocation.index_min);
@@ -116,25 +156,27 @@ impl Shared {
         }
     }
 
-    fn rank(&self, version: VersionId) -> Vec<Ranked> {
+    fn rank(&self, resolved: &Resolved) -> Vec<Ranked> {
+        let version = resolved.id;
         let (view, catalog, now) = (self.view.borrow().clone(), self.catalog.borrow().clone(), Instant::now());
         let mut state = self.state();
-        let State { rng, budget, notes } = &mut *state;
-        budget.deposit();
+        let State { rng, notes, .. } = &mut *state;
+        let binding = catalog.binding(&resolved.version.manifest.app);
         let candidate = |node: NodeId, load: &Load, peer: PeerState| {
             let is_here = node == self.me;
             let member = catalog.member(node);
+            let is_unbound = binding.is_some_and(|bound| !member.is_some_and(|member| bound.allows(member)));
             let is_leaving = load.is_draining || member.is_some_and(|member| member.is_draining);
             Candidate {
                 node,
                 is_here,
                 is_warm: self.is_warm(version, is_here, load),
                 standing: match peer {
-                    _ if is_here && !is_leaving => Standing::Good,
-                    _ if is_here => Standing::Draining,
-                    PeerState::Down => Standing::Dead,
-                    _ if catalog.was_removed(node) => Standing::Dead,
+                    PeerState::Down if !is_here => Standing::Dead,
+                    _ if !is_here && catalog.was_removed(node) => Standing::Dead,
+                    _ if is_unbound => Standing::Unbound,
                     _ if is_leaving => Standing::Draining,
+                    _ if is_here => Standing::Good,
                     PeerState::Suspect => Standing::Doubtful,
                     _ if notes.is_avoided(node, now) => Standing::Doubtful,
                     _ if notes.is_slow(node, now) => Standing::Slow,
@@ -167,38 +209,61 @@ impl Shared {
         &self,
         mut invocation: Invocation,
         resolved: &Resolved,
-        ranked: Vec<Ranked>,
+        recording: &mut Recording<'_>,
     ) -> Result<Reply, Failure> {
-        let (mut trail, mut way) = (Trail::default(), Way::new(&ranked));
+        let (mut trail, mut way) = (Trail::default(), Way::default());
         let is_repeatable = invocation.is_idempotent || resolved.version.manifest.grants.is_effect_free();
-        while let Some(step) = way.step(trail.next) {
+        while let Some(step) = way.step(recording.ranking(), trail.next()) {
             if !self.may_go_on(&mut trail, &invocation) {
                 break;
             }
             invocation.is_insistent = step.is_insistent;
+            let began = Instant::now();
             let failure = match self.attempt(step.node, &invocation, resolved).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    recording.replied(began, &reply);
+                    return Ok(reply);
+                }
                 Err(failure) => failure,
             };
+            recording.failed(step.node, began, &failure);
             let mut next = attempt::next(&failure, is_repeatable);
             if next == Next::GiveUp {
                 return Err(trail.marked(failure));
             }
             if next == Next::Redirect && failure.moved_to.is_some() {
-                next = if way.follow(step.node, &failure) { Next::There } else { Next::Another };
+                let is_followed = way.follow(recording.ranking(), step.node, &failure);
+                next = if is_followed { Next::There } else { Next::Another };
             }
-            let is_second_redirect = next == Next::Redirect && trail.redirected;
             tracing::debug!(invocation = %invocation.id, node = %step.node, %failure, ?next, "attempt failed");
+            let as_of = failure.index.filter(|_| next == Next::Redirect);
             trail.note(step.node, failure, next);
-            if is_second_redirect {
-                break;
+            if let Some(index) = as_of {
+                self.look_again(index, &invocation, resolved, recording).await;
+                way.begin_again(trail.tried());
             }
         }
-        Err(trail.exhausted(resolved))
+        let catalog = self.catalog.borrow().clone();
+        Err(trail.exhausted(resolved, recording.ranking(), &catalog))
+    }
+
+    /// Ranks the nodes anew by a catalogue of at least `index`: this node's was older than the one that sent a call on.
+    async fn look_again(
+        &self,
+        index: u64,
+        invocation: &Invocation,
+        resolved: &Resolved,
+        recording: &mut Recording<'_>,
+    ) {
+        let began = Instant::now();
+        // Should the wait be in vain, the catalogue as it is must do.
+        let _ = reach(&self.catalog, index, invocation.deadline).await;
+        let ranked = self.rank(resolved);
+        recording.ranked(ranked, began.elapsed());
     }
 
     fn may_go_on(&self, trail: &mut Trail, invocation: &Invocation) -> bool {
-        if trail.last.is_none() {
+        if trail.is_fresh() {
             return true;
         }
         trail.is_late = invocation.remaining().is_zero();
@@ -206,28 +271,29 @@ impl Shared {
             return false;
         }
         // Whoever pointed on has done nothing for the call yet, and knows who does: that is no retry.
-        if trail.next == Some(Next::There) {
+        if trail.next() == Some(Next::There) {
             metrics::redirected();
             return true;
         }
-        if trail.tried >= ATTEMPTS_MAX {
+        if trail.is_at_end() {
             return false;
         }
-        trail.is_refused = !self.state().budget.withdraw(Instant::now());
+        trail.is_refused = !trail.is_free() && !self.state().budget.withdraw(Instant::now());
         if trail.is_refused {
             metrics::refused();
             return false;
         }
-        metrics::retried(trail.next == Some(Next::Redirect));
+        metrics::retried(trail.next() == Some(Next::Redirect));
         true
     }
 
     async fn attempt(&self, node: NodeId, invocation: &Invocation, resolved: &Resolved) -> Result<Reply, Failure> {
         let _under_way = UnderWay::begin(self, node);
         let began = Instant::now();
-        // What the caller has seen, and what has to be there for the version to exist: no more, so that a peer that
-        // lags behind in other things answers at once.
-        let index_min = invocation.index_min.max(resolved.version.index);
+        // What the caller has seen, and what has to be there for the version to exist and to run there: no more, so that
+        // a peer that lags behind in other things answers at once.
+        let bound_index = self.catalog.borrow().bound_index(&resolved.version.manifest.app);
+        let index_min = invocation.index_min.max(resolved.version.index).max(bound_index);
         let is_here = node == self.me;
         let outcome = if is_here {
             let target = InvocationTarget::Version(resolved.id);
@@ -276,65 +342,5 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.shared.state().notes.end(self.node);
-    }
-}
-
-/// The failed attempts of one call so far.
-#[derive(Default)]
-struct Trail {
-    tried: usize,
-    last: Option<(NodeId, Failure)>,
-    next: Option<Next>,
-    /// The first node's word that the function is at its limit, which says more than what went wrong afterwards.
-    overloaded: Option<Failure>,
-    redirected: bool,
-    may_have_run: bool,
-    is_late: bool,
-    is_refused: bool,
-}
-
-impl Trail {
-    fn note(&mut self, node: NodeId, failure: Failure, next: Next) {
-        self.tried += usize::from(next != Next::There);
-        self.redirected |= next == Next::Redirect;
-        self.may_have_run |= failure.progress == Progress::MaybeExecuted;
-        if next == Next::Roomier && self.overloaded.is_none() {
-            self.overloaded = Some(failure.clone());
-        }
-        self.last = Some((node, failure));
-        self.next = Some(next);
-    }
-
-    /// The failure, with the progress of the whole call: an earlier attempt may have run.
-    fn marked(&self, mut failure: Failure) -> Failure {
-        if self.may_have_run && failure.progress == Progress::NotExecuted {
-            failure.progress = Progress::MaybeExecuted;
-        }
-        failure
-    }
-
-    /// What the caller is told when no node is left to try, or none may be tried.
-    fn exhausted(self, resolved: &Resolved) -> Failure {
-        let manifest = &resolved.version.manifest;
-        let what = format!("{}/{}@{}", manifest.app, manifest.name, resolved.version.number);
-        let Some((node, last)) = &self.last else {
-            let message = format!("no node can take {what}: all are down or draining");
-            return Failure::not_executed(ErrorCode::Unavailable, message);
-        };
-        let cause = format!("{} tried, the last, node {node}: {last}", self.tried);
-        if self.is_late {
-            let message = format!("the deadline passed before a node took {what} ({cause})");
-            return self.marked(Failure::not_executed(ErrorCode::DeadlineExceeded, message));
-        }
-        if let Some(overloaded) = self.overloaded.clone() {
-            return self.marked(overloaded);
-        }
-        let message = format!("no node can take {what} ({cause})");
-        let mut failure = Failure::not_executed(ErrorCode::Unavailable, message);
-        failure.retry_after_ms = last.retry_after_ms;
-        if self.is_refused && failure.retry_after_ms.is_none() {
-            failure = failure.retry_after(REFUSED_RETRY_AFTER);
-        }
-        self.marked(failure)
     }
 }

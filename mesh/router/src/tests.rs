@@ -19,8 +19,9 @@ use skein_transport::{Caller, Duplex, Serve, Service, Transport};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use crate::{Router, invoke_service, wire::Attempt};
+use crate::{End, Router, invoke_service, wire::Attempt};
 
+mod deciding;
 mod receiving;
 mod routing;
 

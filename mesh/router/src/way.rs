@@ -1,21 +1,23 @@
 //! The nodes that a call has still to try, as they rank, as failures allow, and as those it came to too late point on.
 
-use std::collections::VecDeque;
-
-use skein_placement::{Candidate, Ranked};
+use skein_placement::Ranked;
 use skein_proto::{Failure, NodeId};
 
 use crate::attempt::Next;
 
-/// The way of one call.
+/// The way of one call along the nodes as they were ranked.
+#[derive(Default)]
 pub(crate) struct Way {
-    ahead: VecDeque<Candidate>,
-    /// All of them, to be pointed at.
-    usable: Vec<Candidate>,
+    /// How many of the ranked nodes are behind it.
+    passed: usize,
+    /// Nodes that are no longer in line: they were pointed at, or tried before the nodes were ranked anew.
+    out: Vec<NodeId>,
+    /// Where it was pointed to just now.
+    pointed: Option<NodeId>,
     /// How often it was pointed on.
     hops: usize,
     /// The last node that pointed on. When nobody else takes the call, it has to after all.
-    left: Option<Candidate>,
+    left: Option<NodeId>,
 }
 
 /// The next step of a call.
@@ -31,33 +33,43 @@ pub(crate) struct Step {
 const HOPS_MAX: usize = 6;
 
 impl Way {
-    pub(crate) fn new(ranked: &[Ranked]) -> Self {
-        let usable: Vec<_> = ranked.iter().filter(|ranked| ranked.is_usable()).map(|ranked| ranked.candidate).collect();
-        Self { ahead: usable.iter().copied().collect(), usable, hops: 0, left: None }
-    }
-
     /// Where to try next, after what happened before.
-    pub(crate) fn step(&mut self, after: Option<Next>) -> Option<Step> {
-        let may = |candidate: &Candidate| after != Some(Next::Roomier) || candidate.has_room();
-        while let Some(candidate) = self.ahead.pop_front() {
-            if may(&candidate) {
-                return Some(Step { node: candidate.node, is_insistent: false });
+    pub(crate) fn step(&mut self, ranked: &[Ranked], after: Option<Next>) -> Option<Step> {
+        if let Some(node) = self.pointed.take() {
+            return Some(Step { node, is_insistent: false });
+        }
+        let may = |one: &Ranked| one.is_usable() && (after != Some(Next::Roomier) || one.candidate.has_room());
+        while let Some(one) = ranked.get(self.passed) {
+            self.passed += 1;
+            if may(one) && !self.out.contains(&one.candidate.node) {
+                return Some(Step { node: one.candidate.node, is_insistent: false });
             }
         }
-        let last = self.left.take().filter(may)?;
-        Some(Step { node: last.node, is_insistent: true })
+        let left = self.left.take()?;
+        ranked.iter().find(|one| one.candidate.node == left && may(one))?;
+        Some(Step { node: left, is_insistent: true })
     }
 
     /// Goes on to where the version went, as `node` said in its failure. False if it did not say, or that is a place
     /// where the call cannot go.
-    pub(crate) fn follow(&mut self, node: NodeId, failure: &Failure) -> bool {
-        let find = |node: NodeId| self.usable.iter().find(|candidate| candidate.node == node).copied();
+    pub(crate) fn follow(&mut self, ranked: &[Ranked], node: NodeId, failure: &Failure) -> bool {
+        let is_usable = |node: NodeId| ranked.iter().any(|one| one.candidate.node == node && one.is_usable());
         let Some(to) = failure.moved_to else { return false };
-        self.left = find(node).or(self.left);
-        let Some(to) = find(to).filter(|_| self.hops < HOPS_MAX) else { return false };
+        if is_usable(node) {
+            self.left = Some(node);
+        }
+        if !is_usable(to) || self.hops >= HOPS_MAX {
+            return false;
+        }
         self.hops += 1;
-        self.ahead.retain(|candidate| candidate.node != to.node);
-        self.ahead.push_front(to);
+        self.out.push(to);
+        self.pointed = Some(to);
         true
+    }
+
+    /// Begins again with nodes that were ranked anew, without those that were tried.
+    pub(crate) fn begin_again(&mut self, tried: &[NodeId]) {
+        self.passed = 0;
+        self.out = tried.to_vec();
     }
 }

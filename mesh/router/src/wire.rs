@@ -65,6 +65,7 @@ impl Attempt {
             traceparent: self.traceparent,
             depth: self.depth,
             chain: self.chain,
+            caller: None,
             index_min: self.index_min,
             is_idempotent: self.is_idempotent,
             is_insistent: self.is_insistent,

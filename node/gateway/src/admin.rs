@@ -2,7 +2,9 @@
 //!
 //! The table says who may do what; a handler is only reached by a caller that may.
 
+mod apps;
 mod asked;
+mod calls;
 mod functions;
 mod health;
 mod keys;

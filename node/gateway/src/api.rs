@@ -3,12 +3,15 @@
 //! Requests refuse unknown fields, so that a misspelt one is noticed; answers may gain fields, and readers skip those
 //! they do not know.
 
+mod app;
 mod error;
 mod function;
 mod key;
 mod node;
 mod publish;
+mod why;
 
+pub use app::{AppList, AppRequest, AppStatus};
 pub use error::{ErrorPage, Problem};
 pub use function::{
     AliasReport, AliasRequest, AliasStatus, FunctionDetail, FunctionList, FunctionQuery, FunctionState,
@@ -19,6 +22,7 @@ pub use node::{
     ActivationSummary, ConsensusRole, ConsensusStatus, MeshStatus, NodeList, NodeLoad, NodeState, NodeStatus, Warning,
 };
 pub use publish::{ArtifactStored, PublishReport, PublishRequest, PublishTimings};
+pub use why::{WhyAttempt, WhyCall, WhyCandidate, WhyFailure, WhyReport, WhyTimes};
 
 use serde::{Deserialize, Serialize};
 

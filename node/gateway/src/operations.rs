@@ -5,9 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use skein_catalog::{MemberRole, RequestId};
-use skein_proto::{Digest, Failure, NodeName, VersionId};
+use skein_proto::{Digest, Failure, InvocationId, NodeName, VersionId};
 
-use crate::api::{Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated};
+use crate::api::{
+    Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated, WhyReport,
+};
 
 /// What the node as a whole can do. The gateway has authorized the caller before it asks.
 #[async_trait]
@@ -36,6 +38,12 @@ pub trait Operations: Send + Sync {
 
     /// The mesh on one page.
     async fn status(&self) -> MeshStatus;
+
+    /// What became of a recent call, as the node that took it knows.
+    ///
+    /// # Errors
+    /// `not-found` if no node that answers keeps it any more, with how long they do.
+    async fn why(&self, invocation: InvocationId) -> Result<WhyReport, Failure>;
 
     /// Has a node take no new calls and hand over what it leads.
     ///

@@ -155,6 +155,11 @@ impl Ranked {
         Self { candidate, group: candidate.group(), reason: Reason::InLine, nearness: 0.0 }
     }
 
+    /// Those of a smaller place come before those of a greater one. Where all are full, a start would make it worse.
+    fn place(&self) -> (Group, bool) {
+        (self.group, self.group == Group::Full && !self.candidate.is_warm)
+    }
+
     /// Whether it is tried at all.
     pub fn is_usable(&self) -> bool {
         self.group != Group::Out
@@ -165,11 +170,11 @@ impl Ranked {
 pub fn rank(version: VersionId, candidates: impl IntoIterator<Item = Candidate>, rng: &mut impl Rng) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = candidates.into_iter().map(Ranked::new).collect();
     ranked.shuffle(rng);
-    ranked.sort_by_key(|one| one.group);
+    ranked.sort_by_key(Ranked::place);
     let usable = ranked.iter().position(|one| !one.is_usable()).unwrap_or(ranked.len());
     let is_warm_somewhere = ranked[..usable].iter().any(|one| one.candidate.is_warm);
     let is_short = is_short_of_memory(&ranked);
-    for group in ranked[..usable].chunk_by_mut(|one, other| one.group == other.group) {
+    for group in ranked[..usable].chunk_by_mut(|one, other| one.place() == other.place()) {
         if group[0].group == Group::Cold && !is_warm_somewhere && is_short {
             order_by_home(version, group);
         } else {
@@ -230,8 +235,13 @@ fn order_by_home(version: VersionId, group: &mut [Ranked]) {
 /// A warm node does not keep a version to itself while it is clearly busier than the best cold one: the first call
 /// there makes that one warm.
 fn spread(ranked: &mut [Ranked]) {
-    let Some(cold) = ranked.iter().position(|one| one.group == Group::Cold) else { return };
-    if cold > 0 && ranked[0].candidate.is_clearly_busier_than(&ranked[cold].candidate) {
+    let Some(group) = ranked.first().map(|best| best.group) else { return };
+    let is_cold_like = |one: &Ranked| match group {
+        Group::Warm => one.group == Group::Cold,
+        group => one.group == group && !one.candidate.is_warm,
+    };
+    let Some(cold) = ranked.iter().position(is_cold_like) else { return };
+    if cold > 0 && ranked[0].candidate.is_warm && ranked[0].candidate.is_clearly_busier_than(&ranked[cold].candidate) {
         ranked[..=cold].rotate_right(1);
         ranked[1].reason = Reason::InLine;
         ranked[0].reason = Reason::Spread;

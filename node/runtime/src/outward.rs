@@ -17,7 +17,7 @@ use bytes::Bytes;
 use rand::Rng as _;
 use skein_catalog::VersionRecord;
 use skein_engine::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services, grants};
-use skein_proto::{ErrorCode, Failure, Invocation, Invoke};
+use skein_proto::{ErrorCode, Failure, Invocation, InvocationId, Invoke};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
@@ -56,6 +56,7 @@ pub(crate) struct Outward {
 pub(crate) struct Caller {
     /// When the guest is stopped, so that what it asked for ends then, too.
     pub(crate) deadline: Instant,
+    invocation: InvocationId,
     depth: u8,
     chain: Vec<String>,
     traceparent: Option<String>,
@@ -89,6 +90,7 @@ impl Caller {
     pub(crate) fn new(invocation: &Invocation) -> Self {
         Self {
             deadline: invocation.deadline,
+            invocation: invocation.id,
             depth: invocation.depth,
             chain: invocation.chain.clone(),
             traceparent: invocation.traceparent.clone(),
@@ -150,6 +152,7 @@ impl Outward {
         invocation.traceparent = caller.traceparent.as_deref().map(|parent| continued(parent, rand::rng().random()));
         invocation.depth = caller.depth.saturating_add(1);
         invocation.chain.clone_from(&caller.chain);
+        invocation.caller = Some(caller.invocation);
         invocation.chain.push(format!("{}/{}", manifest.app, manifest.name));
         invocation.index_min = caller.index_min;
         // Whoever may repeat the outer call repeats the inner ones with it.

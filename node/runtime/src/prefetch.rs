@@ -11,7 +11,7 @@ use std::{
 
 use ractor::ActorRef;
 use skein_catalog::{Catalog, VersionRecord, Watch};
-use skein_proto::{FunctionId, VersionId};
+use skein_proto::{FunctionId, NodeId, VersionId};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -23,6 +23,8 @@ use crate::{metrics, prepare::Preparer, supervisor};
 
 /// What the loop works with.
 pub(crate) struct Prefetch {
+    /// This node: what is bound to others is not prepared here.
+    pub(crate) node: NodeId,
     pub(crate) catalog: Watch,
     pub(crate) preparer: Preparer,
     pub(crate) supervisor: ActorRef<supervisor::Message>,
@@ -33,7 +35,7 @@ pub(crate) struct Prefetch {
 impl Prefetch {
     /// Follows the catalogue until it ends or `stop` is cancelled.
     pub(crate) async fn run(mut self) {
-        let mut plan = Plan::default();
+        let mut plan = Plan { me: self.node, ..Plan::default() };
         let mut work = JoinSet::new();
         let mut seen: Arc<Catalog> = Arc::default();
         self.catalog.mark_changed();
@@ -76,6 +78,7 @@ impl Prefetch {
 /// The versions still to prepare, the newest first.
 #[derive(Debug, Default)]
 struct Plan {
+    me: NodeId,
     wanted: BTreeMap<Order, Wanted>,
     in_hand: HashSet<VersionId>,
 }
@@ -91,13 +94,16 @@ struct Wanted {
 }
 
 impl Plan {
-    /// Wants what was published since `before`, and what an alias points at in functions that changed; forgets what is
-    /// gone.
+    /// Wants what was published since `before`, and what an alias points at in functions that changed or came to this
+    /// node by a binding; forgets what is gone.
     fn catalog_changed(&mut self, before: &Catalog, now: &Catalog) {
-        self.wanted.retain(|order, _| now.version(id(*order)).is_some());
-        for function in now.functions() {
+        let me = self.me;
+        let is_mine = |record: &VersionRecord| now.may_run(&record.manifest.app, me);
+        self.wanted.retain(|order, _| now.version(id(*order)).is_some_and(|record| is_mine(record)));
+        for function in now.functions().filter(|function| now.may_run(&function.app, me)) {
             let old = before.function(&function.app, &function.name);
-            if old.is_some_and(|old| Arc::ptr_eq(old, function)) {
+            let was_mine = before.may_run(&function.app, me);
+            if was_mine && old.is_some_and(|old| Arc::ptr_eq(old, function)) {
                 continue;
             }
             let aliased: HashSet<u64> =

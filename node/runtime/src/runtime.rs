@@ -37,7 +37,7 @@ use crate::{
     prefetch::Prefetch,
     prepare::{self, Preparer},
     room::{CALL_PATIENCE, Rooms},
-    supervisor::{self, Supervisor, draining},
+    supervisor::{self, Supervisor, check_place, draining},
     table::Table,
 };
 
@@ -103,6 +103,7 @@ impl Runtime {
         });
         let arguments = supervisor::Arguments {
             config: config.clone(),
+            catalog: catalog.clone(),
             table: table.clone(),
             preparer: preparer.clone(),
             tasks: tasks.clone(),
@@ -114,6 +115,7 @@ impl Runtime {
             spawned.map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("supervisor: {error}")))?;
         rooms.connect(supervisor.clone());
         let prefetch = Prefetch {
+            node: config.node,
             catalog: catalog.clone(),
             preparer: preparer.clone(),
             supervisor: supervisor.clone(),
@@ -350,6 +352,9 @@ impl Shared {
 
     fn record(&self, version: VersionId, index_min: u64) -> Result<Arc<VersionRecord>, Failure> {
         let catalog = self.catalog.borrow();
+        if let Some(record) = catalog.version(version) {
+            check_place(&catalog, record, self.node)?;
+        }
         catalog.version(version).cloned().ok_or_else(|| {
             let index = catalog.index();
             if index < index_min {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-use skein_catalog::{Catalog, VersionRecord};
+use skein_catalog::{Catalog, VersionRecord, Watch};
 use skein_proto::{ErrorCode, Failure, NodeId, VersionId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -36,7 +36,7 @@ pub(crate) enum Message {
     /// A version has moved to another node: stop it here, and send its calls there for so long. Says how many still
     /// run, or `None` if it is not live here.
     Release(VersionId, (NodeId, Duration), RpcReplyPort<Option<u32>>),
-    /// The catalogue changed: stop what is not in it any more.
+    /// The catalogue changed: stop what is not in it any more, or not to run on this node.
     Changed(Arc<Catalog>),
     /// Stop what has been idle for long enough.
     Tick,
@@ -53,6 +53,7 @@ pub(crate) enum Message {
 /// What the supervisor starts with.
 pub(crate) struct Arguments {
     pub(crate) config: Config,
+    pub(crate) catalog: Watch,
     pub(crate) table: Arc<Table>,
     pub(crate) preparer: Preparer,
     pub(crate) tasks: TaskTracker,
@@ -112,7 +113,7 @@ impl Actor for Supervisor {
             Message::Release(version, (to, hold), reply) => {
                 let _ = reply.send(state.release(version, to, hold));
             }
-            Message::Changed(catalog) => state.stop_deleted(&catalog),
+            Message::Changed(catalog) => state.stop_unwanted(&catalog),
             Message::Tick => {
                 state.stop_idle();
                 state.start_kept(&myself).await;
@@ -160,6 +161,8 @@ impl State {
         if let Some(to) = self.arguments.table.holds.find(version, Instant::now()) {
             return Err(moved(version, to));
         }
+        // The call may have looked at the catalogue before the last change of it: what was stopped then must not start.
+        check_place(&self.arguments.catalog.borrow(), &record, self.arguments.config.node)?;
         if let Some(failure) = self.backoff.refusal(&version, Instant::now()) {
             return Err(failure);
         }
@@ -212,9 +215,14 @@ impl State {
         metrics::evicted(stopped, Gone::Idle);
     }
 
-    fn stop_deleted(&mut self, catalog: &Catalog) {
+    /// Stops what was deleted, and what is bound to other nodes: its calls end here, the next ones go there.
+    fn stop_unwanted(&mut self, catalog: &Catalog) {
+        let node = self.arguments.config.node;
         self.backoff.retain(|version| catalog.version(*version).is_some());
-        self.stop_where(|activation| catalog.version(activation.version()).is_none());
+        self.stop_where(|activation| match catalog.version(activation.version()) {
+            Some(record) => !catalog.may_run(&record.manifest.app, node),
+            None => true,
+        });
     }
 
     fn drain(&mut self, reply: RpcReplyPort<()>) {
@@ -274,6 +282,14 @@ impl State {
             }
         }
     }
+}
+
+/// Refuses a version whose app is bound to other nodes; whoever sent the call here knew an older catalogue.
+pub(crate) fn check_place(catalog: &Catalog, record: &VersionRecord, node: NodeId) -> Result<(), Failure> {
+    let app = &record.manifest.app;
+    let Some(binding) = catalog.binding(app).filter(|_| !catalog.may_run(app, node)) else { return Ok(()) };
+    let message = format!("app {app} is bound to {binding}, and node {node} is not among them");
+    Err(Failure::not_executed(ErrorCode::Moved, message).as_of(catalog.index()))
 }
 
 /// The refusal of a node that leaves.

@@ -1,11 +1,15 @@
 //! The command line: what can be asked, and its help. What happens then is in `commands`.
 
+mod app;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skein_catalog::MemberRole;
-use skein_proto::{AppName, FunctionRef, NodeName};
+use skein_proto::{AppName, FunctionRef, InvocationId, NodeName};
+
+pub(crate) use app::{App, Places};
 
 use crate::function_toml::parse_duration;
 
@@ -72,6 +76,15 @@ pub(crate) enum Command {
     },
     /// Call a function once on this machine, with no mesh
     Run(Run),
+    /// Apps: where their functions may run
+    #[command(subcommand)]
+    App(App),
+    /// Say where a recent call went, why there, cold or warm, and where its time went
+    Why {
+        /// Its id, as `skein invoke -v` and the header `skein-invocation` show it
+        #[arg(value_name = "INVOCATION")]
+        invocation: InvocationId,
+    },
     /// Keys for the entrances
     #[command(subcommand)]
     Key(Key),
@@ -121,7 +134,7 @@ pub(crate) struct Up {
     /// Join token, from `skein token create`
     #[arg(long, env = "SKEIN_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Label for placement; may be repeated
+    /// Label that apps may be bound by; may be repeated
     #[arg(long = "label", value_name = "K=V", value_parser = key_value)]
     pub(crate) labels: Vec<(String, String)>,
     /// Memory the node may use [default: 1GiB]

@@ -1,5 +1,6 @@
 //! What each command does, one file per group; `run` chooses.
 
+mod app;
 mod context;
 mod demo;
 mod explain;
@@ -10,6 +11,7 @@ mod mesh;
 mod publish;
 mod run;
 mod up;
+mod why;
 
 use std::{io::Read, path::Path, process::ExitCode};
 
@@ -47,6 +49,8 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rollback { reference, to } => function::rollback(&common, &reference, to).await,
         // The only command whose exit code may be another's.
         Command::Run(command) => return run::run(&common, command).await,
+        Command::App(command) => app::app(&common, command).await,
+        Command::Why { invocation } => why::why(&common, invocation).await,
         Command::Key(command) => key::key(&common, command).await,
         Command::Explain { code } => explain::explain(&common, code.as_deref()),
         Command::Context(command) => context::context(&common, command),

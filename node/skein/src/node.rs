@@ -14,6 +14,7 @@ mod outward;
 mod publish;
 mod status;
 mod warm;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,6 +41,9 @@ use crate::{config::NodeConfig, data_dir::DataDir, telemetry};
 
 /// Longest a node takes to leave: calls may finish, within reason.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a node that is new to the mesh waits until its labels are known: one write, and perhaps a new leader.
+const LABELS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub(crate) struct Node {
@@ -125,9 +129,9 @@ impl Node {
         network.start();
 
         let parts = Parts {
-            invoke: router,
+            invoke: router.clone(),
             consensus: Arc::new(consensus.clone()),
-            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity)),
+            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity, router)),
             metrics_text,
         };
         let gateway = Gateway::serve(gateway_config(&config), parts).await.map_err(gateway_failure)?;
@@ -143,6 +147,9 @@ impl Node {
     async fn begin(&self, shared: &Shared, boot: &Boot) -> Result<(), Failure> {
         boot::found_if_due(shared, boot).await?;
         access::prepare_context(shared, &boot.identity, &self.data, boot.is_resumed).await?;
+        if !boot.is_resumed {
+            duties::labels_known(shared, Instant::now() + LABELS_PATIENCE).await;
+        }
         self.tasks.spawn(access::keep_context(shared.clone(), self.data.context(), self.stop.clone()));
         Ok(())
     }
@@ -236,7 +243,7 @@ fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot
     network.handle(Service::Artifact, shared.artifacts.service());
     network.handle(Service::Gossip, shared.membership.service());
     network.handle(Service::Invoke, invoke_service(Arc::new(shared.runtime.clone()), shared.consensus.watch()));
-    network.handle(Service::Control, Arc::new(Control::new(shared.clone(), admission.clone())));
+    network.handle(Service::Control, Arc::new(Control::new(shared.clone(), admission.clone(), router.clone())));
     network.handle(Service::Join, admission);
     network.handle(Service::Client, ClientAccess::service(shared, router));
 }

@@ -69,3 +69,26 @@ pub(crate) fn time(ms: u64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
     humantime::format_rfc3339_seconds(at).to_string()
 }
+
+/// A length of time in microseconds, as people read it.
+pub(crate) fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{}.{:03} ms", us / 1_000, us % 1_000),
+        _ => format!("{}.{:03} s", us / 1_000_000, us / 1_000 % 1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        for (us, expected) in
+            [(0, "0 µs"), (999, "999 µs"), (1_250, "1.250 ms"), (2_000_000, "2.000 s"), (61_500_000, "61.500 s")]
+        {
+            assert_eq!(micros(us), expected);
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! Commands on members: who belongs to the mesh, where they are reached, who has left for good.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use skein_proto::{Digest, ErrorCode, NodeId, NodeName};
 
 use super::Catalog;
 use crate::{
     Addresses, Member, MemberRole, Outcome,
+    binding::check_labels,
     refusal::{Refusal, check_length, listed},
 };
 
@@ -59,6 +60,7 @@ impl Catalog {
             addresses: joiner.addresses.clone(),
             role: token_role.unwrap_or(joiner.role),
             is_draining: false,
+            labels: BTreeMap::new(),
         });
         Ok(Outcome::Member(node))
     }
@@ -112,6 +114,16 @@ impl Catalog {
         let member = self.existing(node)?;
         if member.is_draining != is_draining {
             let changed = Member { is_draining, ..(**member).clone() };
+            self.insert_member(changed);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_labels(&mut self, node: NodeId, labels: &BTreeMap<String, String>) -> Result<Outcome, Refusal> {
+        check_labels(labels).map_err(Refusal::bad_request)?;
+        let member = self.existing(node)?;
+        if member.labels != *labels {
+            let changed = Member { labels: labels.clone(), ..(**member).clone() };
             self.insert_member(changed);
         }
         Ok(Outcome::Done)

@@ -16,7 +16,7 @@ use skein_proto::{
 
 use super::{Catalog, function::ALIAS_HISTORY_MAX};
 use crate::{
-    FunctionRecord, KeyRecord, Member, TokenRecord,
+    AppRecord, FunctionRecord, KeyRecord, Member, TokenRecord,
     recent::{Recent, Remembered},
 };
 
@@ -46,7 +46,11 @@ pub enum SnapshotError {
 }
 
 const MAGIC: &[u8; 8] = b"SKEINCAT";
-const FORMAT: u32 = 1;
+/// The newest format. Each is the one before with fields added, and a catalogue is written in the oldest that holds it,
+/// so that a release that does not know a field never restores a catalogue without it, and reads all others.
+const FORMAT: u32 = 2;
+/// Members without labels, and no apps.
+const FORMAT_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = MAGIC.len() + 4 + 32;
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +62,9 @@ struct Body {
     members: Vec<Arc<Member>>,
     removed: Vec<(NodeId, Digest)>,
     functions: Vec<Arc<FunctionRecord>>,
+    /// Since format 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    apps: Vec<Arc<AppRecord>>,
     keys: Vec<(String, Arc<KeyRecord>)>,
     tokens: Vec<(String, Arc<TokenRecord>)>,
     turn_first: u64,
@@ -70,6 +77,8 @@ impl Catalog {
     /// # Errors
     /// Never for a catalogue built by `apply`; kept as a result so that no input can panic.
     pub fn to_snapshot(&self) -> Result<Bytes, SnapshotError> {
+        let is_plain = self.apps.is_empty() && self.members().all(|member| member.labels.is_empty());
+        let format = if is_plain { FORMAT_PLAIN } else { FORMAT };
         let body = codec::encode(&Body {
             index: self.index,
             mesh: self.mesh,
@@ -78,6 +87,7 @@ impl Catalog {
             members: self.members().cloned().collect(),
             removed: self.removed.iter().map(|(node, key)| (*node, *key)).collect(),
             functions: self.functions().cloned().collect(),
+            apps: self.apps.values().cloned().collect(),
             keys: self.keys.iter().map(|(id, key)| (id.clone(), key.clone())).collect(),
             tokens: self.tokens.iter().map(|(id, token)| (id.clone(), token.clone())).collect(),
             turn_first: self.recent.turn_first(),
@@ -85,8 +95,8 @@ impl Catalog {
         })?;
         let mut bytes = BytesMut::with_capacity(HEADER_BYTES + body.len());
         bytes.put_slice(MAGIC);
-        bytes.put_u32_le(FORMAT);
-        bytes.put_slice(checksum(FORMAT, &body).as_bytes());
+        bytes.put_u32_le(format);
+        bytes.put_slice(checksum(format, &body).as_bytes());
         bytes.put_slice(&body);
         Ok(bytes.freeze())
     }
@@ -128,6 +138,13 @@ impl Catalog {
         }
         for member in body.members {
             catalog.insert_member(Arc::unwrap_or_clone(member));
+        }
+        let apps = body.apps.len();
+        for app in body.apps {
+            catalog.insert_app(Arc::unwrap_or_clone(app));
+        }
+        if catalog.apps.size() != apps {
+            return Err(SnapshotError::Inconsistent("two apps have one name"));
         }
         let functions = body.functions.len();
         for function in body.functions {

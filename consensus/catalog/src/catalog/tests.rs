@@ -6,8 +6,9 @@ use skein_proto::{
 use uuid::Uuid;
 
 use super::*;
-use crate::{Addresses, MemberRole, RequestId, Role};
+use crate::{Addresses, Binding, MemberRole, RequestId, Role};
 
+mod apps;
 mod functions;
 mod members;
 mod replicas;

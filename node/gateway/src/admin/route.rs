@@ -4,9 +4,9 @@ use std::{future::Future, pin::Pin};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use skein_catalog::Role;
+use skein_catalog::{Binding, Role};
 
-use super::{Asked, functions, health, keys, nodes, publish};
+use super::{Asked, apps, calls, functions, health, keys, nodes, publish};
 use crate::{
     api,
     body::Inbound,
@@ -173,6 +173,36 @@ pub(crate) static ROUTES: &[Route] = &[
     .says("Return an alias to what it pointed at before")
     .takes(Request::OptionalJson(shape::<api::RollbackRequest>))
     .gives(shape::<api::AliasReport>),
+    route(Method::GET, "/v1/apps", "list_apps", key(Role::Read, Scope::Own), |asked, _| Box::pin(apps::list(asked)))
+        .says("The apps and where their functions may run; a key of one app sees that app")
+        .gives(shape::<api::AppList>),
+    route(Method::POST, "/v1/apps", "create_app", key(Role::Admin, Scope::Mesh), |asked, body| {
+        Box::pin(apps::create(asked, body))
+    })
+    .says("Declare an app, bound to nodes by their labels and names")
+    .takes(Request::Json(shape::<api::AppRequest>))
+    .creates(shape::<api::AppStatus>),
+    route(Method::GET, "/v1/apps/{app}", "show_app", key(Role::Read, Scope::Path), |asked, _| {
+        Box::pin(apps::show(asked))
+    })
+    .says("An app and where its functions may run")
+    .gives(shape::<api::AppStatus>),
+    route(Method::DELETE, "/v1/apps/{app}", "remove_app", key(Role::Admin, Scope::Mesh), |asked, _| {
+        Box::pin(apps::remove(asked))
+    })
+    .says("Remove an app that owns no function")
+    .gives(shape::<api::Done>),
+    route(Method::PUT, "/v1/apps/{app}/binding", "bind_app", key(Role::Admin, Scope::Mesh), |asked, body| {
+        Box::pin(apps::bind(asked, body))
+    })
+    .says("Bind an app to other nodes; what runs elsewhere ends there, new calls go to the bound ones")
+    .takes(Request::Json(shape::<Binding>))
+    .gives(shape::<api::AppStatus>),
+    route(Method::GET, "/v1/invocations/{id}/why", "why", key(Role::Read, Scope::Own), |asked, _| {
+        Box::pin(calls::why(asked))
+    })
+    .says("Where a recent call went, why there, cold or warm, and where its time went")
+    .gives(shape::<api::WhyReport>),
     route(Method::GET, "/v1/nodes", "list_nodes", key(Role::Read, Scope::Mesh), |asked, _| Box::pin(nodes::list(asked)))
         .says("The members: alive, leading, how loaded")
         .gives(shape::<api::NodeList>),

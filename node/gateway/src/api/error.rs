@@ -68,6 +68,7 @@ impl From<Problem> for Failure {
             progress: problem.progress,
             retry_after_ms: problem.retry_after_ms,
             exit_code: problem.exit_code,
+            index: None,
             log_tail: problem.log_tail,
             moved_to: None,
         }

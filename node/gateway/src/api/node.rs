@@ -1,5 +1,7 @@
 //! Nodes and the mesh as the admin API shows them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use skein_catalog::{Addresses, MemberRole};
 use skein_proto::{AppName, FunctionName, Load, MeshId, NodeId, NodeName};
@@ -30,6 +32,9 @@ pub struct NodeStatus {
     pub is_self: bool,
     /// Where it is reached.
     pub addresses: Addresses,
+    /// What it says of itself, for apps to be bound by.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// The catalogue index applied there.
     pub applied_index: u64,
     /// How busy it is.

@@ -32,6 +32,8 @@ macro_rules! example {
     };
 }
 
+mod placing;
+
 /// A name of this file's own.
 fn name<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_value(text.into()).expect("a literal that follows the rule for names")
@@ -107,6 +109,7 @@ fn node() -> NodeStatus {
             http: "127.0.0.1:7080".to_owned(),
             admin: "127.0.0.1:7090".to_owned(),
         },
+        labels: BTreeMap::from([("zone".to_owned(), "eu".to_owned())]),
         applied_index: 42,
         load: NodeLoad {
             in_flight: 2,
@@ -295,8 +298,10 @@ example!(
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+    use skein_catalog::Binding;
 
     use super::*;
+    use crate::api::{AppList, AppRequest, AppStatus, WhyReport};
 
     /// A null or an empty list tells the schema nothing about what belongs there.
     fn check<T: Example>() {
@@ -339,6 +344,11 @@ mod tests {
         check::<TokenCreated>();
         check::<NodeList>();
         check::<MeshStatus>();
+        check::<Binding>();
+        check::<AppRequest>();
+        check::<AppStatus>();
+        check::<AppList>();
+        check::<WhyReport>();
         check::<ErrorPage>();
         check::<Problem>();
     }

@@ -5,11 +5,15 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 use skein_catalog::{MemberRole, Propose as _};
 use skein_gateway::api::{
-    AliasReport, ArtifactStored, Done, ErrorPage, FunctionDetail, FunctionList, MoveReport, PublishReport, VersionList,
+    AliasReport, AppList, AppStatus, ArtifactStored, Done, ErrorPage, FunctionDetail, FunctionList, MoveReport,
+    PublishReport, VersionList, WhyReport,
 };
 use skein_proto::{AliasName, Digest, ErrorCode, Failure};
 
-use crate::fixture::{Fixture, problem, publish};
+use crate::{
+    fakes::CALL,
+    fixture::{Fixture, problem, publish},
+};
 
 const PRICE: &str = "/v1/functions/shop/price";
 
@@ -116,6 +120,51 @@ async fn functions_are_found_by_query_and_paged_within_the_keys_app() {
 }
 
 #[tokio::test]
+async fn apps_are_bound_by_administrators_and_seen_by_their_own_keys() {
+    let fixture = Fixture::start().await;
+    let answer = async |key: &str, method: &str, path: &str, body: Value| {
+        fixture.admin_as(key, method, path).json(&body).send().await.unwrap()
+    };
+    let bound = json!({ "nodes": ["node-1"] });
+    let response = answer("admin", "POST", "/v1/apps", json!({ "name": "blog", "binding": bound })).await;
+    assert_eq!(response.status(), 201);
+    let created: AppStatus = response.json().await.unwrap();
+    assert_eq!((created.bound_to.as_str(), created.nodes.len(), created.functions), ("node-1", 1, 0));
+    let response = answer("admin", "PUT", "/v1/apps/shop/binding", json!({ "labels": { "zone": "eu" } })).await;
+    let shop: AppStatus = response.json().await.unwrap();
+    assert_eq!((shop.bound_to.as_str(), shop.nodes.len(), shop.functions), ("nodes with zone=eu", 0, 1));
+    for (key, expected) in [("read", ["blog", "shop"].as_slice()), ("publish-shop", &["shop"])] {
+        let list: AppList = answer(key, "GET", "/v1/apps", json!({})).await.json().await.unwrap();
+        assert_eq!(list.apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>(), expected);
+    }
+    let shown: AppStatus = answer("publish-shop", "GET", "/v1/apps/shop", json!({})).await.json().await.unwrap();
+    assert_eq!(shown.binding, shop.binding);
+    problem(answer("publish-shop", "GET", "/v1/apps/blog", json!({})).await, 403, "forbidden").await;
+    problem(answer("publish-shop", "PUT", "/v1/apps/shop/binding", json!({})).await, 403, "forbidden").await;
+    problem(answer("read", "GET", "/v1/apps/none", json!({})).await, 404, "not-found").await;
+    problem(answer("admin", "PUT", "/v1/apps/shop/binding", json!({ "lables": {} })).await, 400, "bad-request").await;
+    problem(answer("admin", "PUT", "/v1/apps/shop/binding", json!({ "nodes": ["n9"] })).await, 404, "not-found").await;
+    problem(answer("admin", "DELETE", "/v1/apps/shop", json!({})).await, 409, "conflict").await;
+    assert_eq!(answer("admin", "DELETE", "/v1/apps/blog", json!({})).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_call_is_explained_to_those_who_may_see_its_app() {
+    let fixture = Fixture::start().await;
+    let why = async |key: &str, id: &str| {
+        fixture.admin_as(key, "GET", &format!("/v1/invocations/{id}/why")).send().await.unwrap()
+    };
+    let id = CALL.to_string();
+    for key in ["read", "publish-shop"] {
+        let report: WhyReport = why(key, &id).await.json().await.unwrap();
+        assert_eq!(report.function.as_deref(), Some("shop/price@1"));
+    }
+    problem(why("invoke", &id).await, 403, "forbidden").await;
+    problem(why("read", &uuid::Uuid::nil().to_string()).await, 404, "not-found").await;
+    problem(why("read", "x").await, 400, "bad-request").await;
+}
+
+#[tokio::test]
 async fn an_alias_moves_by_compare_and_set_and_rolls_back() {
     let fixture = Fixture::start().await;
     publish(&fixture.consensus, "shop", "price");
@@ -217,7 +266,7 @@ async fn the_description_lists_every_route_and_each_of_them_exists_behind_its_ke
             assert_ne!(status, 405, "{method} {path}");
         }
     }
-    assert_eq!(count, 21);
+    assert_eq!(count, 27);
 }
 
 #[tokio::test]

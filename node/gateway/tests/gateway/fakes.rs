@@ -16,11 +16,12 @@ use skein_gateway::{
     Operations,
     api::{
         ConsensusStatus, Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest,
-        PublishTimings, TokenCreated,
+        PublishTimings, TokenCreated, WhyReport, WhyTimes,
     },
 };
 use skein_proto::{
-    Digest, ErrorCode, Failure, FunctionId, Invocation, Invoke, NodeId, NodeName, Reply, Start, Usage, VersionId,
+    Digest, ErrorCode, Failure, FunctionId, Invocation, InvocationId, Invoke, NodeId, NodeName, Reply, Start, Usage,
+    VersionId,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -148,6 +149,9 @@ impl Propose for FakePropose {
     }
 }
 
+/// The one call that was made.
+pub(crate) const CALL: InvocationId = InvocationId(uuid::Uuid::from_u128(5));
+
 /// A node that stores nothing and knows nobody.
 pub(crate) struct FakeOperations {
     pub(crate) stored: Mutex<Vec<Bytes>>,
@@ -229,6 +233,32 @@ impl Operations for FakeOperations {
             activations: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    async fn why(&self, invocation: InvocationId) -> Result<WhyReport, Failure> {
+        if invocation != CALL {
+            return Err(Failure::not_executed(ErrorCode::NotFound, "no node keeps it"));
+        }
+        Ok(WhyReport {
+            invocation,
+            function: Some("shop/price@1".to_owned()),
+            app: Some("shop".parse().unwrap()),
+            taken_by: "node-1".parse().unwrap(),
+            at_ms: 1,
+            caller: None,
+            depth: 0,
+            ran_on: None,
+            start: None,
+            placed: String::new(),
+            started: String::new(),
+            failure: None,
+            candidates: Vec::new(),
+            candidates_total: 0,
+            rankings: 1,
+            attempts: Vec::new(),
+            times: WhyTimes::default(),
+            made: Vec::new(),
+        })
     }
 
     async fn drain(&self, node: &NodeName) -> Result<Done, Failure> {

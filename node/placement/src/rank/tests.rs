@@ -99,6 +99,13 @@ fn a_busy_warm_node_does_not_keep_a_version_to_itself() {
 }
 
 #[test]
+fn where_all_are_full_a_start_would_make_it_worse() {
+    check("here 1 cpu=950, 2 warm cpu=950 run=8", "2 1");
+    check("here 1 cpu=950, 2 warm cpu=950 run=9", "1 2");
+    check("here 1 cpu=950, 2 warm wait=4, 3 wait=2", "1 3 2 | 1 2 3");
+}
+
+#[test]
 fn cold_elsewhere_goes_to_the_less_loaded_of_two() {
     check("2 run=5, 3 run=1", "3 2");
     let firsts: Vec<_> = firsts("2 run=9, 3 run=5, 4 run=1").into_iter().map(|(node, _)| node).collect();

@@ -74,3 +74,23 @@ fn the_plan_is_bounded_and_gives_up_the_oldest() {
     assert_eq!(plan.wanted.len(), WANTED_MAX);
     assert!(plan.wanted.keys().all(|(Reverse(index), ..)| *index > 1));
 }
+
+#[test]
+fn what_is_bound_to_other_nodes_is_not_wanted_until_it_comes_here() {
+    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    publish(&mut catalog, manifest("a"), b"1", true);
+    let bind = |catalog: &mut Catalog, zone: Option<&str>| {
+        let labels = zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect();
+        let binding = skein_catalog::Binding { labels, ..Default::default() };
+        apply(catalog, Command::BindApp { app: Default::default(), binding });
+    };
+    plan.catalog_changed(&Catalog::default(), &catalog);
+    let before = catalog.clone();
+    bind(&mut catalog, Some("eu"));
+    plan.catalog_changed(&before, &catalog);
+    assert!(order(&mut plan, Instant::now()).is_empty());
+    let before = catalog.clone();
+    bind(&mut catalog, None);
+    plan.catalog_changed(&before, &catalog);
+    assert_eq!(order(&mut plan, Instant::now()), ["1@1"]);
+}

@@ -65,6 +65,15 @@ impl Node {
         self.catalog.send_replace(Arc::new(catalog));
     }
 
+    /// Binds the app of all functions to nodes with this label, or to none; this node has no labels.
+    fn bind(&self, zone: Option<&str>) {
+        let labels = zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect();
+        let binding = skein_catalog::Binding { labels, ..Default::default() };
+        let mut catalog = Catalog::clone(&self.catalog.borrow());
+        apply(&mut catalog, Command::BindApp { app: Default::default(), binding });
+        self.catalog.send_replace(Arc::new(catalog));
+    }
+
     pub(super) async fn call(&self, version: VersionId, payload: &'static [u8]) -> Result<Reply, Failure> {
         self.runtime.invoke(invocation(version, payload, LONG)).await
     }
@@ -277,6 +286,31 @@ async fn a_deleted_version_stops_and_is_not_found() {
     assert!(!node.runtime.is_prepared(version));
     let failure = node.call(version, b"").await.unwrap_err();
     assert_eq!((failure.code, failure.progress), (ErrorCode::VersionNotFound, Progress::NotExecuted));
+    node.end().await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_bound_elsewhere_ends_its_calls_here_and_sends_new_ones_on() {
+    let node = Node::start().await;
+    let (spin, echo) = (node.publish(manifest("spin"), SPIN), node.publish(manifest("echo"), ECHO));
+    node.call(echo, b"x").await.unwrap();
+    let running = node.spawn(spin, Duration::from_secs(2));
+    node.busy(1, 0).await;
+    eventually(|| node.runtime.activations().iter().all(|one| one.state == ActivationState::Ready)).await;
+    node.bind(Some("eu"));
+    eventually(|| !node.runtime.is_warm(echo) && !node.runtime.is_warm(spin)).await;
+    for version in [echo, spin] {
+        let failure = node.call(version, b"x").await.unwrap_err();
+        assert_eq!((failure.code, failure.progress), (ErrorCode::Moved, Progress::NotExecuted));
+        assert_eq!(failure.index, Some(node.catalog.borrow().index()));
+        assert!(failure.message.contains("bound to nodes with zone=eu"), "{failure}");
+    }
+    assert_eq!(node.runtime.prepare(echo, Instant::now() + LONG).await.unwrap_err().code, ErrorCode::Moved);
+    assert_eq!(node.runtime.load().in_flight, 1, "what runs may end");
+    let ended = running.await.unwrap().unwrap_err();
+    assert_eq!((ended.code, ended.progress), (ErrorCode::DeadlineExceeded, Progress::Executed));
+    node.bind(None);
+    assert_eq!(&node.call(echo, b"x").await.unwrap().payload[..], b"x");
     node.end().await;
 }
 

@@ -7,7 +7,7 @@ use super::payload;
 use crate::{
     cli::{Common, Invoke},
     contexts::Contexts,
-    output::{emit, write_stdout},
+    output::{emit, micros, write_stdout},
 };
 
 pub(super) async fn invoke(common: &Common, command: Invoke) -> Result<(), Failure> {
@@ -64,15 +64,6 @@ fn how(reply: &Reply) -> String {
     rows.map(|(name, value)| format!("{name:<11} {value}")).join("\n")
 }
 
-/// A time as people read it.
-fn micros(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..1_000_000 => format!("{}.{:03} ms", us / 1_000, us % 1_000),
-        _ => format!("{}.{:03} s", us / 1_000_000, us / 1_000 % 1_000),
-    }
-}
-
 fn document(reply: &Reply) -> serde_json::Value {
     let text = std::str::from_utf8(&reply.payload).ok();
     serde_json::json!({
@@ -84,18 +75,4 @@ fn document(reply: &Reply) -> serde_json::Value {
         "payload": text,
         "payload_base64": text.is_none().then(|| data_encoding::BASE64.encode(&reply.payload)),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_the_unit_that_fits() {
-        for (us, expected) in
-            [(0, "0 µs"), (999, "999 µs"), (1_250, "1.250 ms"), (2_000_000, "2.000 s"), (61_500_000, "61.500 s")]
-        {
-            assert_eq!(micros(us), expected);
-        }
-    }
 }

@@ -40,12 +40,14 @@ fn node_table(nodes: &[NodeStatus]) -> String {
             format!("{}%", load.cpu_permille / 10),
             memory(load),
             load.activations.to_string(),
+            node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
             node.addresses.mesh.clone(),
             node.addresses.http.clone(),
             node.addresses.admin.clone(),
         ]
     });
-    let header = ["NAME", "STATE", "CONSENSUS", "INDEX", "CALLS", "CPU", "MEMORY", "ACTIVE", "MESH", "HTTP", "ADMIN"];
+    let header =
+        ["NAME", "STATE", "CONSENSUS", "INDEX", "CALLS", "CPU", "MEMORY", "ACTIVE", "LABELS", "MESH", "HTTP", "ADMIN"];
     table(&header, rows)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand::Rng;
-use skein_catalog::MemberRole;
+use skein_catalog::{MemberRole, check_labels};
 use skein_proto::{ErrorCode, Failure, NodeName};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -71,6 +71,7 @@ fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
     let file = up.config.as_deref().map(|path| Settings::load(path, false)).transpose()?.unwrap_or_default();
     let remembered = Settings::load(&data.settings(), true)?;
     let config = NodeConfig::compose(&flags, &file, &remembered, random_name()?);
+    check_labels(&config.labels).map_err(|message| Failure::not_executed(ErrorCode::BadRequest, message))?;
     Ok((config, Entry { token, seeds: up.join }))
 }
 

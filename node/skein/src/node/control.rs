@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skein_catalog::Propose;
-use skein_proto::{ErrorCode, Failure, NodeId, VersionId, codec};
+use skein_proto::{ErrorCode, Failure, InvocationId, NodeId, VersionId, codec};
+use skein_router::Router;
 use skein_transport::{Caller, Serve};
 use tokio::time::Instant;
 
 use super::{
     Shared,
     join::{Admission, JoinRequest},
-    migrate,
+    migrate, why,
 };
 
 /// One request of a peer.
@@ -43,6 +44,11 @@ pub(super) enum ControlRequest {
         /// For how long.
         hold_ms: u64,
     },
+    /// Tell what is known here of a call.
+    Why {
+        /// The call.
+        invocation: InvocationId,
+    },
     /// Decide about a node that asked a member without the CA.
     Join(JoinRequest),
 }
@@ -51,11 +57,12 @@ pub(super) enum ControlRequest {
 pub(super) struct Control {
     shared: Shared,
     admission: Arc<Admission>,
+    router: Arc<Router>,
 }
 
 impl Control {
-    pub(super) fn new(shared: Shared, admission: Arc<Admission>) -> Self {
-        Self { shared, admission }
+    pub(super) fn new(shared: Shared, admission: Arc<Admission>, router: Arc<Router>) -> Self {
+        Self { shared, admission, router }
     }
 }
 
@@ -75,6 +82,9 @@ impl Serve for Control {
             ControlRequest::Release { version, to, hold_ms } => {
                 let hold = Duration::from_millis(hold_ms);
                 Ok(codec::encode(&migrate::release_here(&self.shared, version, to, hold).await)?)
+            }
+            ControlRequest::Why { invocation } => {
+                Ok(codec::encode(&why::known(&self.shared, &self.router, invocation))?)
             }
             ControlRequest::Join(join) => self.admission.admit(join, deadline).await,
         }

@@ -40,7 +40,7 @@ pub(super) fn start(
     tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
     tasks.spawn(tell_leader(shared.clone(), stop.clone()));
-    tasks.spawn(correct_addresses(shared.clone(), stop.clone()));
+    tasks.spawn(correct_record(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
     tasks.spawn(migrate::forget_moves_to_dead(shared.clone(), stop.clone()));
     tasks.spawn(warm::keep(shared.clone(), stop.clone()));
@@ -203,33 +203,49 @@ async fn tell_leader(shared: Shared, stop: CancellationToken) {
     }
 }
 
-/// Has the catalogue know where this node listens now, if it moved since the last run.
-async fn correct_addresses(shared: Shared, stop: CancellationToken) {
+/// Has the catalogue know where this node listens now and what it says of itself, if that changed since the last run.
+async fn correct_record(shared: Shared, stop: CancellationToken) {
     let me = shared.transport.local();
     let Ok(addresses) = boot::addresses(&shared.config) else { return };
     let mut catalog = shared.consensus.watch();
     loop {
-        let recorded = catalog.borrow_and_update().member(me).map(|member| member.addresses.clone());
-        match recorded {
-            Some(recorded) if recorded == addresses => return,
-            Some(_) => {
-                let command = Command::UpdateMember { node: me, addresses: addresses.clone() };
-                let deadline = Instant::now() + skein_catalog::PROPOSE_DEADLINE;
-                match shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await {
-                    Ok(_) => return,
-                    Err(failure) => tracing::warn!(%failure, "the mesh does not know this node's new address yet"),
-                }
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(CORRECT_AGAIN) => {}
-                }
+        let recorded = catalog.borrow_and_update().member(me).cloned();
+        let command = match recorded {
+            Some(recorded) if recorded.addresses != addresses => {
+                Command::UpdateMember { node: me, addresses: addresses.clone() }
             }
+            Some(recorded) if recorded.labels != shared.config.labels => {
+                Command::SetLabels { node: me, labels: shared.config.labels.clone() }
+            }
+            Some(_) => return,
             // Not let in yet, or nothing applied yet.
             None => tokio::select! {
                 () = stop.cancelled() => return,
-                changed = catalog.changed() => if changed.is_err() { return },
+                changed = catalog.changed() => if changed.is_err() { return } else { continue },
             },
+        };
+        let deadline = Instant::now() + skein_catalog::PROPOSE_DEADLINE;
+        match shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await {
+            // Applied here: the next look finds it, and what else there is to correct.
+            Ok(_) => continue,
+            Err(failure) => tracing::warn!(%failure, "the mesh does not know this node's new address or labels yet"),
         }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CORRECT_AGAIN) => {}
+        }
+    }
+}
+
+/// Waits until the mesh knows this node's labels, so that who bound an app to them finds it when it says that it serves.
+pub(super) async fn labels_known(shared: &Shared, deadline: Instant) {
+    let me = shared.transport.local();
+    let mut catalog = shared.consensus.watch();
+    let known = catalog.wait_for(|catalog| catalog.member(me).is_some_and(|me| me.labels == shared.config.labels));
+    if tokio::time::timeout_at(deadline, known).await.is_err() {
+        tracing::warn!(
+            "the mesh does not know this node's labels yet; apps that are bound to them are not served here"
+        );
     }
 }
 

@@ -128,6 +128,12 @@ fn check(shared: &Shared, step: Move) -> Result<(), Failure> {
         let message = format!("{to} takes no versions: it is {}", if is_draining { "draining" } else { "down" });
         return Err(Failure::not_executed(ErrorCode::Unavailable, message));
     }
+    let app = catalog.version(step.version).map(|record| record.manifest.app.clone());
+    if let Some(app) = app.filter(|app| !catalog.may_run(app, step.to)) {
+        let binding = catalog.binding(&app).map(ToString::to_string).unwrap_or_default();
+        let message = format!("{to} takes no versions of app {app}: it is bound to {binding}; see `skein app bind`");
+        return Err(Failure::not_executed(ErrorCode::Conflict, message));
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What the admin API asks of the node as a whole.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,9 +8,12 @@ use rand::Rng;
 use skein_catalog::{Command, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord};
 use skein_gateway::{
     Operations,
-    api::{Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated},
+    api::{
+        Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated, WhyReport,
+    },
 };
-use skein_proto::{Digest, ErrorCode, Failure, MeshId, NodeId, NodeName, VersionId};
+use skein_proto::{Digest, ErrorCode, Failure, InvocationId, MeshId, NodeId, NodeName, VersionId};
+use skein_router::Router;
 use skein_transport::{Identity, JoinToken};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -19,7 +22,7 @@ use super::{
     Shared,
     access::{self, now_ms},
     migrate::{self, Move, Why},
-    publish, status,
+    publish, status, why,
 };
 
 /// Longest life of a join token: what is stolen later is worthless.
@@ -32,13 +35,14 @@ const MOVE_DEADLINE: Duration = Duration::from_secs(25);
 
 pub(super) struct NodeOperations {
     shared: Shared,
+    router: Arc<Router>,
     mesh: MeshId,
     ca_fingerprint: Digest,
 }
 
 impl NodeOperations {
-    pub(super) fn new(shared: Shared, identity: &Identity) -> Self {
-        Self { shared, mesh: identity.mesh(), ca_fingerprint: identity.ca_fingerprint() }
+    pub(super) fn new(shared: Shared, identity: &Identity, router: Arc<Router>) -> Self {
+        Self { shared, router, mesh: identity.mesh(), ca_fingerprint: identity.ca_fingerprint() }
     }
 
     fn find(&self, name: &NodeName) -> Result<NodeId, Failure> {
@@ -114,6 +118,10 @@ impl Operations for NodeOperations {
 
     async fn status(&self) -> MeshStatus {
         status::status(&self.shared)
+    }
+
+    async fn why(&self, invocation: InvocationId) -> Result<WhyReport, Failure> {
+        why::why(&self.shared, &self.router, invocation).await
     }
 
     async fn drain(&self, node: &NodeName) -> Result<Done, Failure> {

@@ -9,7 +9,7 @@ use skein_artifacts::Artifacts;
 use skein_catalog::{Command, Outcome, Propose, RequestId, VersionRecord};
 use skein_gateway::api::{PublishReport, PublishRequest, PublishTimings};
 use skein_membership::Membership;
-use skein_proto::{Digest, ErrorCode, Failure, Manifest, NodeId, NodeName, VersionId, codec};
+use skein_proto::{AppName, Digest, ErrorCode, Failure, Manifest, NodeId, NodeName, VersionId, codec};
 use skein_runtime::CodeSource;
 use skein_transport::Service;
 use tokio::time::Instant;
@@ -97,8 +97,10 @@ pub(super) async fn publish(
     timings.commit_us = micros(started);
 
     let started = Instant::now();
-    let (serving, pending) =
-        if publish.wait { await_everywhere(shared, version, applied.index).await } else { (Vec::new(), live(shared)) };
+    let (serving, pending) = match publish.wait {
+        true => await_everywhere(shared, (version, &manifest.app), applied.index).await,
+        false => (Vec::new(), servers(shared, &manifest.app)),
+    };
     timings.serve_us = micros(started);
     Ok(PublishReport {
         app: manifest.app,
@@ -147,10 +149,14 @@ async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result
 }
 
 /// The nodes that serve the version when the wait is over, and those that do not yet.
-async fn await_everywhere(shared: &Shared, version: VersionId, index: u64) -> (Vec<NodeId>, Vec<NodeId>) {
+async fn await_everywhere(
+    shared: &Shared,
+    (version, app): (VersionId, &AppName),
+    index: u64,
+) -> (Vec<NodeId>, Vec<NodeId>) {
     let deadline = Instant::now() + SERVE_DEADLINE;
     let me = shared.transport.local();
-    let waits = live(shared).into_iter().map(async |node| {
+    let waits = servers(shared, app).into_iter().map(async |node| {
         let served = if node == me {
             await_version(shared, version, index, deadline).await
         } else {
@@ -180,6 +186,12 @@ async fn ask(shared: &Shared, node: NodeId, version: VersionId, index: u64, dead
         answered = shared.transport.call(node, Service::Control, body, deadline) => answered.map(|_| ()),
         () = gone => Err(Failure::not_executed(ErrorCode::Unreachable, format!("node {node} died meanwhile"))),
     }
+}
+
+/// The live nodes that functions of `app` may run on.
+fn servers(shared: &Shared, app: &AppName) -> Vec<NodeId> {
+    let catalog = shared.consensus.catalog();
+    live(shared).into_iter().filter(|node| catalog.may_run(app, *node)).collect()
 }
 
 fn live(shared: &Shared) -> Vec<NodeId> {

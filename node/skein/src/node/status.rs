@@ -40,6 +40,7 @@ fn node(member: &Member, me: NodeId, view: &View, raft: &RaftStatus) -> NodeStat
         is_draining: member.is_draining || load.is_draining,
         is_self: member.node == me,
         addresses: member.addresses.clone(),
+        labels: member.labels.clone(),
         applied_index: if member.node == me { raft.applied_index } else { load.applied_index },
         load: NodeLoad::from(load),
     }

@@ -57,10 +57,11 @@ fn nodes(catalog: &Catalog, view: &View, me: NodeId) -> Vec<NodeId> {
 fn shares(catalog: &Catalog, nodes: &[NodeId], me: NodeId) -> Kept {
     let mut kept = Kept::new();
     for function in catalog.functions() {
+        let nodes: Vec<_> = nodes.iter().copied().filter(|node| catalog.may_run(&function.app, *node)).collect();
         let aliased = function.aliases.values().filter_map(|history| history.last());
         for record in aliased.filter_map(|number| function.versions.get(number)) {
             let version = VersionId { function: function.id, number: record.number };
-            let share = share(record, version, nodes, me);
+            let share = share(record, version, &nodes, me);
             if share > 0 {
                 kept.insert(version, (record.clone(), share));
             }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{apps::labels, *};
 
 const NAMES: [&str; 3] = ["price", "tax", "feed"];
 const ALIASES: [&str; 3] = ["live", "beta", "old"];
@@ -50,11 +50,23 @@ fn member_commands() -> impl Strategy<Value = Command> {
             .prop_map(|(name, key, token)| join(name, key, token)),
         1 => node().prop_map(|node| Command::RemoveMember { node }),
         1 => (node(), any::<bool>()).prop_map(|(node, is_draining)| Command::SetDraining { node, is_draining }),
+        1 => (node(), one_of(NAMES)).prop_map(|(node, zone)| Command::SetLabels { node, labels: labels(zone) }),
         1 => (node(), one_of(NAMES)).prop_map(|(node, mesh)| {
             let addresses = Addresses { mesh: mesh.into(), http: String::new(), admin: String::new() };
             Command::UpdateMember { node, addresses }
         }),
     ]
+}
+
+fn app_commands() -> impl Strategy<Value = Command> {
+    (0..3, one_of(NAMES), one_of(NAMES)).prop_map(|(kind, zone, name)| {
+        let binding = Binding { labels: labels(zone), nodes: [name.parse().unwrap()].into() };
+        match kind {
+            0 => Command::CreateApp { app: app(), binding: Binding::default() },
+            1 => Command::BindApp { app: app(), binding },
+            _ => Command::RemoveApp { app: app() },
+        }
+    })
 }
 
 fn commands() -> impl Strategy<Value = Command> {
@@ -63,6 +75,7 @@ fn commands() -> impl Strategy<Value = Command> {
         6 => publications(),
         6 => alias_commands(),
         6 => member_commands(),
+        3 => app_commands(),
         1 => one_of(NAMES).prop_map(|name| Command::DeleteFunction { app: app(), name: function(name) }),
         2 => (one_of(IDS), any::<bool>())
             .prop_map(|(id, admin)| key(id, if admin { Role::Admin } else { Role::Read })),

@@ -37,10 +37,26 @@ fn a_snapshot_restores_equal_and_is_the_same_bytes_again() {
 #[test]
 fn a_snapshot_of_a_newer_release_is_refused_by_its_format() {
     let mut bytes = full().to_snapshot().unwrap().to_vec();
-    bytes[8] = 2;
-    assert_eq!(message(&bytes), "the snapshot has format 2; this release reads up to 1");
+    bytes[8] = 3;
+    assert_eq!(message(&bytes), "the snapshot has format 3; this release reads up to 2");
     bytes[8] = 0;
     assert_eq!(message(&bytes), "the snapshot does not match its checksum");
+}
+
+/// So what a release before apps and labels wrote is read, and that release reads what it could have held.
+#[test]
+fn a_catalogue_without_apps_and_labels_is_written_as_before_there_were_any() {
+    let plain = full().to_snapshot().unwrap();
+    assert_eq!(plain[8], 1);
+    for field in ["apps", "labels"] {
+        assert!(!plain.windows(field.len()).any(|window| window == field.as_bytes()), "{field}");
+    }
+    let mut bench = Bench { catalog: full(), at_ms: 5 };
+    bench.done(Command::SetLabels { node: NodeId(1), labels: apps::labels("eu") });
+    assert_eq!(bench.catalog.to_snapshot().unwrap()[8], 2);
+    bench.done(Command::CreateApp { app: app(), binding: Binding::default() });
+    let bytes = bench.catalog.to_snapshot().unwrap();
+    assert_eq!((bytes[8], Catalog::from_snapshot(&bytes).unwrap()), (2, bench.catalog));
 }
 
 #[test]
