@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod closed_loop;
 mod cold;
 mod commit;
+mod density;
 mod engine;
 mod etcd;
 mod functions;
@@ -40,6 +41,8 @@ enum Bench {
     Engine,
     /// A thousand functions on one node: memory and mappings of each, loaded and idle
     Functions,
+    /// 10,000 functions on three nodes of 1 GiB: memory, cold starts, evictions, latency, beside those that fit
+    Density,
     /// A script's start, calls and memory, beside Node's http server and workerd
     Script,
     /// Gateway echo, beside a bare axum echo
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
     let rounds = if quick { 1 } else { cli.rounds };
     match cli.bench {
         Bench::Engine => engine::run(rounds, quick),
+        Bench::Density => density::run(binary, quick),
         Bench::Functions => functions::run(binary, quick),
         Bench::Script => script::run(binary, rounds, quick),
         Bench::Gateway => gateway::run(binary, rounds),
@@ -82,6 +86,7 @@ fn main() -> anyhow::Result<()> {
             gateway::run(binary, rounds)?;
             cold::run(binary)?;
             functions::run(binary, quick)?;
+            density::run(binary, quick)?;
             script::run(binary, rounds, quick)?;
             publish::run(binary)?;
             commit::run(binary, rounds)

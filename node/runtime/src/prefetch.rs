@@ -156,8 +156,8 @@ fn id((_, function, number): Order) -> VersionId {
     VersionId { function, number }
 }
 
-/// Most versions remembered as wanted; older ones are prepared when they are called.
-const WANTED_MAX: usize = 1_024;
+/// Most versions remembered as wanted, a hundred bytes each; older ones are prepared when they are called.
+const WANTED_MAX: usize = 16_384;
 
 /// After so many attempts a version is left to its first call, which tells its caller what is wrong.
 const ATTEMPTS_MAX: u32 = 8;
