@@ -13,6 +13,7 @@ mod rival;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use clap::ValueEnum as _;
 
 pub(crate) use crate::engine::guests::{Guests, root};
 use crate::{
@@ -49,7 +50,18 @@ struct Engines {
     failed: usize,
 }
 
-pub(crate) fn run(rounds: usize, is_quick: bool) -> Result<()> {
+/// The parts of the bench, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    Instances,
+    Calls,
+    FirstReplies,
+    Payloads,
+    Disk,
+    Compute,
+}
+
+pub(crate) fn run(rounds: usize, is_quick: bool, only: Option<Part>) -> Result<()> {
     let guests = Guests::build()?;
     let program = Rival::build()?;
     let mut engines = Engines {
@@ -62,12 +74,16 @@ pub(crate) fn run(rounds: usize, is_quick: bool) -> Result<()> {
         is_quick,
         failed: 0,
     };
-    engines.instances()?;
-    engines.calls()?;
-    engines.first_replies()?;
-    engines.payloads()?;
-    engines.disk()?;
-    compute::run(&mut engines)?;
+    for part in Part::value_variants().iter().filter(|part| only.is_none_or(|only| only == **part)) {
+        match part {
+            Part::Instances => engines.instances()?,
+            Part::Calls => engines.calls()?,
+            Part::FirstReplies => engines.first_replies()?,
+            Part::Payloads => engines.payloads()?,
+            Part::Disk => engines.disk()?,
+            Part::Compute => compute::run(&mut engines)?,
+        }
+    }
     ensure!(engines.failed == 0, "{} rows could not be measured", engines.failed);
     Ok(())
 }

@@ -38,7 +38,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// Instances, calls, replies, payloads, compute and cold starts, beside wasmtime, plain wasmer and native code
-    Engine,
+    Engine {
+        /// Of these only one
+        #[arg(long, value_enum)]
+        only: Option<engine::Part>,
+    },
     /// A thousand functions on one node: memory and mappings of each, loaded and idle
     Functions,
     /// 10,000 functions on three nodes of 1 GiB: memory, cold starts, evictions, latency, beside those that fit
@@ -70,7 +74,7 @@ fn main() -> anyhow::Result<()> {
     let (binary, quick) = (cli.binary.as_str(), cli.quick);
     let rounds = if quick { 1 } else { cli.rounds };
     match cli.bench {
-        Bench::Engine => engine::run(rounds, quick),
+        Bench::Engine { only } => engine::run(rounds, quick, only),
         Bench::Density => density::run(binary, quick),
         Bench::Functions => functions::run(binary, quick),
         Bench::Script => script::run(binary, rounds, quick),
@@ -81,7 +85,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Commit => commit::run(binary, rounds),
         Bench::Publish => publish::run(binary),
         Bench::All => {
-            engine::run(rounds, quick)?;
+            engine::run(rounds, quick, None)?;
             transport::run(rounds)?;
             gateway::run(binary, rounds)?;
             cold::run(binary)?;
