@@ -258,3 +258,24 @@ impl Drop for Unmount {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
+
+#[test]
+fn top_shows_what_runs_on_all_nodes() {
+    let mesh = Mesh::start(SKEIN, 3);
+    mesh.publish_wat(0, "echo", ECHO).ok();
+    let gateways = (0..3).map(|i| mesh.nodes[i].http().to_owned()).collect();
+    let load =
+        Load { gateways, key: mesh.nodes[0].key(), path: "/fn/default/echo".into(), body: "x".into(), rate: 100 };
+    let load = load.start();
+    until("a page with the calls of all nodes", || {
+        let shown = mesh.skein(1, &["top", "--json", "--every", "300ms"]).ok().text();
+        let page: serde_json::Value = serde_json::from_str(&shown).ok()?;
+        let nodes = page["nodes"].as_array()?.clone();
+        let echo = page["functions"].as_array()?.iter().find(|line| line["version"] == "default/echo@1")?.clone();
+        let all_answered = nodes.len() == 3 && nodes.iter().all(|node| node["has_answered"] == true);
+        (all_answered && echo["calls_per_second"].as_f64()? > 50.0).then_some(())
+    });
+    let page = mesh.skein(2, &["top", "--once", "--every", "300ms"]).ok().text();
+    assert!(page.contains("default/echo@1") && page.contains("CALLS/S") && page.contains("quorum"), "{page}");
+    assert!(load.stop().failed.is_empty());
+}

@@ -49,6 +49,15 @@ pub(crate) enum Command {
     Node(Node),
     /// One page on the state of the mesh, with warnings and what to do
     Status,
+    /// The nodes and the busiest functions, live; Ctrl-C ends it
+    Top {
+        /// Between two looks
+        #[arg(long, default_value = "1s", value_parser = parse_duration)]
+        every: Duration,
+        /// One page only, after two looks
+        #[arg(long)]
+        once: bool,
+    },
     /// Publish a function from a .wasm or .wat file, or a directory with function.toml
     Publish(Publish),
     /// Call a function

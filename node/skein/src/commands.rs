@@ -10,6 +10,7 @@ mod key;
 mod mesh;
 mod publish;
 mod run;
+mod top;
 mod up;
 mod why;
 
@@ -39,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Nodes => mesh::nodes(&common).await,
         Command::Node(command) => mesh::node(&common, command).await,
         Command::Status => mesh::status(&common).await,
+        Command::Top { every, once } => top::top(&common, every, once).await,
         Command::Config => mesh::config(&common).await,
         Command::Publish(command) => publish::publish(&common, command).await,
         Command::Invoke(command) => invoke::invoke(&common, command).await,

@@ -184,6 +184,9 @@ pub struct ActivationSummary {
     pub in_flight: u32,
     /// Its calls waiting for a permit.
     pub queued: u32,
+    /// Its calls since it began to start, those that run among them.
+    #[serde(default)]
+    pub calls: u64,
 }
 
 /// Something that is not as it should be, with the next step.

@@ -141,6 +141,7 @@ fn activation() -> ActivationSummary {
         state: "ready".to_owned(),
         in_flight: 2,
         queued: 0,
+        calls: 1_024,
     }
 }
 

@@ -52,7 +52,7 @@ fn node_table(nodes: &[NodeStatus]) -> String {
 }
 
 /// What a node has in use, and what it may use.
-fn memory(load: &NodeLoad) -> String {
+pub(super) fn memory(load: &NodeLoad) -> String {
     match load.memory_budget_mib {
         0 => format!("{} MiB", load.memory_mib),
         budget => format!("{}/{budget} MiB", load.memory_mib),
@@ -81,6 +81,9 @@ pub(super) async fn status(common: &Common) -> Result<(), Failure> {
     emit(common.json, &status, || page(&status))
 }
 
+/// Most activations on the page, the busiest: a node may have thousands. `--json` has all.
+const ACTIVATIONS_SHOWN: usize = 20;
+
 fn page(status: &MeshStatus) -> String {
     let consensus = &status.consensus;
     let names = |names: &[skein_proto::NodeName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -100,8 +103,10 @@ fn page(status: &MeshStatus) -> String {
     }
     line("index", format!("{} applied, {} committed", status.index, consensus.committed_index));
     line("functions", format!("{} with {} versions", status.functions, status.versions));
-    line("activations", status.activations.len().to_string());
-    for activation in &status.activations {
+    line("activations", format!("{} on {}", status.activations.len(), status.node));
+    let mut busiest: Vec<_> = status.activations.iter().collect();
+    busiest.sort_by_key(|activation| std::cmp::Reverse((activation.in_flight, activation.queued, activation.calls)));
+    for activation in busiest.into_iter().take(ACTIVATIONS_SHOWN) {
         let name = format!("{}/{}@{}", activation.app, activation.name, activation.version);
         line(
             "",

@@ -68,6 +68,7 @@ pub(super) fn status(shared: &Shared) -> MeshStatus {
         state: format!("{:?}", activation.state).to_lowercase(),
         in_flight: activation.in_flight,
         queued: activation.queued,
+        calls: activation.calls,
     });
     MeshStatus {
         mesh: catalog.mesh(),
