@@ -14,6 +14,7 @@ mod memory;
 mod migration;
 mod operating;
 mod outward;
+mod overload;
 mod placing;
 mod releases;
 mod scripts;
