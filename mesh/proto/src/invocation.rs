@@ -154,6 +154,41 @@ impl Start {
     }
 }
 
+/// Why a version had to be started for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColdCause {
+    /// It had not been live on the node, as far as the node remembers.
+    First,
+    /// It had no calls for its idle time.
+    Idle,
+    /// Its memory was needed for others.
+    Memory,
+    /// It had moved to another node.
+    Moved,
+    /// Its app had been bound to other nodes.
+    Bound,
+    /// The node had drained.
+    Drained,
+    /// Its last start had failed.
+    Failed,
+}
+
+impl ColdCause {
+    /// What had happened, to be said of the version.
+    pub fn as_words(self) -> &'static str {
+        match self {
+            Self::First => "it had not been live there since the node started, as far as the node remembers",
+            Self::Idle => "it had been stopped there after its idle time",
+            Self::Memory => "it had been evicted there, since its memory was needed",
+            Self::Moved => "it had moved from there to another node",
+            Self::Bound => "its app had been bound to other nodes meanwhile",
+            Self::Drained => "the node had drained",
+            Self::Failed => "its last start there had failed",
+        }
+    }
+}
+
 /// What one call used, in microseconds and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -180,6 +215,9 @@ pub struct Usage {
     pub outbound: u32,
     /// Which compiler's code ran; `None` if the node did not say.
     pub tier: Option<Tier>,
+    /// Why the version had to be started, if it had to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold: Option<ColdCause>,
 }
 
 /// Which compiler made the code that ran. The later one is the better.

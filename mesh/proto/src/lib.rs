@@ -35,7 +35,7 @@ pub use error_code::ErrorCode;
 pub use failure::{Failure, Progress};
 pub use grant::{HttpGrant, InvokeGrant};
 pub use id::{FunctionId, InvocationId, MeshId, NodeId, VersionId};
-pub use invocation::{Invocation, InvocationTarget, Invoke, Reply, Start, Tier, Usage};
+pub use invocation::{ColdCause, Invocation, InvocationTarget, Invoke, Reply, Start, Tier, Usage};
 pub use load::Load;
 pub use manifest::{Abi, Grants, InstancePolicy, Limits, Manifest, Scale, Snapshot};
 pub use name::{AliasName, AppName, FunctionName, NodeName, ParseError};

@@ -13,7 +13,7 @@ use std::{
 
 use skein_catalog::VersionRecord;
 use skein_engine::Program;
-use skein_proto::{ErrorCode, Failure, Invocation, VersionId};
+use skein_proto::{ColdCause, ErrorCode, Failure, Invocation, VersionId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
     time::{Instant, timeout_at},
@@ -32,6 +32,8 @@ pub(crate) struct Activation {
     /// What a command is started with: its name, then what the manifest says.
     args: Vec<String>,
     generation: u64,
+    cause: ColdCause,
+    left_for: OnceLock<ColdCause>,
     permits: Arc<Semaphore>,
     /// One more permit for each depth of nested calls, made when the first is needed.
     own: OnceLock<Box<[Arc<Semaphore>]>>,
@@ -56,6 +58,8 @@ pub(crate) struct Activation {
 /// What the supervisor gives each activation of a version anew.
 pub(crate) struct Birth {
     pub(crate) generation: u64,
+    /// Why it had to be started.
+    pub(crate) cause: ColdCause,
     pub(crate) meters: Meters,
     pub(crate) clock: Arc<Clock>,
 }
@@ -105,6 +109,8 @@ impl Activation {
             version,
             args: std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect(),
             generation: birth.generation,
+            cause: birth.cause,
+            left_for: OnceLock::new(),
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             own: OnceLock::new(),
             line,
@@ -240,6 +246,21 @@ impl Activation {
         let (time, mean) = (crate::metrics::micros(time), self.run_us_mean.load(Relaxed));
         // An exponential mean over about eight calls; a lost race between two of them does no harm.
         self.run_us_mean.store(if mean == 0 { time } else { mean - mean / 8 + time / 8 }, Relaxed);
+    }
+
+    /// Why it had to be started.
+    pub(crate) fn cause(&self) -> ColdCause {
+        self.cause
+    }
+
+    /// Notes why it leaves. Only the first word counts. For the supervisor only.
+    pub(crate) fn leaves_for(&self, cause: ColdCause) {
+        let _ = self.left_for.set(cause);
+    }
+
+    /// Why it left.
+    pub(crate) fn left_for(&self) -> Option<ColdCause> {
+        self.left_for.get().copied()
     }
 
     /// What loading the compiled code took, once that has happened.

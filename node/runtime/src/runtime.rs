@@ -410,6 +410,7 @@ impl Shared {
             memory_bytes: output.memory_bytes,
             log_bytes: output.log_bytes_total,
             tier: activation.program().map(|program| program.tier()),
+            cold: (start == Start::Cold).then(|| activation.cause()),
         };
         Ok(Reply { payload: output.payload, version: activation.version(), node: self.node, start, usage })
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use skein_catalog::{Catalog, VersionRecord, Watch};
-use skein_proto::{ErrorCode, Failure, NodeId, VersionId};
+use skein_proto::{ColdCause, ErrorCode, Failure, NodeId, VersionId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -21,9 +21,11 @@ use crate::{
     table::Table,
 };
 
+mod departed;
 mod eviction;
 mod kept;
 
+use departed::Departed;
 use eviction::Evictions;
 pub use kept::Kept;
 
@@ -68,6 +70,7 @@ pub(crate) struct State {
     generations: u64,
     labels: Labels,
     evictions: Evictions,
+    departed: Departed,
     kept: Kept,
     is_draining: bool,
     waiting: Vec<RpcReplyPort<()>>,
@@ -89,6 +92,7 @@ impl Actor for Supervisor {
             generations: 0,
             labels: Labels::default(),
             evictions: Evictions::default(),
+            departed: Departed::default(),
             kept: Kept::default(),
             is_draining: false,
             waiting: Vec::new(),
@@ -169,6 +173,7 @@ impl State {
         self.generations += 1;
         let birth = Birth {
             generation: self.generations,
+            cause: self.departed.cause(version),
             meters: self.labels.meters(&record.manifest),
             clock: self.arguments.clock.clone(),
         };
@@ -195,7 +200,7 @@ impl State {
         };
         // Before it is off the table, so that no call finds neither.
         holds.hold(version, to, hold, Instant::now());
-        self.stop_where(|other| std::ptr::eq(other, &*activation));
+        self.stop_where(ColdCause::Moved, |other| std::ptr::eq(other, &*activation));
         Some(activation.in_flight())
     }
 
@@ -211,7 +216,7 @@ impl State {
         let mut due: Vec<_> = all.filter(|(one, _)| is_due(one)).map(|(one, actor)| (one.idle(), actor)).collect();
         due.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
         due.truncate(STOPS_MIN.max(due.len() / STOPS_PART));
-        let stopped = due.iter().filter(|(_, actor)| self.stop(*actor)).count();
+        let stopped = due.iter().filter(|(_, actor)| self.stop(*actor, ColdCause::Idle)).count();
         metrics::evicted(stopped, Gone::Idle);
     }
 
@@ -219,7 +224,7 @@ impl State {
     fn stop_unwanted(&mut self, catalog: &Catalog) {
         let node = self.arguments.config.node;
         self.backoff.retain(|version| catalog.version(*version).is_some());
-        self.stop_where(|activation| match catalog.version(activation.version()) {
+        self.stop_where(ColdCause::Bound, |activation| match catalog.version(activation.version()) {
             Some(record) => !catalog.may_run(&record.manifest.app, node),
             None => true,
         });
@@ -228,22 +233,23 @@ impl State {
     fn drain(&mut self, reply: RpcReplyPort<()>) {
         self.is_draining = true;
         self.waiting.push(reply);
-        self.stop_where(|_| true);
+        self.stop_where(ColdCause::Drained, |_| true);
         self.answer_if_empty();
     }
 
-    fn stop_where(&self, condition: impl Fn(&Activation) -> bool) {
+    fn stop_where(&self, cause: ColdCause, condition: impl Fn(&Activation) -> bool) {
         for (actor, _) in self.actors.iter().filter(|(_, (_, activation))| condition(activation)) {
-            self.stop(*actor);
+            self.stop(*actor, cause);
         }
     }
 
     /// Takes an activation off the table, so that new calls look elsewhere, then has its actor drain it. False if that
     /// was done before.
-    fn stop(&self, actor: ActorId) -> bool {
+    fn stop(&self, actor: ActorId, cause: ColdCause) -> bool {
         let Some((actor, activation)) = self.actors.get(&actor) else { return false };
         let is_first = self.arguments.table.retire(activation);
         if is_first {
+            activation.leaves_for(cause);
             let _ = actor.cast(actor::Message::Drain);
         }
         is_first
@@ -257,6 +263,8 @@ impl State {
             activation.fail(Failure::not_executed(ErrorCode::Internal, "the activation's actor broke"));
         }
         self.arguments.table.forget(&activation);
+        let cause = if activation.failure().is_some() { Some(ColdCause::Failed) } else { activation.left_for() };
+        self.departed.note(activation.version(), cause.unwrap_or(ColdCause::Failed));
         match activation.failure() {
             Some(failure) => {
                 if failure.code == ErrorCode::Overloaded {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst as Ordered;
 use bytes::Bytes;
 use skein_catalog::{Catalog, Command};
 use skein_engine::EngineConfig;
-use skein_proto::{Digest, Manifest, Progress};
+use skein_proto::{ColdCause, Digest, Manifest, Progress};
 use tempfile::TempDir;
 use tokio::{
     sync::watch,
@@ -232,10 +232,11 @@ async fn an_idle_activation_stops_and_the_next_call_starts_another() {
     let mut manifest = manifest("echo");
     manifest.scale.idle_ms = 20;
     let version = node.publish(manifest, ECHO);
-    assert_eq!(node.call(version, b"").await.unwrap().start, Start::Cold);
+    let cold = |reply: &Reply| (reply.start, reply.usage.cold);
+    assert_eq!(cold(&node.call(version, b"").await.unwrap()), (Start::Cold, Some(ColdCause::First)));
     eventually(|| node.runtime.activations().is_empty()).await;
     assert!(node.runtime.is_prepared(version), "its code stays");
-    assert_eq!(node.call(version, b"").await.unwrap().start, Start::Cold);
+    assert_eq!(cold(&node.call(version, b"").await.unwrap()), (Start::Cold, Some(ColdCause::Idle)));
     assert_eq!(node.store.fetches.load(Ordered), 1);
     node.end().await;
 }
@@ -310,7 +311,8 @@ async fn an_app_that_is_bound_elsewhere_ends_its_calls_here_and_sends_new_ones_o
     let ended = running.await.unwrap().unwrap_err();
     assert_eq!((ended.code, ended.progress), (ErrorCode::DeadlineExceeded, Progress::Executed));
     node.bind(None);
-    assert_eq!(&node.call(echo, b"x").await.unwrap().payload[..], b"x");
+    let reply = node.call(echo, b"x").await.unwrap();
+    assert_eq!((&reply.payload[..], reply.usage.cold), (&b"x"[..], Some(ColdCause::Bound)));
     node.end().await;
 }
 

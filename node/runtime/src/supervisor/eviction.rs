@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use ractor::{ActorId, RpcReplyPort};
 use skein_placement::evict::{Idle, victims};
+use skein_proto::ColdCause;
 
 use super::State;
 use crate::{
@@ -27,7 +28,8 @@ impl State {
         let idle: Vec<_> = idle.collect();
         let plan = victims(&idle, wanted, clock);
         self.arguments.clock.set(plan.clock);
-        let leaving: HashSet<_> = plan.victims.into_iter().filter(|victim| self.stop(*victim)).collect();
+        let leaving: HashSet<_> =
+            plan.victims.into_iter().filter(|victim| self.stop(*victim, ColdCause::Memory)).collect();
         metrics::evicted(leaving.len(), Gone::Memory);
         if leaving.is_empty() {
             // Who asked may have given up.

@@ -218,8 +218,11 @@ impl Names<'_> {
                     ),
                     None => "it was not known to be warm on any node".to_owned(),
                 };
+                let there = usage.cold.map_or(String::new(), |cold| format!("; {}", cold.as_words()));
                 let (wait, load) = (usage.start_us, usage.load_us);
-                format!("cold: {cause}; the call waited {wait} µs for it to start, of which {load} µs loading its code")
+                format!(
+                    "cold: {cause}{there}; the call waited {wait} µs for it to start, of which {load} µs loading its code"
+                )
             }
         }
     }
