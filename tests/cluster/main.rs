@@ -11,6 +11,7 @@ mod files;
 mod forming;
 mod hostile;
 mod memory;
+mod leaving;
 mod migration;
 mod operating;
 mod outward;
@@ -18,6 +19,7 @@ mod overload;
 mod placing;
 mod releases;
 mod scripts;
+mod stuck;
 
 /// The binary under test.
 const SKEIN: &str = env!("CARGO_BIN_EXE_skein");

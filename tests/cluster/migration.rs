@@ -49,7 +49,7 @@ async fn move_round(admins: Vec<(String, String)>, function: String, mut at: usi
 }
 
 /// The sum of a metric over all nodes and labels.
-fn total(mesh: &Mesh, metric: &str) -> f64 {
+pub(crate) fn total(mesh: &Mesh, metric: &str) -> f64 {
     let of = |node: usize| mesh.admin(node).with_key(None).get("/metrics").text();
     let texts: Vec<String> = (0..mesh.nodes.len()).map(of).collect();
     let lines = texts.iter().flat_map(|text| text.lines());

@@ -19,7 +19,7 @@ use openraft::{
 use skein_catalog::{Applied, Catalog, Command, Proposal, Propose, RequestId, Watch};
 use skein_proto::{ErrorCode, Failure, NodeId, Progress, codec};
 use skein_transport::Service;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     Consensus, Group, StateMachine, metrics,
@@ -61,20 +61,50 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
+    /// Ends when no majority has answered for as long as an election takes and once more: who waits for one gives up then,
+    /// and says so, whatever its own deadline. Never while there is a majority.
+    pub async fn quorum_lost(&self) {
+        let mut status = self.inner.status.clone();
+        let patience = self.inner.timings.lease() * 2;
+        loop {
+            // An error: the group was shut down, of which its callers hear otherwise.
+            if status.wait_for(|status| !status.is_quorum_alive).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let back = timeout(patience, status.wait_for(|status| status.is_quorum_alive)).await;
+            if back.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Asks the leader, whoever it is, until it answers or the deadline passes.
     async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Answer, Failure> {
         let body = codec::encode(&ask)?;
         let mut metrics = self.inner.raft.metrics();
         let (mut is_handed, mut last) = (false, None);
+        let lost = self.quorum_lost();
+        tokio::pin!(lost);
         while Instant::now() < deadline {
             if self.inner.closing.is_cancelled() {
                 return Err(Failure::not_executed(ErrorCode::Unavailable, "this node is shutting down"));
             }
             let leader = metrics.borrow_watched().current_leader.map(NodeId);
-            let answered = match leader {
-                Some(node) if node == self.inner.node => self.answer(&ask, deadline).await,
-                Some(node) => self.ask_peer(node, body.clone(), deadline).await,
-                None => Ok(Answer::NotLeader),
+            let answer = async {
+                match leader {
+                    Some(node) if node == self.inner.node => self.answer(&ask, deadline).await,
+                    Some(node) => self.ask_peer(node, body.clone(), deadline).await,
+                    None => Ok(Answer::NotLeader),
+                }
+            };
+            let answered = tokio::select! {
+                biased;
+                answered = answer => answered,
+                () = &mut lost => {
+                    // The leader that was asked may have taken it and be the one who is cut off.
+                    is_handed |= leader.is_some();
+                    break;
+                }
             };
             match answered {
                 Ok(Answer::NotLeader) => {}
@@ -85,7 +115,10 @@ impl<M: StateMachine> Group<M> {
                     last = Some(failure.message);
                 }
             }
-            let _ = timeout_at(deadline.min(Instant::now() + PAUSE), metrics.changed()).await;
+            tokio::select! {
+                _ = timeout_at(deadline.min(Instant::now() + PAUSE), metrics.changed()) => {}
+                () = &mut lost => break,
+            }
         }
         let reason = last.unwrap_or_else(|| "there is no leader".to_owned());
         let message = format!("no majority of the voters answered in time: {reason}");

@@ -16,6 +16,6 @@ mod rank;
 mod warm;
 mod words;
 
-pub use plan::{History, MOVES_MAX, MoveReason, NodeView, PlannedMove, plan};
+pub use plan::{History, MOVES_MAX, MoveReason, NodeView, PlannedMove, plan, refuge};
 pub use rank::{Candidate, Group, Ranked, Reason, Standing, rank};
 pub use warm::share as warm_share;

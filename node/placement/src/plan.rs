@@ -186,6 +186,13 @@ fn best(
     None
 }
 
+/// Where a version of a node that leaves should be: where it is warm already, else on the least busy node that takes it.
+pub fn refuge(version: VersionId, nodes: &[NodeView], may_run: impl Fn(VersionId, NodeId) -> bool) -> Option<NodeId> {
+    let taking = nodes.iter().filter(|node| node.takes_more && may_run(version, node.node));
+    let is_cold = |node: &NodeView| !node.warm.iter().any(|(other, _)| *other == version);
+    taking.min_by_key(|node| (is_cold(node), node.queued, node.busy_percent, node.node)).map(|node| node.node)
+}
+
 fn is_worth_it(source: u64, target: u64, is_empty: bool) -> bool {
     if is_empty && target == 0 {
         return source >= WORTH_A_JOIN_PERCENT;

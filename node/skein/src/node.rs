@@ -42,6 +42,8 @@ use crate::{config::NodeConfig, data_dir::DataDir, telemetry};
 /// Longest a node takes to leave: calls may finish, within reason.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
+/// Of that, to make ready elsewhere what is in use here.
+const EVACUATION_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a node that is new to the mesh waits until its labels are known: one write, and perhaps a new leader.
 const LABELS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,7 @@ pub(crate) struct Node {
     engine: Engine,
     runtime: Runtime,
     gateway: Gateway,
+    shared: Shared,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -138,13 +141,14 @@ impl Node {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let told = boot.peers.iter().map(|peer| (peer.node, peer.mesh)).collect();
         duties::start(&shared, &network, told, &tasks, &stop);
-        let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, tasks, stop };
-        node.begin(&shared, &boot).await?;
+        let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, shared, tasks, stop };
+        node.begin(&boot).await?;
         Ok(node)
     }
 
     /// Founds the mesh if this node is to, and waits until it has a key of its own and knows the mesh.
-    async fn begin(&self, shared: &Shared, boot: &Boot) -> Result<(), Failure> {
+    async fn begin(&self, boot: &Boot) -> Result<(), Failure> {
+        let shared = &self.shared;
         boot::found_if_due(shared, boot).await?;
         access::prepare_context(shared, &boot.identity, &self.data, boot.is_resumed).await?;
         if !boot.is_resumed {
@@ -183,10 +187,11 @@ impl Node {
         }
     }
 
-    /// Leaves in order: no new calls, leadership handed over, running calls finished, peers told, files closed.
+    /// Leaves in order: what is in use made ready elsewhere, no new calls, leadership handed over, running calls finished, peers told, files closed.
     pub(crate) async fn shutdown(self) {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE;
         tracing::info!(name = %self.config.name, "leaving");
+        migrate::evacuate(&self.shared, deadline.min(Instant::now() + EVACUATION_DEADLINE)).await;
         let mut load = self.runtime.load();
         load.is_draining = true;
         self.membership.publish_load(load);

@@ -95,6 +95,18 @@ fn nodes_are_left_alone_after_a_move_and_versions_stay() {
 }
 
 #[test]
+fn who_leaves_goes_where_it_is_warm_or_to_the_least_busy_that_takes_it() {
+    let to = |text: &str| {
+        let nodes: Vec<_> = text.split(',').map(|node| parse(node.trim())).collect();
+        refuge(version(7), &nodes, |_, node| node != NodeId(9)).map(|node| node.0)
+    };
+    assert_eq!(to("1: 5=90, 2: 7=300, 3:"), Some(2));
+    assert_eq!(to("1: 5=90, 2: 7=300 full, 3: 4=10"), Some(3));
+    assert_eq!(to("1: wait=2, 2: 5=200, 9:"), Some(2));
+    assert_eq!(to("1: full, 9:"), None);
+}
+
+#[test]
 fn the_moves_at_a_time_are_bounded() {
     let versions: String = (100..200).map(|id| format!("{id}=20 ")).collect();
     let nodes = format!("1: {versions}, 2:, 3:, 4:, 5:");

@@ -49,6 +49,8 @@ pub(super) enum ControlRequest {
         /// The call.
         invocation: InvocationId,
     },
+    /// Make ready elsewhere what is in use here: this node is about to be drained.
+    Evacuate,
     /// Decide about a node that asked a member without the CA.
     Join(JoinRequest),
 }
@@ -85,6 +87,10 @@ impl Serve for Control {
             }
             ControlRequest::Why { invocation } => {
                 Ok(codec::encode(&why::known(&self.shared, &self.router, invocation))?)
+            }
+            ControlRequest::Evacuate => {
+                migrate::evacuate(&self.shared, deadline).await;
+                Ok(Bytes::new())
             }
             ControlRequest::Join(join) => self.admission.admit(join, deadline).await,
         }

@@ -42,6 +42,7 @@ pub(super) fn start(
     tasks.spawn(tell_leader(shared.clone(), stop.clone()));
     tasks.spawn(correct_record(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
+    tasks.spawn(migrate::balance(shared.clone(), stop.clone()));
     tasks.spawn(migrate::forget_moves_to_dead(shared.clone(), stop.clone()));
     tasks.spawn(warm::keep(shared.clone(), stop.clone()));
     tasks.spawn(collect(shared.clone(), stop.clone()));

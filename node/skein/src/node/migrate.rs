@@ -13,6 +13,9 @@
 //! A move that breaks off half-way leaves the version live in two places, or in the old one: never in none. Repeating
 //! it does no harm.
 
+mod balance;
+mod leave;
+
 use std::time::Duration;
 
 use skein_catalog::{Catalog, Propose};
@@ -26,6 +29,8 @@ use super::{
     control::{ControlRequest, await_version},
     load, metrics,
 };
+
+pub(super) use self::{balance::balance, leave::evacuate};
 
 /// For how long the old place sends calls on instead of starting the version again: some digests may get lost, and each
 /// node has ranked by the one before for half a second.
@@ -55,6 +60,12 @@ pub(super) struct Moved {
 pub(super) enum Why {
     /// An operator asked for it.
     Asked,
+    /// The node is clearly busier than another.
+    Loaded,
+    /// A node has joined that has nothing yet.
+    Joined,
+    /// The node is about to take no more calls.
+    Leaving,
 }
 
 impl Why {
@@ -62,6 +73,9 @@ impl Why {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",
+            Self::Loaded => "loaded",
+            Self::Joined => "joined",
+            Self::Leaving => "leaving",
         }
     }
 }
@@ -144,6 +158,21 @@ async fn ask(
     deadline: Instant,
 ) -> Result<bytes::Bytes, Failure> {
     shared.transport.call(node, Service::Control, codec::encode(request)?, deadline).await
+}
+
+/// Has a node make ready elsewhere what is in use there.
+///
+/// # Errors
+/// The node does not answer.
+pub(super) async fn evacuate_node(shared: &Shared, node: NodeId, deadline: Instant) -> Result<(), Failure> {
+    if node == shared.transport.local() {
+        evacuate(shared, deadline).await;
+        return Ok(());
+    }
+    if !shared.membership.view().is_alive(node) {
+        return Err(Failure::not_executed(ErrorCode::Unreachable, format!("node {node} is down")));
+    }
+    ask(shared, node, &ControlRequest::Evacuate, deadline).await.map(drop)
 }
 
 /// Makes a version, published at `index`, ready on this node and tells the peers.

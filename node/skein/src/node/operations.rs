@@ -30,6 +30,8 @@ const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most addresses in a token, so that it stays short enough to paste.
 const TOKEN_SEEDS_MAX: usize = 8;
 
+/// Longest a node that is drained may take to make ready elsewhere what is in use there.
+const EVACUATION_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest move that is asked for: the target may have to fetch and compile the code first.
 const MOVE_DEADLINE: Duration = Duration::from_secs(25);
 
@@ -126,6 +128,10 @@ impl Operations for NodeOperations {
 
     async fn drain(&self, node: &NodeName) -> Result<Done, Failure> {
         let node = self.find(node)?;
+        // First, so that its callers find everything warm elsewhere when nobody asks it any more.
+        if let Err(failure) = migrate::evacuate_node(&self.shared, node, Instant::now() + EVACUATION_DEADLINE).await {
+            tracing::warn!(%node, %failure, "the node is drained with what it has");
+        }
         self.propose(Command::SetDraining { node, is_draining: true }).await
     }
 

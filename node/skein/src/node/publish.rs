@@ -78,7 +78,13 @@ pub(super) async fn publish(
 
     let started = Instant::now();
     let deadline = started + COMMIT_DEADLINE;
-    let holders = replicate(shared, publish.digest, deadline).await?;
+    let holders = tokio::select! {
+        holders = replicate(shared, publish.digest, deadline) => holders?,
+        () = shared.consensus.quorum_lost() => {
+            let message = "no majority of the voters answers, so nothing can be published";
+            return Err(Failure::not_executed(ErrorCode::NoQuorum, message));
+        }
+    };
     timings.store_us = micros(started);
 
     let started = Instant::now();

@@ -1,0 +1,176 @@
+//! Nodes join, are drained, end and die under load that must not run twice: what fails, and what must not.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use skein_harness::{Call, Calls, Expected, Ledger, LoadReport, Mesh, Running, until};
+
+use crate::{SKEIN, migration::total, outward};
+
+/// Functions that are called.
+const FUNCTIONS: usize = 6;
+/// Calls a second, over all of them.
+const RATE: u32 = 100;
+/// How long an execution is in flight.
+const IN_FLIGHT: Duration = Duration::from_millis(20);
+/// How long the load goes on after the fault.
+const AFTER: Duration = Duration::from_secs(4);
+
+/// A mesh with functions that write each of their executions down, and calls of them.
+struct Scene {
+    mesh: Mesh,
+    ledger: Ledger,
+}
+
+impl Scene {
+    fn of(nodes: usize) -> Self {
+        let (mesh, ledger) = (Mesh::start(SKEIN, nodes), Ledger::start(IN_FLIGHT));
+        for i in 0..FUNCTIONS {
+            let grant = format!("[grants]\nhttp = [\"{}\"]", ledger.origin());
+            outward::publish(&mesh, &format!("f{i}"), &outward::fetch(), &grant);
+        }
+        Self { mesh, ledger }
+    }
+
+    /// Calls of all functions by way of these nodes, of which some have been answered.
+    fn load(&self, entrances: &[usize]) -> Running {
+        let origin = self.ledger.origin();
+        let call = move |number: u64| Call {
+            path: format!("/fn/default/f{}", number as usize % FUNCTIONS),
+            body: format!("POST {origin}/call-{number}\n"),
+            answer: Expected::Containing(format!("/call-{number}")),
+        };
+        let gateways = entrances.iter().map(|node| self.mesh.nodes[*node].http().to_owned()).collect();
+        let key = self.mesh.nodes[entrances[0]].key();
+        let load = Calls { gateways, key, rate: RATE, call: Arc::new(call) }.start();
+        until("some calls", || (load.report().succeeded > u64::from(RATE)).then_some(()));
+        load
+    }
+
+    /// Ends the load; no call was executed twice, and each that was answered was executed.
+    fn end(&self, load: Running, since: SystemTime) -> LoadReport {
+        let report = load.stop();
+        let entries: BTreeMap<String, u32> = self.ledger.entries();
+        let repeated: Vec<_> = entries.iter().filter(|(_, times)| **times != 1).collect();
+        assert!(repeated.is_empty(), "executed more than once: {repeated:?}");
+        assert!(entries.len() as u64 >= report.succeeded, "{} executed, {} answered", entries.len(), report.succeeded);
+        let after = report.since(since);
+        println!(
+            "{} calls after it, {} failed, p50 {:?}, p99 {:?}, slowest {:?}",
+            after.samples.len(),
+            after.samples.len() as u64 - after.succeeded,
+            after.quantile(500),
+            after.quantile(990),
+            after.quantile(1_000)
+        );
+        assert!(after.succeeded >= u64::from(RATE) * AFTER.as_secs() / 2, "too little load to mean anything");
+        after
+    }
+}
+
+fn check_none_failed(report: &LoadReport) {
+    assert!(report.failed.is_empty(), "calls failed: {:?}", report.failed);
+}
+
+#[test]
+fn a_drained_node_hands_over_what_is_in_use_and_no_call_fails() {
+    let scene = Scene::of(3);
+    let mesh = &scene.mesh;
+    let load = scene.load(&[0, 1, 2]);
+    let report = load.report();
+    let count = |name: &str| report.samples.iter().filter(|sample| sample.node.as_deref() == Some(name)).count();
+    let busiest = (0..3).max_by_key(|node| count(&mesh.nodes[*node].name)).unwrap();
+    let name = mesh.nodes[busiest].name.clone();
+    let drained = SystemTime::now();
+    mesh.skein((busiest + 1) % 3, &["node", "drain", &name]).ok();
+    load.run_for(AFTER);
+    // The fault happened: it had calls, handed its versions over, and runs none any more.
+    assert!(count(&name) > 0, "{name} had nothing to hand over");
+    assert!(total(mesh, "skein_moves_total{why=\"leaving\",outcome=\"ok\"}") >= 1.0);
+    until("it has stopped everything", || {
+        mesh.try_status(busiest)?["activations"].as_array()?.is_empty().then_some(())
+    });
+    let after = scene.end(load, drained);
+    check_none_failed(&after);
+    let late = after.since(drained + Duration::from_secs(3));
+    assert!(late.samples.iter().all(|sample| sample.node.as_deref() != Some(&name)), "{name} took calls when drained");
+}
+
+#[test]
+fn sigterm_hands_over_and_no_call_fails_or_runs_twice() {
+    let mut scene = Scene::of(3);
+    let leaving = scene.mesh.leader();
+    let rest: Vec<usize> = (0..3).filter(|node| *node != leaving).collect();
+    // What is called by way of a node starts on it, so that all of it has something to hand over.
+    drop(scene.load(&[leaving]).stop());
+    let load = scene.load(&rest);
+    let told = SystemTime::now();
+    assert!(scene.mesh.nodes[leaving].terminate().success());
+    load.run_for(AFTER);
+    assert!(scene.mesh.nodes[leaving].log().contains("why=\"leaving\""), "nothing was handed over");
+    let report = scene.mesh.nodes[leaving].log();
+    assert!(report.contains("left"), "{report}");
+    let after = scene.end(load, told);
+    check_none_failed(&after);
+}
+
+#[test]
+fn sigkill_costs_the_calls_that_it_had_and_repeats_none() {
+    let mut scene = Scene::of(3);
+    let victim = scene.mesh.leader();
+    let rest: Vec<usize> = (0..3).filter(|node| *node != victim).collect();
+    drop(scene.load(&[victim]).stop());
+    let load = scene.load(&rest);
+    let killed = SystemTime::now();
+    let name = scene.mesh.nodes[victim].name.clone();
+    let before = load.report();
+    assert!(before.samples.iter().any(|sample| sample.node.as_deref() == Some(&name)), "{name} had no calls");
+    scene.mesh.nodes[victim].kill();
+    load.run_for(AFTER);
+    let after = scene.end(load, killed);
+    // Only what it had may be lost, and it is told as what it is: it may have run.
+    for message in after.failed.keys() {
+        assert!(message.contains("\"maybe-executed\""), "{message}");
+    }
+    let late = after.since(killed + Duration::from_secs(2));
+    assert!(late.failed.is_empty(), "two seconds after its death calls still failed: {:?}", late.failed);
+    assert!(late.succeeded > 0);
+}
+
+/// Computes for some milliseconds.
+const BURN: &str = r#"(module (memory (export "memory") 1)
+  (func (export "_start") (local $i i32)
+    (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $l (i32.lt_u (i32.mul (local.get $i) (i32.const 1)) (i32.const 20000000))))))"#;
+
+#[test]
+fn a_node_that_joins_a_busy_mesh_gets_some_of_it_and_no_call_fails() {
+    let mut mesh = Mesh::start(SKEIN, 2);
+    for i in 0..FUNCTIONS {
+        mesh.publish_wat(0, &format!("burn{i}"), BURN).ok();
+    }
+    let call = |number: u64| Call {
+        path: format!("/fn/default/burn{}", number as usize % FUNCTIONS),
+        body: String::new(),
+        answer: Expected::Exactly(String::new()),
+    };
+    let gateways = mesh.nodes.iter().map(|node| node.http().to_owned()).collect();
+    let load = Calls { gateways, key: mesh.nodes[0].key(), rate: 40, call: Arc::new(call) }.start();
+    until("some calls", || (load.report().succeeded > 40).then_some(()));
+    mesh.join();
+    mesh.settle();
+    let joined = SystemTime::now();
+    until("versions have moved to it", || {
+        (total(&mesh, "skein_moves_total{why=\"joined\",outcome=\"ok\"}") >= 1.0).then_some(())
+    });
+    until("it runs calls", || {
+        load.report().since(joined).samples.iter().any(|sample| sample.node.as_deref() == Some("n3")).then_some(())
+    });
+    let report = load.stop();
+    println!("{} calls, p99 {:?}", report.succeeded, report.quantile(990));
+    check_none_failed(&report);
+    assert!(report.succeeded > 100, "too little load to mean anything");
+}
