@@ -92,7 +92,7 @@ fn wrong_foreign_and_expired_tokens_are_refused() {
     refused(up(&mesh, data, &["--token", &foreign, "--join", mesh.nodes[0].mesh()]), 1, "untrusted");
     let good = mesh.skein(0, &["token", "create"]).ok().text();
     refused(up(&mesh, data, &["--token", &good, "--name", "n1"]), 1, "conflict");
-    let options = NodeOptions { args: vec!["--token".into(), good], data: None };
+    let options = NodeOptions { args: vec!["--token".into(), good], ..NodeOptions::default() };
     let late = Node::start(mesh.binary(), mesh.home(), "late", options);
     assert!(late.context().exists());
 }

@@ -56,7 +56,7 @@ fn a_worker_serves_and_never_votes() {
     let token = mesh.skein(1, &["token", "create"]).ok().text();
     let worker = mesh.nodes[1].mesh().to_owned();
     let args = vec!["--token".to_owned(), token, "--join".to_owned(), worker];
-    let late = Node::start(mesh.binary(), mesh.home(), "late", NodeOptions { args, data: None });
+    let late = Node::start(mesh.binary(), mesh.home(), "late", NodeOptions { args, ..NodeOptions::default() });
     assert!(late.context().exists());
     assert!(
         !late.data.join("identity/authority.pem").exists()

@@ -58,6 +58,28 @@ pub(crate) fn total(mesh: &Mesh, metric: &str) -> f64 {
     values.sum::<f64>()
 }
 
+/// Has a function run on one node only, and its calls go there from everywhere.
+pub(crate) fn gather(mesh: &Mesh, function: &str, to: usize) {
+    let is_live = |node: usize| {
+        let activations = mesh.try_status(node)?["activations"].as_array()?.clone();
+        Some(activations.iter().any(|one| one["name"] == function && one["state"] == "ready"))
+    };
+    until("its calls go there", || {
+        let name = mesh.nodes[to].name.as_str();
+        let body = if function == "echo" { "x" } else { "" };
+        let asked = |node: usize| mesh.gateway(node).post(&format!("/fn/default/{function}"), body);
+        let is_there = |node: usize| asked(node).header("skein-node") == Some(name);
+        if (0..mesh.nodes.len()).all(is_there) {
+            return Some(());
+        }
+        for from in (0..mesh.nodes.len()).filter(|from| *from != to && is_live(*from) == Some(true)) {
+            let from = mesh.nodes[from].name.as_str();
+            mesh.skein(0, &["function", "move", function, "--from", from, "--to", name]).ok();
+        }
+        None
+    });
+}
+
 /// The node that runs a function, by asking it.
 fn place(mesh: &Mesh, function: &str, body: &str) -> usize {
     let answer = mesh.gateway(0).post(&format!("/fn/default/{function}"), body);

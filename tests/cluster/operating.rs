@@ -227,8 +227,12 @@ fn a_full_disk_refuses_a_publish_and_leaves_the_node_whole() {
         return;
     }
     let unmount = Unmount(mount.clone());
-    let node =
-        Node::start(mesh.binary(), mesh.home(), "small", NodeOptions { args: vec![], data: Some(mount.join("data")) });
+    let node = Node::start(
+        mesh.binary(),
+        mesh.home(),
+        "small",
+        NodeOptions { data: Some(mount.join("data")), ..NodeOptions::default() },
+    );
     let context = node.context();
     let context = context.to_str().unwrap();
     let echo = mesh.file("echo.wat", ECHO.as_bytes());

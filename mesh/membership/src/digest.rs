@@ -28,7 +28,16 @@ pub(crate) struct Digest {
     /// has to beat.
     #[serde(default)]
     pub(crate) known: u64,
+    /// Whether the sender hears the receiver. Where it does not, the receiver is heard by nobody there, whatever it hears
+    /// itself: the way is open in one direction only, and no call would come back.
+    #[serde(default = "is_heard")]
+    pub(crate) is_heard: bool,
     pub(crate) load: Load,
+}
+
+/// What a peer of an older release, which does not say, is taken to mean.
+fn is_heard() -> bool {
+    true
 }
 
 /// A datagram, read as far as this crate reads it.
@@ -110,7 +119,7 @@ mod tests {
             warm: vec![id; Load::WARM_MAX + 10],
             warm_percent: vec![u16::MAX; Load::WARM_MAX + 10],
         };
-        let digest = Digest { incarnation: u64::MAX, sequence: u64::MAX, known: u64::MAX, load };
+        let digest = Digest { incarnation: u64::MAX, sequence: u64::MAX, known: u64::MAX, is_heard: true, load };
         let datagram = digest.to_datagram().unwrap();
         assert!(datagram.len() <= DATAGRAM_BYTES_MAX, "{} bytes", datagram.len());
         let Some(Datagram::Digest(read)) = read(&datagram) else { panic!("not a digest") };

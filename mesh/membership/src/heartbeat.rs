@@ -45,6 +45,13 @@ impl Heartbeat {
         }
     }
 
+    /// Whether `node` itself was heard lately, as of the last judgement. Then this node needs nobody's word for its being
+    /// alive: a suspicion that it could not object to in time, because this node was cut off or stopped, is void.
+    pub(crate) fn is_heard(&self, node: NodeId) -> bool {
+        let silence = |sign: &Sign| self.judged.saturating_duration_since(sign.at);
+        self.peers.get(&node).is_some_and(|sign| silence(sign) < self.suspect_after)
+    }
+
     /// Says what has to change about `members`, the ones not given up. To be asked every 100 ms or so.
     pub(crate) fn judge<'a>(
         &mut self,
@@ -120,6 +127,19 @@ mod tests {
         judge_until(&mut heartbeat, &Member::alive(PEER), now, 900);
         let objection = Member::new(PEER, 1, State::Alive);
         assert_eq!(judge_until(&mut heartbeat, &objection, now + Duration::from_millis(900), 900), []);
+    }
+
+    #[tokio::test]
+    async fn who_is_heard_is_heard_until_it_is_suspected() {
+        let now = Instant::now();
+        let mut heartbeat = heartbeat(now);
+        judge_until(&mut heartbeat, &Member::alive(PEER), now, 900);
+        assert!(heartbeat.is_heard(PEER.node));
+        judge_until(&mut heartbeat, &Member::alive(PEER), now + Duration::from_millis(900), 100);
+        assert!(!heartbeat.is_heard(PEER.node));
+        heartbeat.heard(PEER.node, now + Duration::from_millis(1_000));
+        assert!(heartbeat.is_heard(PEER.node));
+        assert!(!heartbeat.is_heard(NodeId(9)), "nobody knows it");
     }
 
     #[tokio::test]

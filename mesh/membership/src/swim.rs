@@ -73,7 +73,7 @@ impl Swim {
             roster,
             heartbeat: Heartbeat::new(config.suspect_after(), config.down_after(), now),
             loads: BTreeMap::new(),
-            own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, load: Load::default() },
+            own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, is_heard: true, load: Load::default() },
             schedule: Schedule {
                 timers: BTreeMap::new(),
                 timers_made: 0,
@@ -264,10 +264,14 @@ impl Swim {
     fn send_digests(&mut self, peers: &[NodeId]) {
         self.own.incarnation = self.foca.identity().incarnation;
         self.own.sequence += 1;
-        let lives: BTreeMap<_, _> =
-            self.foca.iter_membership_state().map(|member| (member.id().node, member.id().incarnation)).collect();
+        let lives: BTreeMap<_, _> = self
+            .foca
+            .iter_membership_state()
+            .map(|member| (member.id().node, (member.id().incarnation, member.state() != State::Down)))
+            .collect();
         for node in peers {
-            self.own.known = lives.get(node).copied().unwrap_or(0);
+            let (known, is_heard) = lives.get(node).copied().unwrap_or((0, false));
+            (self.own.known, self.own.is_heard) = (known, is_heard);
             if let Some(datagram) = self.own.to_datagram() {
                 self.datagrams.push((*node, datagram));
             }
@@ -327,7 +331,9 @@ impl Swim {
             let member = active.get(node);
             let state = match member.map(|member| member.state()) {
                 _ if *node == me => PeerState::Alive,
+                Some(_) if self.loads.get(node).is_some_and(|digest| !digest.is_heard) => PeerState::Down,
                 Some(State::Alive) => PeerState::Alive,
+                Some(State::Suspect) if self.heartbeat.is_heard(*node) => PeerState::Alive,
                 Some(State::Suspect) => PeerState::Suspect,
                 Some(State::Down) | None => PeerState::Down,
             };

@@ -9,6 +9,7 @@ mod ledger;
 mod load;
 mod mesh;
 mod modules;
+mod netns;
 mod node;
 mod wait;
 
@@ -18,5 +19,6 @@ pub use ledger::Ledger;
 pub use load::{Call, Calls, Expected, Load, LoadReport, Running, Sample};
 pub use mesh::{Mesh, Ran};
 pub use modules::{ECHO, echo_variant, wasm};
+pub use netns::Netns;
 pub use node::{Node, NodeOptions};
 pub use wait::{PATIENCE, until};

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -9,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Http, Node, NodeOptions, until};
+use crate::{Http, Netns, Node, NodeOptions, until};
 
 /// A mesh of real nodes on this machine. Everything ends and goes away with it.
 pub struct Mesh {
@@ -17,6 +18,8 @@ pub struct Mesh {
     pub nodes: Vec<Node>,
     binary: PathBuf,
     home: TempDir,
+    /// Dropped after the nodes that run in it.
+    netns: Option<Netns>,
 }
 
 /// What a command did.
@@ -76,10 +79,40 @@ impl Mesh {
 
     /// The same, started with further arguments.
     pub fn found_with(binary: &str, args: &[&str]) -> Self {
+        Self::found_in(binary, args, None)
+    }
+
+    /// The same as [`Mesh::start`], with a network namespace for each node.
+    pub fn start_apart(binary: &str, count: u8) -> Self {
+        let mut mesh = Self::found_in(binary, &[], Some(Netns::new(count)));
+        for _ in 1..count {
+            mesh.join();
+        }
+        mesh.settle();
+        mesh
+    }
+
+    fn found_in(binary: &str, args: &[&str], netns: Option<Netns>) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
-        let options = NodeOptions { args: args.iter().map(|arg| (*arg).to_owned()).collect(), data: None };
-        let node = Node::start(Path::new(binary), home.path(), "n1", options);
-        Self { binary: PathBuf::from(binary), home, nodes: vec![node] }
+        let mut mesh = Self { binary: PathBuf::from(binary), home, nodes: Vec::new(), netns };
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let options = NodeOptions { args, data: None, netns: mesh.place(0) };
+        mesh.nodes.push(Node::start(&mesh.binary, mesh.home.path(), "n1", options));
+        mesh
+    }
+
+    /// The namespace of a node, and its address there.
+    fn place(&self, node: usize) -> Option<(String, Ipv4Addr)> {
+        let node = u8::try_from(node).expect("few nodes");
+        self.netns.as_ref().map(|netns| (netns.name(node), netns.address(node)))
+    }
+
+    /// The network between the nodes, to be cut.
+    ///
+    /// # Panics
+    /// For a mesh without one.
+    pub fn netns(&self) -> &Netns {
+        self.netns.as_ref().expect("a mesh that was started apart")
     }
 
     /// Lets one more node join, by a token from the first node.
@@ -93,7 +126,8 @@ impl Mesh {
         let name = format!("n{}", self.nodes.len() + 1);
         let mut all: Vec<String> = vec!["--token".to_owned(), token];
         all.extend(args.iter().map(|arg| (*arg).to_owned()));
-        let options = NodeOptions { args: all, data: None };
+        let netns = self.place(self.nodes.len());
+        let options = NodeOptions { args: all, data: None, netns };
         self.nodes.push(Node::start(&self.binary, self.home.path(), &name, options));
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -21,6 +22,8 @@ pub struct NodeOptions {
     pub args: Vec<String>,
     /// Start it on these data, instead of a directory of its own.
     pub data: Option<PathBuf>,
+    /// Start it in this network namespace, listening on this address of it.
+    pub netns: Option<(String, Ipv4Addr)>,
 }
 
 /// A node of a test. Killed when dropped.
@@ -31,6 +34,7 @@ pub struct Node {
     pub data: PathBuf,
     /// Its name.
     pub name: String,
+    netns: Option<String>,
     child: Option<Child>,
     ready: BTreeMap<String, String>,
 }
@@ -47,12 +51,14 @@ impl Node {
             home: home.to_owned(),
             data,
             name: name.to_owned(),
+            netns: options.netns.as_ref().map(|(name, _)| name.clone()),
             child: None,
             ready: BTreeMap::new(),
         };
         let mut args: Vec<String> = ["--name", name].map(String::from).to_vec();
+        let listen = options.netns.map_or(Ipv4Addr::LOCALHOST, |(_, address)| address);
         for flag in ["--mesh", "--http", "--admin"] {
-            args.extend([flag.to_owned(), "127.0.0.1:0".to_owned()]);
+            args.extend([flag.to_owned(), format!("{listen}:0")]);
         }
         args.extend(options.args);
         node.spawn(&args);
@@ -67,7 +73,16 @@ impl Node {
 
     fn spawn(&mut self, args: &[String]) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
-        let mut child = Command::new(&self.binary)
+        let mut command = match &self.netns {
+            // `ip` becomes the node: its process id is the node's.
+            Some(netns) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", netns]).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
+        let mut child = command
             .arg("up")
             .arg("--data")
             .arg(&self.data)
