@@ -258,6 +258,26 @@ async fn a_call_does_not_wait_for_a_node_that_went_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_dead_node_took_with_it_is_repeated_whatever_the_budget() {
+    // Warm on the other node, so that all calls go there first.
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let bench = Bench::of(2).with(2, warm).plan(2, std::iter::repeat_n(Does::Hangs, 300));
+    let calls: Vec<_> = (0..300).map(|_| bench.invoke(|call| call.is_idempotent = true)).collect();
+    let mut calls = Box::pin(futures_join(calls));
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut calls).await.is_err());
+    let hanging = bench.fake.nodes_tried().iter().filter(|node| **node == 2).count();
+    bench.view.send_modify(|view| {
+        let mut next = View::clone(view);
+        next.peers.get_mut(&NodeId(2)).unwrap().state = PeerState::Down;
+        *view = Arc::new(next);
+    });
+    calls.await;
+    let here = bench.fake.nodes_tried().iter().filter(|node| **node == 1).count();
+    assert!(hanging > 100 && here == 300, "{hanging} hung, {here} ran here in the end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_could_not_be_reached_is_avoided_for_a_second() {
     let id = version();
     let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
