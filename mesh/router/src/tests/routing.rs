@@ -262,7 +262,8 @@ async fn what_a_dead_node_took_with_it_is_repeated_whatever_the_budget() {
     // Warm on the other node, so that all calls go there first.
     let id = version();
     let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
-    let bench = Bench::of(2).with(2, warm).plan(2, std::iter::repeat_n(Does::Hangs, 300));
+    let bench = Bench::of(2).with(2, warm).with(1, |peer| peer.load.in_flight = 500);
+    let bench = bench.plan(2, std::iter::repeat_n(Does::Hangs, 300));
     let calls: Vec<_> = (0..300).map(|_| bench.invoke(|call| call.is_idempotent = true)).collect();
     let mut calls = Box::pin(futures_join(calls));
     assert!(tokio::time::timeout(Duration::from_millis(1), &mut calls).await.is_err());
