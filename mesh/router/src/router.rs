@@ -278,12 +278,9 @@ impl Shared {
         if trail.is_at_end() {
             return false;
         }
-<<<<<<< HEAD
-        trail.is_refused = !trail.is_free() && !self.state().budget.withdraw(Instant::now());
-=======
         // What a node took with it when it died is no sign of overload, and is not more than was under way there.
-        trail.is_refused = !self.died_with(trail) && !self.state().budget.withdraw(Instant::now());
->>>>>>> 81d116b (migration: documents; router: what a dead node took with it is repeated whatever the budget; tests: nodes that join, leave, die, are stopped or cut off under load)
+        let is_free = trail.is_free() || self.died_with(trail);
+        trail.is_refused = !is_free && !self.state().budget.withdraw(Instant::now());
         if trail.is_refused {
             metrics::refused();
             return false;
@@ -294,10 +291,7 @@ impl Shared {
 
     /// Whether the last attempt was lost because its node is gone.
     fn died_with(&self, trail: &Trail) -> bool {
-        trail.last.as_ref().is_some_and(|(node, failure)| {
-            let is_lost = matches!(failure.code, ErrorCode::PeerLost | ErrorCode::Unreachable);
-            is_lost && *node != self.me && !self.view.borrow().is_alive(*node)
-        })
+        trail.lost_at().is_some_and(|node| node != self.me && !self.view.borrow().is_alive(node))
     }
 
     async fn attempt(&self, node: NodeId, invocation: &Invocation, resolved: &Resolved) -> Result<Reply, Failure> {

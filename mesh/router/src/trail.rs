@@ -58,6 +58,13 @@ impl Trail {
         self.last.as_ref().is_some_and(is_refusal_at_the_door)
     }
 
+    /// The node that did not answer the last attempt, if that is how it failed.
+    pub(crate) fn lost_at(&self) -> Option<NodeId> {
+        let failure = self.last.as_ref()?;
+        let is_lost = matches!(failure.code, ErrorCode::PeerLost | ErrorCode::Unreachable);
+        self.nodes.last().copied().filter(|_| is_lost)
+    }
+
     /// Notes a failed attempt.
     pub(crate) fn note(&mut self, node: NodeId, failure: Failure, next: Next) {
         self.nodes.push(node);

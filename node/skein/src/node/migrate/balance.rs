@@ -44,7 +44,7 @@ pub(in crate::node) async fn balance(shared: Shared, stop: CancellationToken) {
             continue;
         }
         let now = began.elapsed();
-        let planned = plan(&views(&shared), &mut history, now, |_, _| true);
+        let planned = plan(&views(&shared), &mut history, now, may_run(&shared));
         let moves = planned.iter().map(|planned| {
             history.note(planned, now);
             let step = Move { version: planned.version, from: planned.from, to: planned.to };
@@ -61,6 +61,12 @@ pub(in crate::node) async fn balance(shared: Shared, stop: CancellationToken) {
             _ = moves => {}
         }
     }
+}
+
+/// Whether a node may run a version: an app may be bound to some nodes.
+pub(super) fn may_run(shared: &Shared) -> impl Fn(VersionId, NodeId) -> bool {
+    let catalog = shared.consensus.catalog();
+    move |version, node| catalog.version(version).is_some_and(|record| catalog.may_run(&record.manifest.app, node))
 }
 
 /// The members that answer, as this node has heard of them.

@@ -7,7 +7,11 @@ use skein_placement::refuge;
 use skein_runtime::ActivationState;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Move, Shared, Why, balance::views, carry_out};
+use super::{
+    Move, Shared, Why,
+    balance::{may_run, views},
+    carry_out,
+};
 
 /// What nobody has called for so long is left to its next call, wherever that is.
 const IN_USE: Duration = Duration::from_secs(30);
@@ -26,9 +30,9 @@ pub(in crate::node) async fn evacuate(shared: &Shared, deadline: Instant) {
     live.sort_by_key(|status| Reverse((status.busy_percent, status.in_flight)));
     let mut nodes = views(shared);
     nodes.retain(|node| node.node != me);
-    let mut steps = Vec::new();
+    let (mut steps, may_run) = (Vec::new(), may_run(shared));
     for status in &live {
-        let Some(to) = refuge(status.version, &nodes, |_, _| true) else { break };
+        let Some(to) = refuge(status.version, &nodes, &may_run) else { continue };
         steps.push(Move { version: status.version, from: me, to });
         if let Some(node) = nodes.iter_mut().find(|node| node.node == to) {
             node.busy_percent = node.busy_percent.saturating_add(status.busy_percent.max(1));
