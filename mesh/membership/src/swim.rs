@@ -30,6 +30,9 @@ use crate::{
 /// How often silence is judged and the view brought up to date.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long a peer must say that it does not hear this node: two digests in a row, and what was on its way before.
+const DEAF_AFTER: Duration = Duration::from_millis(450);
+
 pub(crate) struct Swim {
     foca: Foca<Identity, Codec, SmallRng, NoCustomBroadcast>,
     effects: AccumulatingRuntime<Identity>,
@@ -38,6 +41,8 @@ pub(crate) struct Swim {
     roster: watch::Receiver<Roster>,
     heartbeat: Heartbeat,
     loads: BTreeMap<NodeId, Digest>,
+    /// Peers that say that they do not hear this node: since when, and when they said it last.
+    unheard: BTreeMap<NodeId, (Instant, Instant)>,
     own: Digest,
     schedule: Schedule,
     datagrams: Vec<(NodeId, Bytes)>,
@@ -73,6 +78,7 @@ impl Swim {
             roster,
             heartbeat: Heartbeat::new(config.suspect_after(), config.down_after(), now),
             loads: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, is_heard: true, load: Load::default() },
             schedule: Schedule {
                 timers: BTreeMap::new(),
@@ -114,6 +120,7 @@ impl Swim {
             }
             Some(Datagram::Digest(digest)) if digest.incarnation <= INCARNATION_MAX => {
                 self.heartbeat.heard(from, now);
+                self.note_hearing(from, digest.is_heard, now);
                 self.learn(from, *digest);
             }
             _ => metrics::dropped("malformed"),
@@ -126,6 +133,20 @@ impl Swim {
     fn is_past(&self, from: NodeId, message: &[u8]) -> bool {
         let Some(source) = roster::source(message).filter(|source| source.node == from) else { return false };
         self.life(from).is_some_and(|life| life.incarnation > source.incarnation)
+    }
+
+    fn note_hearing(&mut self, from: NodeId, is_heard: bool, now: Instant) {
+        if is_heard {
+            self.unheard.remove(&from);
+        } else {
+            let (_, until) = self.unheard.entry(from).or_insert((now, now));
+            *until = now;
+        }
+    }
+
+    /// Whether a peer has said for a while that it does not hear this node. For a moment each does, when two meet.
+    fn is_deaf(&self, node: NodeId) -> bool {
+        self.unheard.get(&node).is_some_and(|(since, until)| until.saturating_duration_since(*since) >= DEAF_AFTER)
     }
 
     /// The latest life known of a peer, dead or alive.
@@ -267,7 +288,7 @@ impl Swim {
         let lives: BTreeMap<_, _> = self
             .foca
             .iter_membership_state()
-            .map(|member| (member.id().node, (member.id().incarnation, member.state() != State::Down)))
+            .map(|member| (member.id().node, (member.id().incarnation, self.heartbeat.is_heard(member.id().node))))
             .collect();
         for node in peers {
             let (known, is_heard) = lives.get(node).copied().unwrap_or((0, false));
@@ -318,6 +339,7 @@ impl Swim {
             let alive: std::collections::BTreeSet<_> =
                 self.foca.iter_members().map(|member| member.id().node).collect();
             self.loads.retain(|node, _| alive.contains(node));
+            self.unheard.retain(|node, _| alive.contains(node));
         }
         is_changed
     }
@@ -331,7 +353,7 @@ impl Swim {
             let member = active.get(node);
             let state = match member.map(|member| member.state()) {
                 _ if *node == me => PeerState::Alive,
-                Some(_) if self.loads.get(node).is_some_and(|digest| !digest.is_heard) => PeerState::Down,
+                Some(_) if self.is_deaf(*node) => PeerState::Down,
                 Some(State::Alive) => PeerState::Alive,
                 Some(State::Suspect) if self.heartbeat.is_heard(*node) => PeerState::Alive,
                 Some(State::Suspect) => PeerState::Suspect,
