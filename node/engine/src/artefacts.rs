@@ -57,6 +57,7 @@ struct Shared {
     flights: Flights,
     /// What is loaded, as long as a program has it.
     live: Mutex<HashMap<Digest, Weak<LiveCode>>>,
+    live_max: usize,
     tiering: Tiering,
 }
 
@@ -70,6 +71,7 @@ impl Artefacts {
             compiler: Compiler::new(config).map_err(internal)?,
             flights: Flights::new(config.compiles_max, config.compiles_waiting_max),
             live: Mutex::default(),
+            live_max: config.modules_max,
             tiering: config.tiering,
         });
         let background = match config.tiering {
@@ -154,6 +156,16 @@ impl Artefacts {
         }
         let of = |tier| self.shared.cache.bytes(Key::code(digest, tier));
         TIERS.into_iter().find_map(of).unwrap_or(0) + DESCRIPTION_BYTES
+    }
+
+    /// Whether loading `digest` would be one too many.
+    pub(crate) fn is_full_for(&self, digest: Digest) -> bool {
+        let mut live = lock(&self.shared.live);
+        if live.len() < self.shared.live_max || live.get(&digest).is_some_and(|code| code.strong_count() > 0) {
+            return false;
+        }
+        live.retain(|_, code| code.strong_count() > 0);
+        live.len() >= self.shared.live_max
     }
 
     /// What all the code takes of memory that is loaded.

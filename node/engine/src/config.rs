@@ -59,6 +59,10 @@ pub struct EngineConfig {
     /// Most instances alive at a time. Default 4,096; each reserves 8 GiB of address space, so that
     /// [`EngineConfig::INSTANCES_MAX`] is what a process can hold.
     pub instances_max: usize,
+    /// Most modules whose code is loaded at a time. Default: as many as a third of the kernel's bound on mappings
+    /// (`vm.max_map_count`) holds, at four each; instances may take a half. What would be one more finds no room, as
+    /// if memory were short, until something is let go of.
+    pub modules_max: usize,
     /// Most memory that the whole process may hold, whoever holds it. Default `u64::MAX`, which is no bound. Calls that
     /// find no room in it are refused, and guests that want to grow beyond it fail; letting go of what is loaded and not
     /// used is up to whoever loaded it. Processes that compile are not counted.
@@ -86,8 +90,20 @@ impl EngineConfig {
             compile_time_max: Duration::from_secs(60),
             compile_memory_bytes_max: 2 << 30,
             instances_max: 4_096,
+            modules_max: mappings_max() / 3 / MAPPINGS_PER_MODULE,
             memory_bytes_max: u64::MAX,
             guest_stack_bytes: 1 << 20,
         }
     }
+}
+
+/// The parts of an artefact are mapped with the rights that each needs.
+const MAPPINGS_PER_MODULE: usize = 4;
+/// What Linux has unless it is told otherwise.
+const MAP_COUNT_DEFAULT: usize = 65_530;
+
+/// How many mappings the kernel lets this process have.
+pub(crate) fn mappings_max() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(MAP_COUNT_DEFAULT)
 }

@@ -194,9 +194,11 @@ impl Engine {
     /// Sets aside what [`Engine::load`] takes for `digest`. To be [settled](Room::settle) when it is loaded.
     ///
     /// # Errors
-    /// [`NoRoom`] if the budget has not as much left.
+    /// [`NoRoom`] if the budget has not as much left, or [`EngineConfig::modules_max`] are loaded.
     pub fn room_to_load(&self, digest: Digest) -> Result<Room, NoRoom> {
-        self.room(self.shared.artefacts.bytes_to_load(digest))
+        let Shared { artefacts, ledger, .. } = &*self.shared;
+        let bytes = artefacts.bytes_to_load(digest);
+        if artefacts.is_full_for(digest) { Err(ledger.refuse(bytes)) } else { self.room(bytes) }
     }
 
     /// Has the allocator give back what nothing is in any more; without that, what was dropped stays the process's.

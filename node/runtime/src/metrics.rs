@@ -1,6 +1,6 @@
 //! The figures this crate reports: their names, and the handles that calls use.
 //!
-//! Labels are `app`, `function` and `code`; never an id. Only so many functions have series of their own ([`Labels`]).
+//! Labels are `app`, `function` and `code`; never an id. Only so many functions have series of their own (`Labels`).
 
 use std::{collections::HashSet, time::Duration};
 

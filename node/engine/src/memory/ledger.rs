@@ -96,6 +96,12 @@ impl Ledger {
         Ok(Room { ledger: Arc::clone(self), bytes })
     }
 
+    /// Refuses `bytes`, whatever is left: something else has run out that letting go of what is loaded brings back.
+    pub(crate) fn refuse(&self, bytes: u64) -> NoRoom {
+        self.short.notify_one();
+        NoRoom { wanted: bytes, missing: bytes, budget: self.budget }
+    }
+
     /// Counts `bytes` as given; whoever took them gives them back.
     pub(crate) fn take(&self, bytes: u64, purpose: Purpose) -> Result<(), NoRoom> {
         let most = self.most(purpose).saturating_sub(self.base.load(Relaxed));

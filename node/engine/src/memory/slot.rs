@@ -21,6 +21,7 @@ use super::{
     scan::{PageScan, Part},
 };
 use crate::{
+    config::mappings_max,
     image::{Image, Pages},
     metrics,
     stop::lock,
@@ -74,11 +75,7 @@ impl Slots {
     pub(crate) fn budget() -> usize {
         /// Mappings of one slot at most: image, rest of the memory, what may be grown into, gate, beyond.
         const MAPPINGS_PER_SLOT: usize = 5;
-        /// What Linux has unless it is told otherwise.
-        const MAP_COUNT_DEFAULT: usize = 65_530;
-        let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-        let mappings = text.trim().parse().unwrap_or(MAP_COUNT_DEFAULT);
-        (mappings / 2 / MAPPINGS_PER_SLOT).min(crate::EngineConfig::INSTANCES_MAX)
+        (mappings_max() / 2 / MAPPINGS_PER_SLOT).min(crate::EngineConfig::INSTANCES_MAX)
     }
 
     /// Reserves address space for one instance: nothing accessible but the gate.

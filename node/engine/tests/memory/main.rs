@@ -189,3 +189,20 @@ fn an_instance_that_serves_many_calls_pays_for_what_it_keeps() {
     engine.trim(Duration::ZERO);
     assert_eq!((program.memory().guests, engine.memory().guests), (0, 0));
 }
+
+#[test]
+fn one_module_more_than_may_be_loaded_finds_no_room_until_another_leaves() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = EngineConfig::new(dir.path());
+    config.modules_max = 2;
+    let engine = Engine::open(config).unwrap();
+    let manifest = manifest(InstancePolicy::Fresh);
+    let [first, second] = [small(1), small(2)];
+    let digest = |text: &str| Digest::of(&wat::parse_str(text).unwrap());
+    let (first_program, _second_program) = (load(&engine, &first, &manifest), load(&engine, &second, &manifest));
+    assert!(engine.room_to_load(digest(&small(3))).is_err());
+    assert!(engine.room_to_load(digest(&first)).is_ok(), "it is loaded already");
+    drop(first_program);
+    assert!(engine.room_to_load(digest(&small(3))).is_ok());
+}
