@@ -328,13 +328,13 @@ mod tests {
         check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndeadline = '1m 30s'", "deadline_ms: 90000");
         check("name = 'a'\ncode = 'a.wasm'\n[limits]\nmemory = '128MiB'", "memory_bytes: 134217728");
         check("name = 'a'\ncode = 'a.wasm'\n[scale]\nidle = '5s'", "idle_ms: 5000");
+        check("name = 'a'\ncode = 'a.wasm'\n[scale]\nwarm = 1", "warm: 1");
     }
 
     #[test]
     fn unknown_keys_name_the_nearest_known_one() {
         check("name = 'a'\ncode = 'a.wasm'\ndescripton = ''", "did you mean `description`?");
         check("name = 'a'\ncode = 'a.wasm'\n[limits]\ndedline = '1s'", "did you mean `deadline`?");
-        check("name = 'a'\ncode = 'a.wasm'\n[scale]\nwarm = 1", "`warm` is not supported by this release");
     }
 
     #[test]
