@@ -38,7 +38,7 @@ impl Way {
         if let Some(node) = self.pointed.take() {
             return Some(Step { node, is_insistent: false });
         }
-        let may = |one: &Ranked| one.is_usable() && (after != Some(Next::Roomier) || one.candidate.has_room());
+        let may = |one: &Ranked| one.is_usable() && (after != Some(Next::Roomier) || one.has_room);
         while let Some(one) = ranked.get(self.passed) {
             self.passed += 1;
             if may(one) && !self.out.contains(&one.candidate.node) {

@@ -100,12 +100,17 @@ pub struct Ranked {
     pub group: Group,
     /// Why it has its place there.
     pub reason: Reason,
+    /// Whether a call would run there at once, as far as calls run at once anywhere.
+    pub has_room: bool,
     /// How near the version is to it, if that was asked; see [`crate::home`].
     pub(crate) nearness: f64,
 }
 
 /// Above this a machine has no room, in thousandths of its CPU: what comes now makes all its calls slower.
 const CPU_PERMILLE_ROOM: u16 = 900;
+/// If all machines are above that, those have room that are not clearly above the least busy: by more than a figure that
+/// is half a second old differs by chance. Else none of them would be preferred for being warm, near or quick.
+const CPU_PERMILLE_ALIKE: u16 = 50;
 /// One call that waits says more than one that runs.
 const QUEUED_WEIGHT: u64 = 4;
 /// "Clearly busier" is twice as busy and this many calls more: below, the difference is within the noise of figures
@@ -115,20 +120,15 @@ const SLACK: u64 = 8;
 const MEMORY_PERMILLE_SHORT: u32 = 700;
 
 impl Candidate {
-    fn group(&self) -> Group {
+    fn group(&self, has_room: bool) -> Group {
         match self.standing {
             Standing::Draining | Standing::Unbound | Standing::Dead => Group::Out,
             Standing::Doubtful => Group::Doubtful,
-            _ if !self.has_room() => Group::Full,
+            _ if !has_room => Group::Full,
             Standing::Slow => Group::Slow,
             Standing::Good if self.is_warm => Group::Warm,
             Standing::Good => Group::Cold,
         }
-    }
-
-    /// Whether a call would run there at once.
-    pub fn has_room(&self) -> bool {
-        self.queued == 0 && self.cpu_permille <= CPU_PERMILLE_ROOM
     }
 
     /// How busy it is: what candidates are compared by.
@@ -151,8 +151,9 @@ impl Candidate {
 }
 
 impl Ranked {
-    fn new(candidate: Candidate) -> Self {
-        Self { candidate, group: candidate.group(), reason: Reason::InLine, nearness: 0.0 }
+    fn new(candidate: Candidate, cpu_permille_most: u16) -> Self {
+        let has_room = candidate.queued == 0 && candidate.cpu_permille <= cpu_permille_most;
+        Self { candidate, group: candidate.group(has_room), reason: Reason::InLine, has_room, nearness: 0.0 }
     }
 
     /// Those of a smaller place come before those of a greater one. Where all are full, a start would make it worse.
@@ -168,7 +169,9 @@ impl Ranked {
 
 /// The nodes to try for a call of `version`, best first; behind them those that are not tried, for the record.
 pub fn rank(version: VersionId, candidates: impl IntoIterator<Item = Candidate>, rng: &mut impl Rng) -> Vec<Ranked> {
-    let mut ranked: Vec<Ranked> = candidates.into_iter().map(Ranked::new).collect();
+    let candidates: Vec<Candidate> = candidates.into_iter().collect();
+    let most = cpu_permille_most(&candidates);
+    let mut ranked: Vec<Ranked> = candidates.into_iter().map(|one| Ranked::new(one, most)).collect();
     ranked.shuffle(rng);
     ranked.sort_by_key(Ranked::place);
     let usable = ranked.iter().position(|one| !one.is_usable()).unwrap_or(ranked.len());
@@ -183,6 +186,13 @@ pub fn rank(version: VersionId, candidates: impl IntoIterator<Item = Candidate>,
     }
     spread(&mut ranked[..usable]);
     ranked
+}
+
+/// The CPU use up to which a machine has room.
+fn cpu_permille_most(candidates: &[Candidate]) -> u16 {
+    let answering = candidates.iter().filter(|one| matches!(one.standing, Standing::Good | Standing::Slow));
+    let least = answering.map(|one| one.cpu_permille).min().unwrap_or(0);
+    CPU_PERMILLE_ROOM.max(least.saturating_add(CPU_PERMILLE_ALIKE))
 }
 
 /// Whether what starts at the node that has the call would soon drive something else out; if the call may not run

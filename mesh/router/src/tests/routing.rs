@@ -179,6 +179,13 @@ async fn an_overloaded_node_passes_the_call_to_one_with_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_every_cpu_is_busy_an_overloaded_node_still_passes_calls_on() {
+    let bench = Bench::of(2).plan(1, [not_executed(ErrorCode::Overloaded)]);
+    let bench = bench.with(1, |peer| peer.load.cpu_permille = 990).with(2, |peer| peer.load.cpu_permille = 990);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn overload_is_passed_on_when_no_node_has_room() {
     let overloaded =
         Failure::not_executed(ErrorCode::Overloaded, "at its limit").retry_after(Duration::from_millis(40));

@@ -100,9 +100,29 @@ fn a_busy_warm_node_does_not_keep_a_version_to_itself() {
 
 #[test]
 fn where_all_are_full_a_start_would_make_it_worse() {
-    check("here 1 cpu=950, 2 warm cpu=950 run=8", "2 1");
-    check("here 1 cpu=950, 2 warm cpu=950 run=9", "1 2");
+    check("here 1 wait=1, 2 warm wait=4", "2 1");
+    check("here 1 wait=1, 2 warm wait=5", "1 2");
     check("here 1 cpu=950, 2 warm wait=4, 3 wait=2", "1 3 2 | 1 2 3");
+}
+
+#[test]
+fn where_every_cpu_is_busy_nodes_are_still_told_apart() {
+    // As if none were: warm first, spread when clearly busier, here first, slow ones behind.
+    check("here 1 cpu=1000, 2 warm cpu=960 run=8", "2 1");
+    check("here 1 cpu=1000, 2 warm cpu=960 run=9", "1 2");
+    check("2 cpu=960, here 1 cpu=990", "1 2");
+    check("here 1 cpu=1000 slow, 2 cpu=1000", "2 1");
+    // Not if one is clearly less busy, and not by one that may not answer.
+    check("here 1 warm cpu=1000, 2 cpu=940", "2 1");
+    check("here 1 warm cpu=1000, 2 cpu=960, 3 cpu=100 doubtful", "1 2 3");
+    let homes = firsts("here 1 memory=90 cpu=1000, 2 memory=90 cpu=1000, 3 memory=90 cpu=1000");
+    assert_eq!(
+        homes,
+        firsts("here 1 memory=90, 2 memory=90, 3 memory=90"),
+        "a version has a home whatever the CPUs do"
+    );
+    let ranked = rank(VERSION, parse_all("1 cpu=1000, 2 cpu=1000, 3 cpu=1000 wait=1"), &mut SmallRng::seed_from_u64(1));
+    assert_eq!(ranked.iter().map(|one| one.has_room).collect::<Vec<_>>(), [true, true, false]);
 }
 
 #[test]
