@@ -21,6 +21,7 @@ mod placing;
 mod releases;
 mod scripts;
 mod stuck;
+mod warmth;
 
 /// The binary under test.
 const SKEIN: &str = env!("CARGO_BIN_EXE_skein");

@@ -218,6 +218,9 @@ pub struct Usage {
     /// Why the version had to be started, if it had to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cold: Option<ColdCause>,
+    /// Whether the version had been started ahead of its calls, and this was the first of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_foreseen: bool,
 }
 
 /// Which compiler made the code that ran. The later one is the better.

@@ -98,6 +98,13 @@ impl Router {
         self.shared.decisions.made_by(caller, most)
     }
 
+    /// Where a call of this version would run that came now; none if it can run nowhere, or is not known.
+    pub fn place(&self, version: VersionId) -> Option<Ranked> {
+        let record = self.shared.catalog.borrow().version(version).cloned()?;
+        let ranked = self.shared.rank(&Resolved { id: version, version: record });
+        ranked.into_iter().next().filter(Ranked::is_usable)
+    }
+
     /// How long ago the oldest call came whose decision is kept; none before the first.
     pub fn reach_back(&self) -> Option<Duration> {
         self.shared.decisions.oldest().map(|oldest| oldest.elapsed())

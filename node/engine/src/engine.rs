@@ -201,6 +201,13 @@ impl Engine {
         if artefacts.is_full_for(digest) { Err(ledger.refuse(bytes)) } else { self.room(bytes) }
     }
 
+    /// The same for code that nobody has asked for yet: only if there is plenty of room, and if there is not, nobody is
+    /// asked to let go of anything.
+    pub fn spare_to_load(&self, digest: Digest) -> Option<Room> {
+        let Shared { artefacts, ledger, .. } = &*self.shared;
+        if artefacts.is_full_for(digest) { None } else { ledger.spare(artefacts.bytes_to_load(digest)) }
+    }
+
     /// Has the allocator give back what nothing is in any more; without that, what was dropped stays the process's.
     /// Blocks for some milliseconds.
     pub fn release_memory(&self) {

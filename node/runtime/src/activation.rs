@@ -21,7 +21,12 @@ use tokio::{
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    ActivationState, ActivationStatus, Config, brief::Brevity, busy::Busy, metrics::Meters, prepare::Loaded,
+    ActivationState, ActivationStatus, Config,
+    brief::Brevity,
+    busy::Busy,
+    habits::{Called, Learning},
+    metrics::{self, Guess, Meters},
+    prepare::Loaded,
     room::Clock,
 };
 
@@ -33,6 +38,8 @@ pub(crate) struct Activation {
     args: Vec<String>,
     generation: u64,
     cause: ColdCause,
+    is_guess: bool,
+    habit: Option<Arc<Learning>>,
     left_for: OnceLock<ColdCause>,
     permits: Arc<Semaphore>,
     /// One more permit for each depth of nested calls, made when the first is needed.
@@ -62,6 +69,10 @@ pub(crate) struct Birth {
     pub(crate) cause: ColdCause,
     pub(crate) meters: Meters,
     pub(crate) clock: Arc<Clock>,
+    /// What its runs add to; none for a version that may call nobody.
+    pub(crate) habit: Option<Arc<Learning>>,
+    /// Nobody has called it: somebody probably will.
+    pub(crate) is_guess: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +94,7 @@ struct Line {
 /// Leave to run one call. Dropping it brings the permit home.
 pub(crate) struct Permit {
     activation: Arc<Activation>,
+    was_foreseen: bool,
     // Dropped before the token, so that nobody is told of the last call's end while its permit is out.
     _permit: OwnedSemaphorePermit,
     _token: TaskTrackerToken,
@@ -110,6 +122,8 @@ impl Activation {
             args: std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect(),
             generation: birth.generation,
             cause: birth.cause,
+            is_guess: birth.is_guess,
+            habit: birth.habit,
             left_for: OnceLock::new(),
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             own: OnceLock::new(),
@@ -160,9 +174,12 @@ impl Activation {
                 _ => self.stand_in_line(deadline, depth).await?,
             },
         };
-        self.calls_admitted.fetch_add(1, Relaxed);
+        let was_foreseen = self.calls_admitted.fetch_add(1, Relaxed) == 0 && self.is_guess;
+        if was_foreseen {
+            metrics::guessed(Guess::Used);
+        }
         self.meters.in_flight.increment(1);
-        Ok(Permit { activation: self.clone(), _permit: permit, _token: token })
+        Ok(Permit { activation: self.clone(), was_foreseen, _permit: permit, _token: token })
     }
 
     /// What only calls of this depth get; none for calls from outside.
@@ -251,6 +268,23 @@ impl Activation {
     /// Why it had to be started.
     pub(crate) fn cause(&self) -> ColdCause {
         self.cause
+    }
+
+    /// Whether it was started before anybody called it, on a guess.
+    pub(crate) fn is_guess(&self) -> bool {
+        self.is_guess
+    }
+
+    /// Whether it was, and nobody has called it since.
+    pub(crate) fn is_unused_guess(&self) -> bool {
+        self.is_guess && self.calls() == 0
+    }
+
+    /// Learns from what a run has called.
+    pub(crate) fn learn(&self, called: &Called) {
+        if let Some(habit) = &self.habit {
+            habit.ran(called);
+        }
     }
 
     /// Notes why it leaves. Only the first word counts. For the supervisor only.
@@ -408,6 +442,11 @@ impl Permit {
     /// What it is a permit for.
     pub(crate) fn activation(&self) -> &Arc<Activation> {
         &self.activation
+    }
+
+    /// Whether it is the first one of a version that was started on a guess.
+    pub(crate) fn was_foreseen(&self) -> bool {
+        self.was_foreseen
     }
 }
 

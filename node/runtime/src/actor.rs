@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use skein_engine::Room;
 use skein_proto::Failure;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -28,6 +29,8 @@ pub(crate) struct Arguments {
     pub(crate) preparer: Preparer,
     /// Where the actor's waits run, so that shutdown can wait for them.
     pub(crate) tasks: TaskTracker,
+    /// What is set aside for its code, if that is.
+    pub(crate) room: Option<Room>,
 }
 
 /// The actor of one live version.
@@ -41,11 +44,12 @@ impl Actor for FunctionActor {
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        arguments: Arguments,
+        mut arguments: Arguments,
     ) -> Result<Arguments, ActorProcessingErr> {
         let (preparer, record) = (arguments.preparer.clone(), arguments.activation.record().clone());
+        let room = arguments.room.take();
         arguments.tasks.spawn(async move {
-            let loaded = preparer.load(record).await;
+            let loaded = preparer.load(record, room).await;
             // The actor may have gone meanwhile; then nobody waits for the program.
             let _ = myself.cast(Message::Loaded(loaded));
         });
@@ -72,7 +76,9 @@ impl Arguments {
     fn loaded(&self, loaded: Loaded) {
         let (activation, age) = (&self.activation, self.activation.age());
         activation.ready(loaded);
-        activation.meters.start.record(age);
+        if !activation.is_guess() {
+            activation.meters.start.record(age);
+        }
         debug!(function = %activation.name(), start_ms = age.as_millis(), "activation is ready");
     }
 

@@ -141,6 +141,12 @@ impl Executor {
         Some(Waiting { shared: shared.clone(), place, had_slot })
     }
 
+    /// Whether more jobs run, or wait for a thread, than there are `cores`: what is not urgent would hold them up.
+    pub(crate) fn is_busy(&self, cores: usize) -> bool {
+        let pool = self.shared.lock();
+        pool.queued() + pool.running > cores
+    }
+
     /// How many threads live now.
     #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {

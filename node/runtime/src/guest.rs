@@ -81,6 +81,7 @@ impl Guest {
             if let Some(began) = began {
                 activation.brevity.ran(thread_cpu_time().saturating_sub(began), &outcome);
             }
+            activation.learn(outward.called());
             // The caller who hears of the end finds the memory and the permit at home.
             drop(self.room);
             drop(self.permit);

@@ -47,6 +47,7 @@ mod egress;
 mod environment;
 mod executor;
 mod guest;
+mod habits;
 mod holds;
 pub mod metrics;
 mod outward;

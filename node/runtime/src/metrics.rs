@@ -25,6 +25,9 @@ pub const RUN_SECONDS: &str = "skein_runtime_run_seconds";
 pub const BRIEF: &str = "skein_runtime_brief_runs_total";
 /// Such runs that had to be ended, and began again on a thread of their own, by app and function.
 pub const NOT_BRIEF: &str = "skein_runtime_brief_runs_ended_total";
+/// Activations started before anybody called them, because functions that start usually call them, by outcome:
+/// `started`, then `used` or `wasted`, or `refused` where there was not plenty of room.
+pub const PREWARMS: &str = "skein_runtime_prewarms_total";
 /// Activations started because a call found none, by app and function.
 pub const COLD_STARTS: &str = "skein_runtime_cold_starts_total";
 /// Time from the first call to a ready activation, by app and function.
@@ -69,6 +72,7 @@ pub(crate) fn describe() {
     describe_counter!(BRIEF, Unit::Count, "calls that ran on the thread they arrived at");
     describe_counter!(NOT_BRIEF, Unit::Count, "such runs that were ended, and began again on a thread of their own");
     describe_counter!(COLD_STARTS, Unit::Count, "activations started because a call found none");
+    describe_counter!(PREWARMS, Unit::Count, "activations started before anybody called them, by outcome");
     describe_histogram!(START_SECONDS, Unit::Seconds, "time from the first call to a ready activation");
     describe_gauge!(ACTIVATIONS, Unit::Count, "live activations");
     describe_gauge!(THREADS, Unit::Count, "threads for guests");
@@ -184,6 +188,29 @@ pub(crate) fn evicted(count: usize, why: Gone) {
         Gone::Memory => "memory",
     };
     counter!(EVICTED, "reason" => reason).increment(count as u64);
+}
+
+/// What became of a version that will probably be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guess {
+    /// It is being started.
+    Started,
+    /// It is not: the node has other things to do, or not plenty of memory.
+    Refused,
+    /// It was called.
+    Used,
+    /// It has left without a call.
+    Wasted,
+}
+
+pub(crate) fn guessed(what: Guess) {
+    let outcome = match what {
+        Guess::Started => "started",
+        Guess::Refused => "refused",
+        Guess::Used => "used",
+        Guess::Wasted => "wasted",
+    };
+    counter!(PREWARMS, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn trimmed(count: usize) {

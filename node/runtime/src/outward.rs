@@ -23,6 +23,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     Egress,
     executor::{Executor, Waiting},
+    habits::Called,
     metrics::{self, micros},
 };
 
@@ -50,6 +51,7 @@ pub(crate) struct Outward {
     place: Mutex<Place>,
     waited_us: AtomicU64,
     asked: AtomicU32,
+    called: Called,
 }
 
 /// What of a call its own calls go on with.
@@ -103,7 +105,7 @@ impl Caller {
 impl Outward {
     pub(crate) fn new(outside: Arc<Outside>, record: Arc<VersionRecord>, caller: Caller) -> Arc<Self> {
         let (place, waited_us, asked) = (Mutex::default(), AtomicU64::new(0), AtomicU32::new(0));
-        Arc::new(Self { outside, record, caller, place, waited_us, asked })
+        Arc::new(Self { outside, record, caller, place, waited_us, asked, called: Called::default() })
     }
 
     /// How long the guest has waited.
@@ -114,6 +116,11 @@ impl Outward {
     /// How many calls and requests it has made.
     pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Relaxed)
+    }
+
+    /// Which functions it has called.
+    pub(crate) fn called(&self) -> &Called {
+        &self.called
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
@@ -139,6 +146,7 @@ impl Outward {
         self.check_place()?;
         let manifest = &self.record.manifest;
         let target = grants::invoke(&manifest.grants, &request.reference)?;
+        self.called.note(&target);
         let bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if request.headers.len() > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
             let count = request.headers.len();

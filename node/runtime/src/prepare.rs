@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use skein_catalog::VersionRecord;
-use skein_engine::{Engine, Program};
+use skein_engine::{Engine, Program, Room};
 use skein_proto::{Digest, ErrorCode, Failure};
 use tokio::{
     runtime::Handle,
@@ -86,6 +86,11 @@ impl Preparer {
         self.shared.engine.is_cached(digest)
     }
 
+    /// Memory for the code of `digest`, if that is compiled and there is plenty; nobody is asked to let go of anything.
+    pub(crate) fn spare(&self, digest: Digest) -> Option<Room> {
+        if self.is_prepared(digest) { self.shared.engine.spare_to_load(digest) } else { None }
+    }
+
     /// Has the compiled code on this node. Callers for the same digest share one preparation, which goes on when they
     /// give up.
     pub(crate) async fn prepare(&self, record: &Arc<VersionRecord>, deadline: Instant) -> Result<(), Failure> {
@@ -106,14 +111,17 @@ impl Preparer {
         }
     }
 
-    /// The program of a version, prepared first if it is not.
-    pub(crate) async fn load(&self, record: Arc<VersionRecord>) -> Result<Loaded, Failure> {
+    /// The program of a version, prepared first if it is not; in `room`, if memory is set aside for it already.
+    pub(crate) async fn load(&self, record: Arc<VersionRecord>, room: Option<Room>) -> Result<Loaded, Failure> {
         let deadline = Instant::now() + START_MAX;
         self.prepare(&record, deadline).await?;
         let (shared, runtime) = (self.shared.clone(), Handle::current());
         let _turn = self.shared.loads.take(&record.manifest).await?;
         let take = || self.shared.engine.room_to_load(record.digest);
-        let room = self.shared.rooms.find(take, Instant::now() + LOAD_PATIENCE).await?;
+        let room = match room {
+            Some(room) => room,
+            None => self.shared.rooms.find(take, Instant::now() + LOAD_PATIENCE).await?,
+        };
         on_thread(&self.shared.executor, move || {
             // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
             let code = || runtime.block_on(shared.code(&record, deadline));

@@ -1,5 +1,6 @@
 //! The handle to a node's runtime.
 
+mod guessing;
 mod moving;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
     environment::{environment, is_seen},
     executor::Executor,
     guest::{BUSY_RETRY_AFTER, Guest, Ran},
+    habits::Foresight,
     holds::moved,
     metrics::{self, micros},
     outward::Outside,
@@ -55,6 +57,7 @@ struct Shared {
     table: Arc<Table>,
     executor: Executor,
     outside: Arc<Outside>,
+    foresight: Arc<Foresight>,
     preparer: Preparer,
     rooms: Rooms,
     supervisor: ActorRef<supervisor::Message>,
@@ -101,6 +104,7 @@ impl Runtime {
             parallel: config.prepare_parallel,
             rooms: rooms.clone(),
         });
+        let foresight = Arc::<Foresight>::default();
         let arguments = supervisor::Arguments {
             config: config.clone(),
             catalog: catalog.clone(),
@@ -108,6 +112,7 @@ impl Runtime {
             preparer: preparer.clone(),
             tasks: tasks.clone(),
             clock: Arc::default(),
+            foresight: foresight.clone(),
         };
         // Unnamed, since ractor's names are the process's, and a test runs many nodes in one.
         let spawned = Actor::spawn(None, Supervisor, arguments).await;
@@ -132,6 +137,7 @@ impl Runtime {
                 catalog,
                 table,
                 outside: Outside::new(executor.clone()),
+                foresight,
                 executor,
                 preparer,
                 rooms,
@@ -373,6 +379,7 @@ impl Shared {
         invocation: &Invocation,
     ) -> Result<Reply, Failure> {
         let (start, queued, starting) = (admitted.start, admitted.queued, admitted.starting);
+        let is_foreseen = admitted.permit.was_foreseen();
         let manifest = &activation.record().manifest;
         let remaining = invocation.remaining().min(Duration::from_millis(manifest.limits.deadline_ms));
         let environment = if is_seen(admitted.program.report()) {
@@ -411,6 +418,7 @@ impl Shared {
             log_bytes: output.log_bytes_total,
             tier: activation.program().map(|program| program.tier()),
             cold: (start == Start::Cold).then(|| activation.cause()),
+            is_foreseen,
         };
         Ok(Reply { payload: output.payload, version: activation.version(), node: self.node, start, usage })
     }
@@ -480,6 +488,8 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Most of a guest's log in one event of our own.
 const LOG_BYTES_MAX: usize = 8 << 10;
 
+#[cfg(test)]
+mod guessing_tests;
 #[cfg(test)]
 mod memory_tests;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use skein_catalog::{Catalog, VersionRecord, Watch};
+use skein_engine::Room;
 use skein_proto::{ColdCause, ErrorCode, Failure, NodeId, VersionId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -14,8 +15,9 @@ use crate::{
     activation::{Activation, Birth},
     actor::{self, FunctionActor},
     backoff::Backoff,
+    habits::{Foresight, Habits},
     holds::moved,
-    metrics::{self, Gone, Labels},
+    metrics::{self, Gone, Guess, Labels},
     prepare::Preparer,
     room::Clock,
     table::Table,
@@ -23,10 +25,12 @@ use crate::{
 
 mod departed;
 mod eviction;
+mod guess;
 mod kept;
 
 use departed::Departed;
 use eviction::Evictions;
+use guess::GUESS_STAYS;
 pub use kept::Kept;
 
 /// What the supervisor is told.
@@ -35,6 +39,8 @@ pub(crate) enum Message {
     Activate(VersionId, Arc<VersionRecord>, RpcReplyPort<Result<Arc<Activation>, Failure>>),
     /// The same for a version that is to run here whatever was said of its having moved.
     Warm(VersionId, Arc<VersionRecord>, RpcReplyPort<Result<Arc<Activation>, Failure>>),
+    /// The same for a version that will probably be called, if it is not live, with the memory set aside for its code.
+    Guess(VersionId, (Arc<VersionRecord>, Room), RpcReplyPort<Option<Arc<Activation>>>),
     /// A version has moved to another node: stop it here, and send its calls there for so long. Says how many still
     /// run, or `None` if it is not live here.
     Release(VersionId, (NodeId, Duration), RpcReplyPort<Option<u32>>),
@@ -60,6 +66,15 @@ pub(crate) struct Arguments {
     pub(crate) preparer: Preparer,
     pub(crate) tasks: TaskTracker,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) foresight: Arc<Foresight>,
+}
+
+/// Why an activation is started.
+enum Origin {
+    /// A call found none, or it is to be here for another reason.
+    Wanted,
+    /// Somebody will probably call it. What its code takes is set aside.
+    Guess(Room),
 }
 
 pub(crate) struct State {
@@ -71,6 +86,7 @@ pub(crate) struct State {
     labels: Labels,
     evictions: Evictions,
     departed: Departed,
+    habits: Habits,
     kept: Kept,
     is_draining: bool,
     waiting: Vec<RpcReplyPort<()>>,
@@ -93,6 +109,7 @@ impl Actor for Supervisor {
             labels: Labels::default(),
             evictions: Evictions::default(),
             departed: Departed::default(),
+            habits: Habits::default(),
             kept: Kept::default(),
             is_draining: false,
             waiting: Vec::new(),
@@ -107,12 +124,21 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Activate(version, record, reply) => {
+                let is_live = state.arguments.table.find(version).is_some();
+                let activation = state.activate(myself, version, (record, Origin::Wanted)).await;
+                let is_started = !is_live && activation.is_ok();
                 // The caller may have given up; the activation then waits for the next one.
-                let _ = reply.send(state.activate(myself, version, record).await);
+                let _ = reply.send(activation);
+                if is_started {
+                    state.look_ahead(version);
+                }
             }
             Message::Warm(version, record, reply) => {
                 state.arguments.table.holds.lift(version);
-                let _ = reply.send(state.activate(myself, version, record).await);
+                let _ = reply.send(state.activate(myself, version, (record, Origin::Wanted)).await);
+            }
+            Message::Guess(version, start, reply) => {
+                let _ = reply.send(state.guess(myself, version, start).await);
             }
             Message::Release(version, (to, hold), reply) => {
                 let _ = reply.send(state.release(version, to, hold));
@@ -154,7 +180,7 @@ impl State {
         &mut self,
         myself: ActorRef<Message>,
         version: VersionId,
-        record: Arc<VersionRecord>,
+        (record, origin): (Arc<VersionRecord>, Origin),
     ) -> Result<Arc<Activation>, Failure> {
         if self.is_draining {
             return Err(draining());
@@ -171,21 +197,30 @@ impl State {
             return Err(failure);
         }
         self.generations += 1;
+        let room = match origin {
+            Origin::Wanted => None,
+            Origin::Guess(room) => Some(room),
+        };
         let birth = Birth {
             generation: self.generations,
             cause: self.departed.cause(version),
             meters: self.labels.meters(&record.manifest),
             clock: self.arguments.clock.clone(),
+            habit: self.habits.of(version, &record),
+            is_guess: room.is_some(),
         };
         let activation = Activation::new(version, record, birth, &self.arguments.config);
         let arguments = actor::Arguments {
             activation: activation.clone(),
             preparer: self.arguments.preparer.clone(),
             tasks: self.arguments.tasks.clone(),
+            room,
         };
         let spawned = Actor::spawn_linked(None, FunctionActor, arguments, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|error| Failure::not_executed(ErrorCode::Internal, error.to_string()))?;
-        activation.meters.cold_starts.increment(1);
+        if !activation.is_guess() {
+            activation.meters.cold_starts.increment(1);
+        }
         self.actors.insert(actor.get_id(), (actor, activation.clone()));
         self.arguments.table.insert(activation.clone());
         metrics::activations(self.actors.len());
@@ -210,6 +245,7 @@ impl State {
         self.arguments.table.holds.trim(Instant::now());
         let is_due = |activation: &Activation| {
             let idle_max = Duration::from_millis(activation.record().manifest.scale.idle_ms);
+            let idle_max = if activation.is_unused_guess() { idle_max.min(GUESS_STAYS) } else { idle_max };
             is_idle(activation.idle(), idle_max) && !self.is_kept(activation.version())
         };
         let all = self.actors.iter().map(|(actor, (_, activation))| (activation, *actor));
@@ -224,6 +260,7 @@ impl State {
     fn stop_unwanted(&mut self, catalog: &Catalog) {
         let node = self.arguments.config.node;
         self.backoff.retain(|version| catalog.version(*version).is_some());
+        self.habits.retain(|version| catalog.version(version).is_some());
         self.stop_where(ColdCause::Bound, |activation| match catalog.version(activation.version()) {
             Some(record) => !catalog.may_run(&record.manifest.app, node),
             None => true,
@@ -263,6 +300,9 @@ impl State {
             activation.fail(Failure::not_executed(ErrorCode::Internal, "the activation's actor broke"));
         }
         self.arguments.table.forget(&activation);
+        if activation.is_unused_guess() {
+            metrics::guessed(Guess::Wasted);
+        }
         let cause = if activation.failure().is_some() { Some(ColdCause::Failed) } else { activation.left_for() };
         self.departed.note(activation.version(), cause.unwrap_or(ColdCause::Failed));
         match activation.failure() {

@@ -11,6 +11,7 @@ mod metrics;
 mod migrate;
 mod operations;
 mod outward;
+mod prewarm;
 mod publish;
 mod status;
 mod warm;
@@ -134,13 +135,14 @@ impl Node {
         let parts = Parts {
             invoke: router.clone(),
             consensus: Arc::new(consensus.clone()),
-            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity, router)),
+            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity, router.clone())),
             metrics_text,
         };
         let gateway = Gateway::serve(gateway_config(&config), parts).await.map_err(gateway_failure)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let told = boot.peers.iter().map(|peer| (peer.node, peer.mesh)).collect();
         duties::start(&shared, &network, told, &tasks, &stop);
+        prewarm::start(&shared, router, &tasks, &stop);
         let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, shared, tasks, stop };
         node.begin(&boot).await?;
         Ok(node)

@@ -36,6 +36,9 @@ pub(crate) struct Ledger {
 /// such as buffers of the network and stacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
+    /// For what nobody has asked for yet: up to 12 sixteenths, below which a node does not let go of anything. Refusing
+    /// it is no shortage, and nobody is told of it.
+    Spare,
     /// To begin something, which can as well begin later: up to 14 sixteenths.
     Begin,
     /// For what runs already and would fail: up to 15 sixteenths.
@@ -96,6 +99,12 @@ impl Ledger {
         Ok(Room { ledger: Arc::clone(self), bytes })
     }
 
+    /// The same for what nobody has asked for yet; none unless there is plenty.
+    pub(crate) fn spare(self: &Arc<Self>, bytes: u64) -> Option<Room> {
+        self.take(bytes, Purpose::Spare).ok()?;
+        Some(Room { ledger: Arc::clone(self), bytes })
+    }
+
     /// Refuses `bytes`, whatever is left: something else has run out that letting go of what is loaded brings back.
     pub(crate) fn refuse(&self, bytes: u64) -> NoRoom {
         self.short.notify_one();
@@ -110,7 +119,9 @@ impl Ledger {
             (sum <= most).then_some(sum)
         });
         taken.map(|_| ()).map_err(|given| {
-            self.short.notify_one();
+            if purpose != Purpose::Spare {
+                self.short.notify_one();
+            }
             let missing = given.saturating_add(bytes) - most;
             NoRoom { wanted: bytes, missing, budget: self.budget }
         })
@@ -149,6 +160,7 @@ impl Ledger {
 
     fn most(&self, purpose: Purpose) -> u64 {
         let sixteenths = match purpose {
+            Purpose::Spare => 12,
             Purpose::Begin => 14,
             Purpose::Grow => 15,
         };
@@ -203,6 +215,17 @@ mod tests {
             (300, 0)
         });
         assert_eq!((ledger.base(), ledger.given()), (300, 50), "what settles during a look waits for the next");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_gets_only_what_is_plenty_and_asks_nobody_to_let_go() {
+        let ledger = Ledger::new(1_600);
+        let room = ledger.spare(1_200).unwrap();
+        assert!(ledger.spare(1).is_none());
+        let nobody_is_told = tokio::time::timeout(std::time::Duration::ZERO, ledger.refused()).await;
+        assert!(nobody_is_told.is_err());
+        drop(room);
+        assert_eq!(ledger.spare(1_200).unwrap().bytes(), 1_200);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn wide(name: &str) -> Manifest {
 }
 
 impl Node {
-    async fn evict(&self, wanted: u64) -> u64 {
+    pub(super) async fn evict(&self, wanted: u64) -> u64 {
         match self.runtime.shared.supervisor.call(|reply| supervisor::Message::Evict(wanted, reply), Some(LONG)).await {
             Ok(CallResult::Success(bytes)) => bytes,
             other => panic!("{other:?}"),
@@ -31,7 +31,7 @@ impl Node {
     }
 
     /// Waits until so many activations may leave.
-    async fn evictable(&self, count: usize) {
+    pub(super) async fn evictable(&self, count: usize) {
         let table = &self.runtime.shared.table;
         eventually(|| table.all().iter().filter(|activation| activation.is_evictable()).count() == count).await;
     }

@@ -62,13 +62,13 @@ impl Egress for Mirror {
     }
 }
 
-struct Bench {
-    node: Node,
+pub(super) struct Bench {
+    pub(super) node: Node,
     names: Arc<Names>,
 }
 
 impl Bench {
-    async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let node = Node::with(change).await;
         let runtime = node.runtime.clone();
         let names =
@@ -78,7 +78,12 @@ impl Bench {
         Self { node, names }
     }
 
-    fn publish(&self, name: &str, guest: &str, change: impl FnOnce(&mut skein_proto::Manifest)) -> VersionId {
+    pub(super) fn publish(
+        &self,
+        name: &str,
+        guest: &str,
+        change: impl FnOnce(&mut skein_proto::Manifest),
+    ) -> VersionId {
         let mut manifest = slow(name);
         manifest.grants.invoke = vec!["*".into()];
         change(&mut manifest);
@@ -87,7 +92,7 @@ impl Bench {
         version
     }
 
-    async fn text(&self, version: VersionId, payload: &'static [u8]) -> String {
+    pub(super) async fn text(&self, version: VersionId, payload: &'static [u8]) -> String {
         let reply = self.node.call(version, payload).await.unwrap();
         String::from_utf8(reply.payload.to_vec()).unwrap()
     }

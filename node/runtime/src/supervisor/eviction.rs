@@ -47,6 +47,7 @@ impl State {
             uses: activation.calls(),
             clock: activation.last_clock(),
             is_kept: self.is_kept(activation.version()),
+            is_guess: activation.is_unused_guess(),
         }
     }
 }

@@ -7,7 +7,7 @@ use skein_catalog::VersionRecord;
 use skein_proto::VersionId;
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{Message, State};
+use super::{Message, Origin, State};
 use crate::ActivationState;
 
 /// What this node is to keep ready, and how many instances of each.
@@ -38,7 +38,7 @@ impl State {
             missing.map(|(version, (record, _))| (*version, record.clone())).take(STARTS_MAX).collect();
         for (version, record) in missing {
             // One that failed lately has its pause; it is tried again at a later tick.
-            let _ = self.activate(myself.clone(), version, record).await;
+            let _ = self.activate(myself.clone(), version, (record, Origin::Wanted)).await;
         }
         for (version, (_, count)) in &self.kept {
             let Some(activation) = self.arguments.table.find(*version) else { continue };

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     Shared,
     join::{Admission, JoinRequest},
-    migrate, why,
+    migrate, prewarm, why,
 };
 
 /// One request of a peer.
@@ -33,6 +33,9 @@ pub(super) enum ControlRequest {
         version: VersionId,
         /// The log index of its publication.
         index: u64,
+        /// Only because it will probably be called, and only with what there is to spare.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_guess: bool,
     },
     /// Take no new calls of this version, which is ready at `to`, and send them there for a while. The answer is how many
     /// calls still run, or none if the version is not live here.
@@ -77,7 +80,11 @@ impl Serve for Control {
                 await_version(&self.shared, version, index, deadline).await?;
                 Ok(Bytes::new())
             }
-            ControlRequest::Warm { version, index } => {
+            ControlRequest::Warm { version, is_guess: true, .. } => {
+                prewarm::guess_here(&self.shared, version, deadline).await;
+                Ok(Bytes::new())
+            }
+            ControlRequest::Warm { version, index, .. } => {
                 migrate::warm_here(&self.shared, version, index, deadline).await?;
                 Ok(Bytes::new())
             }

@@ -110,7 +110,7 @@ async fn attempt(shared: &Shared, step: Move, deadline: Instant) -> Result<Moved
     if to == shared.transport.local() {
         warm_here(shared, version, index, deadline).await?;
     } else {
-        ask(shared, to, &ControlRequest::Warm { version, index }, deadline).await?;
+        ask(shared, to, &ControlRequest::Warm { version, index, is_guess: false }, deadline).await?;
     }
     let (warm, began) = (began.elapsed(), Instant::now());
     let running: Option<u32> = if from == shared.transport.local() {
@@ -151,7 +151,8 @@ fn check(shared: &Shared, step: Move) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(
+/// Asks a node for something, and gives its answer.
+pub(super) async fn ask(
     shared: &Shared,
     node: NodeId,
     request: &ControlRequest,

@@ -203,11 +203,15 @@ impl Names<'_> {
     /// Why the call was cold or warm.
     fn started(&self, decision: &Decision) -> String {
         let End::Replied { node, start, usage, .. } = &decision.end else { return String::new() };
+        let ahead = match usage.is_foreseen {
+            true => "; it had been started ahead of this call, its first, as functions that started usually call it",
+            false => "",
+        };
         let is_elsewhere = |one: &&Ranked| one.candidate.node != *node && one.candidate.is_warm;
         let was_warm = decision.ranked.iter().any(|one| one.candidate.node == *node && one.candidate.is_warm);
         match start {
-            Start::Reused => "warm: an instance that had served before served it".to_owned(),
-            Start::Warm => "warm: an activation was there, and the call had a fresh instance in it".to_owned(),
+            Start::Reused => format!("warm: an instance that had served before served it{ahead}"),
+            Start::Warm => format!("warm: an activation was there, and the call had a fresh instance in it{ahead}"),
             Start::Cold => {
                 let cause = match decision.ranked.iter().find(is_elsewhere) {
                     _ if was_warm => "it was on its way up or down there when the call was sent".to_owned(),
@@ -221,7 +225,7 @@ impl Names<'_> {
                 let there = usage.cold.map_or(String::new(), |cold| format!("; {}", cold.as_words()));
                 let (wait, load) = (usage.start_us, usage.load_us);
                 format!(
-                    "cold: {cause}{there}; the call waited {wait} µs for it to start, of which {load} µs loading its code"
+                    "cold: {cause}{there}{ahead}; the call waited {wait} µs for it to start, of which {load} µs loading its code"
                 )
             }
         }
