@@ -1,10 +1,11 @@
-//! What is warm before it is called: callees of functions that start.
+//! What is warm before it is called: callees of functions that start, and functions whose time has come.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::mpsc,
     thread::{self, JoinHandle},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -121,6 +122,39 @@ fn what_a_function_usually_calls_is_ready_before_it_calls() {
     // A guess that was wrong: it leaves as it came.
     go_on(held.call(&mesh, "default/none"));
     until("b has left without a call", || (prewarms(&mesh, 0) == [2, 1, 1]).then_some(()));
+}
+
+/// A window of two hours, the first of which has passed in as many hours; as `HH:MM-HH:MM`, in UTC.
+fn window(begins_in: u64) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let hour = since / 3_600 % 24;
+    format!("{:02}:00-{:02}:00", (hour + begins_in) % 24, (hour + begins_in + 2) % 24)
+}
+
+#[test]
+fn in_its_window_a_function_is_kept_ready_and_outside_it_not() {
+    let mesh = Mesh::start(SKEIN, 2);
+    // The hour may end while the test runs; the window then goes on for another.
+    let windows = [("now", window(0)), ("later", window(6))];
+    for (name, between) in &windows {
+        let schedule = format!("[[scale.schedule]]\nbetween = \"{between}\"\nwarm = 2");
+        outward::publish(&mesh, name, ECHO, &format!("[scale]\nidle = \"1s\"\n{schedule}"));
+    }
+    for node in 0..2 {
+        until("each node keeps one", || live(&mesh, node, "now").filter(|status| status["state"] == "ready"));
+        assert!(live(&mesh, node, "later").is_none());
+    }
+    let reply = mesh.gateway(1).post("/fn/default/now", "x");
+    assert_eq!((reply.text().as_str(), reply.header("skein-start")), ("x", Some("warm")));
+    let shown = mesh.skein(0, &["function", "show", "now"]).ok().text();
+    let expected = format!("warm 2 on every day between {} UTC", windows[0].1);
+    assert!(shown.contains(&expected) && shown.contains("scale: warm 0, "), "{shown}");
+    let detail = mesh.skein(0, &["function", "show", "now", "--json"]).ok().json();
+    assert_eq!(
+        detail["versions"][0]["manifest"]["scale"]["schedule"][0]["between"],
+        windows[0].1.as_str(),
+        "{detail:#}"
+    );
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod load;
 mod manifest;
 mod name;
 mod reference;
+mod scale;
 
 pub use digest::Digest;
 pub use error_code::ErrorCode;
@@ -37,6 +38,7 @@ pub use grant::{HttpGrant, InvokeGrant};
 pub use id::{FunctionId, InvocationId, MeshId, NodeId, VersionId};
 pub use invocation::{ColdCause, Invocation, InvocationTarget, Invoke, Reply, Start, Tier, Usage};
 pub use load::Load;
-pub use manifest::{Abi, Grants, InstancePolicy, Limits, Manifest, Scale, Snapshot};
+pub use manifest::{Abi, Grants, InstancePolicy, Limits, Manifest, Snapshot};
 pub use name::{AliasName, AppName, FunctionName, NodeName, ParseError};
 pub use reference::{FunctionRef, Target};
+pub use scale::{Between, Day, Scale, WeekMinute, Window};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, FunctionName, HttpGrant, InvokeGrant};
+use crate::{AppName, FunctionName, HttpGrant, InvokeGrant, Scale};
 
 /// The settings of one version; immutable once published. `function.toml` is its text form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,40 +296,5 @@ impl Grants {
         }
         self.invoke.iter().try_for_each(|entry| entry.parse::<InvokeGrant>().map(|_| ()))?;
         self.http.iter().try_for_each(|entry| entry.parse::<HttpGrant>().map(|_| ()))
-    }
-}
-
-/// How many instances there are, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Scale {
-    /// Instances kept ready without calls, in the whole mesh, of a version that an alias points at. Default 0; at most
-    /// [`Scale::WARM_MAX`].
-    pub warm: u32,
-    /// Most calls of the version at a time on one node, if that is fewer than `limits.concurrency`. Default 100.
-    pub max: u32,
-    /// Time without a call after which the activation stops, in milliseconds. Default 60,000.
-    pub idle_ms: u64,
-}
-
-impl Scale {
-    /// Most instances kept ready: as many as one version has calls on one node at most.
-    pub const WARM_MAX: u32 = Limits::CONCURRENCY_MAX;
-
-    /// Says what is out of range, if something is.
-    pub fn check(&self) -> Result<(), String> {
-        if self.warm > Self::WARM_MAX {
-            return Err(format!("scale.warm is {}; it must be from 0 to {}", self.warm, Self::WARM_MAX));
-        }
-        if self.max == 0 {
-            return Err("scale.max is 0; it must be at least 1".to_owned());
-        }
-        Ok(())
-    }
-}
-
-impl Default for Scale {
-    fn default() -> Self {
-        Self { warm: 0, max: 100, idle_ms: 60_000 }
     }
 }

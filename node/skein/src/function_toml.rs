@@ -10,7 +10,8 @@ use std::{
 use bytesize::ByteSize;
 use serde::Deserialize;
 use skein_proto::{
-    Abi, AppName, ErrorCode, Failure, FunctionName, Grants, InstancePolicy, Limits, Manifest, Scale, Snapshot,
+    Abi, AppName, Between, Day, ErrorCode, Failure, FunctionName, Grants, InstancePolicy, Limits, Manifest, Scale,
+    Snapshot, Window,
 };
 
 use crate::{data_dir::io_failure, script};
@@ -88,6 +89,17 @@ struct ScaleTable {
     warm: Option<u32>,
     max: Option<u32>,
     idle: Option<String>,
+    #[serde(default)]
+    schedule: Vec<WindowTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WindowTable {
+    #[serde(default)]
+    days: Vec<Day>,
+    between: Between,
+    warm: u32,
 }
 
 /// Keys that the interface has and this release does not act on: refused by name, never silently ignored.
@@ -125,6 +137,9 @@ const KNOWN: &[&str] = &[
     "idle",
     "warm",
     "max",
+    "schedule",
+    "days",
+    "between",
 ];
 
 impl Source {
@@ -236,9 +251,7 @@ fn parse(text: &str) -> Result<(Manifest, Code), String> {
     let mut document: Document = toml::from_str(text).map_err(|error| explain(&error))?;
     let code = Code::of(&mut document)?;
     let limits = document.limits.limits()?;
-    let (table, scale) = (document.scale, Scale::default());
-    let idle_ms = millis("scale.idle", table.idle, scale.idle_ms)?;
-    let scale = Scale { warm: table.warm.unwrap_or(scale.warm), max: table.max.unwrap_or(scale.max), idle_ms };
+    let scale = document.scale.scale()?;
     let GrantsTable { env, invoke, http, scratch } = document.grants;
     let manifest = Manifest {
         app: document.app,
@@ -257,6 +270,20 @@ fn parse(text: &str) -> Result<(Manifest, Code), String> {
     };
     manifest.check()?;
     Ok((manifest, code))
+}
+
+impl ScaleTable {
+    /// The scale, with the defaults of what is not said; not checked.
+    fn scale(self) -> Result<Scale, String> {
+        let defaults = Scale::default();
+        let window = |WindowTable { days, between, warm }| Window { days, between, warm };
+        Ok(Scale {
+            warm: self.warm.unwrap_or(defaults.warm),
+            max: self.max.unwrap_or(defaults.max),
+            idle_ms: millis("scale.idle", self.idle, defaults.idle_ms)?,
+            schedule: self.schedule.into_iter().map(window).collect(),
+        })
+    }
 }
 
 impl LimitsTable {
@@ -371,6 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn windows_in_which_more_are_kept_ready_are_read_and_checked() {
+        let schedule =
+            |text: &str| format!("name = 'a'\ncode = 'a.wasm'\n[scale]\nwarm = 1\n[[scale.schedule]]\n{text}");
+        let check = |text: &str, expected: &str| check(&schedule(text), expected);
+        check("days = ['mon', 'sun']\nbetween = '08:00-18:00'\nwarm = 3", "days: [Mon, Sun]");
+        check("between = '22:00-06:00'\nwarm = 3", "Window { days: [], between: Between");
+        check("between = '22-6'\nwarm = 3", "as in `08:00-18:00`");
+        check("between = '08:00-08:00'\nwarm = 3", "the whole day is `00:00-24:00`");
+        check("between = '08:00-18:00'\nwarm = 0", "scale.schedule, window 1: warm is 0; it must be from 1 to 512");
+        check("between = '08:00-18:00'", "missing field `warm`");
+        check("days = ['monday']\nbetween = '08:00-18:00'\nwarm = 1", "expected one of `mon`, `tue`");
+        check("day = ['mon']\nbetween = '08:00-18:00'\nwarm = 1", "did you mean `days`?");
+    }
+
+    #[test]
     fn how_the_code_is_called_and_what_it_may_use_and_reach_is_read() {
         let top = "name = 'a'\ncode = 'a.wasm'\n";
         check(
@@ -398,6 +440,12 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
             let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_window_is_read_or_refused(days in "\\PC{0,12}", between in "[0-9:-]{0,12}", warm in -2_i64..600) {
+            let window = format!("days = [{days:?}]\nbetween = {between:?}\nwarm = {warm}");
+            let _ = parse(&format!("name = 'a'\ncode = 'a.wasm'\n[[scale.schedule]]\n{window}"));
         }
     }
 }

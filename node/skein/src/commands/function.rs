@@ -1,12 +1,12 @@
 //! `skein functions`, `function`, `versions`, `alias`, `rollback`: what is published.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use skein_gateway::api::{
     AliasReport, AliasRequest, Done, FunctionDetail, FunctionList, MoveReport, MoveRequest, RollbackRequest,
     VersionList, VersionSummary,
 };
-use skein_proto::{AliasName, ErrorCode, Failure, FunctionRef, Target};
+use skein_proto::{AliasName, ErrorCode, Failure, FunctionRef, Scale, Target};
 
 use super::admin;
 use crate::{
@@ -108,6 +108,7 @@ fn show(detail: &FunctionDetail) -> String {
             bytesize::ByteSize::b(limits.payload_bytes),
             limits.concurrency
         );
+        let _ = writeln!(text, "scale: {}", scale(&manifest.scale));
     }
     for (alias, status) in &detail.aliases {
         let before: Vec<String> = status.before.iter().map(u64::to_string).collect();
@@ -116,6 +117,14 @@ fn show(detail: &FunctionDetail) -> String {
     }
     let _ = write!(text, "\n{}", version_table(&detail.versions));
     text
+}
+
+/// How many are kept ready and for how long, and the windows in which that differs.
+fn scale(scale: &Scale) -> String {
+    let idle = humantime::format_duration(Duration::from_millis(scale.idle_ms));
+    let always = format!("warm {}, at most {} calls at a time per node, idle {idle}", scale.warm, scale.max);
+    let windows = scale.schedule.iter().map(|window| format!("       {window}"));
+    std::iter::once(always).chain(windows).collect::<Vec<_>>().join("\n")
 }
 
 fn version_table(versions: &[VersionSummary]) -> String {
