@@ -9,6 +9,7 @@
 //!   that the busier of the two is less busy afterwards. Each move thus lowers the sum of the squares of the loads, of
 //!   which there is only so much: with constant load the moves end;
 //! - a version that has moved stays for a while, and returns only much later to a node that it left;
+//! - a node that keeps a version ready (`scale.warm`) would start it again, so it is not moved off;
 //! - a node that a move concerned is left alone until its figures can tell what that did.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -41,6 +42,14 @@ pub struct PlannedMove {
     pub to: NodeId,
     /// Why.
     pub reason: MoveReason,
+}
+
+/// Where versions may be and are to be, which the loads do not say.
+pub trait Places {
+    /// Whether a node may run a version at all.
+    fn may_run(&self, version: VersionId, node: NodeId) -> bool;
+    /// Whether a node is to keep a version ready, whether anybody calls it or not.
+    fn is_kept(&self, version: VersionId, node: NodeId) -> bool;
 }
 
 /// Why a version should move.
@@ -122,14 +131,9 @@ impl Sketch<'_> {
     }
 }
 
-/// The moves to make now, each of them worth it by itself and after those before it. `may_run` says whether a node may
-/// run a version at all. Whoever carries them out tells `history` of each.
-pub fn plan(
-    nodes: &[NodeView],
-    history: &mut History,
-    now: Duration,
-    may_run: impl Fn(VersionId, NodeId) -> bool,
-) -> Vec<PlannedMove> {
+/// The moves to make now, each of them worth it by itself and after those before it. Whoever carries them out tells
+/// `history` of each.
+pub fn plan(nodes: &[NodeView], history: &mut History, now: Duration, places: &impl Places) -> Vec<PlannedMove> {
     history.trim(now);
     let load = |node: &NodeView| u64::from(node.busy_percent) + QUEUED_PERCENT * u64::from(node.queued);
     let left_alone = |node: &NodeView| history.touched.contains_key(&node.node);
@@ -137,7 +141,7 @@ pub fn plan(
         nodes.iter().filter(|node| !left_alone(node)).map(|view| Sketch { view, load: load(view), moves: 0 }).collect();
     let mut moves: Vec<PlannedMove> = Vec::new();
     while moves.len() < MOVES_MAX
-        && let Some((from, to, version, weight)) = best(&sketches, history, &moves, &may_run)
+        && let Some((from, to, version, weight)) = best(&sketches, history, &moves, places)
     {
         let (source, target) = (sketches[from].view.node, sketches[to].view.node);
         let is_joined = sketches[to].view.warm.is_empty();
@@ -157,7 +161,7 @@ fn best(
     nodes: &[Sketch<'_>],
     history: &History,
     planned: &[PlannedMove],
-    may_run: &impl Fn(VersionId, NodeId) -> bool,
+    places: &impl Places,
 ) -> Option<(usize, usize, VersionId, u64)> {
     let mut by_load: Vec<usize> = (0..nodes.len()).collect();
     by_load.sort_by_key(|at| (nodes[*at].load, nodes[*at].view.node));
@@ -171,7 +175,8 @@ fn best(
             let half = (source.load - target.load) / 2;
             let is_free = |version: VersionId| {
                 history.may(version, target.view.node)
-                    && may_run(version, target.view.node)
+                    && places.may_run(version, target.view.node)
+                    && !places.is_kept(version, source.view.node)
                     && !target.view.warm.iter().any(|(other, _)| *other == version)
                     && !planned.iter().any(|planned| planned.version == version)
             };
@@ -187,8 +192,8 @@ fn best(
 }
 
 /// Where a version of a node that leaves should be: where it is warm already, else on the least busy node that takes it.
-pub fn refuge(version: VersionId, nodes: &[NodeView], may_run: impl Fn(VersionId, NodeId) -> bool) -> Option<NodeId> {
-    let taking = nodes.iter().filter(|node| node.takes_more && may_run(version, node.node));
+pub fn refuge(version: VersionId, nodes: &[NodeView], places: &impl Places) -> Option<NodeId> {
+    let taking = nodes.iter().filter(|node| node.takes_more && places.may_run(version, node.node));
     let is_cold = |node: &NodeView| !node.warm.iter().any(|(other, _)| *other == version);
     taking.min_by_key(|node| (is_cold(node), node.queued, node.busy_percent, node.node)).map(|node| node.node)
 }

@@ -27,10 +27,29 @@ fn parse(text: &str) -> NodeView {
     }
 }
 
+/// Everything may run everywhere, but for `only` one node if that is said; version 99 is kept on node 1.
+#[derive(Default)]
+struct Rules {
+    only: Option<NodeId>,
+}
+
+impl Places for Rules {
+    fn may_run(&self, _: VersionId, node: NodeId) -> bool {
+        self.only.is_none_or(|only| only == node)
+    }
+
+    fn is_kept(&self, version: VersionId, node: NodeId) -> bool {
+        version == self::version(KEPT) && node == NodeId(1)
+    }
+}
+
+/// The version that node 1 keeps.
+const KEPT: u64 = 99;
+
 fn moves(text: &str, history: &mut History, now: u64) -> String {
     let nodes: Vec<_> = text.split(',').map(|node| parse(node.trim())).collect();
     let now = Duration::from_secs(now);
-    let planned = plan(&nodes, history, now, |_, _| true);
+    let planned = plan(&nodes, history, now, &Rules::default());
     planned.iter().for_each(|planned| history.note(planned, now));
     let shown = planned.iter().map(|one| format!("{} {}>{}", one.version.function, one.from, one.to));
     shown.collect::<Vec<_>>().join(", ")
@@ -78,8 +97,17 @@ fn a_node_that_takes_nothing_gets_nothing_and_one_that_has_it_already_neither() 
 #[test]
 fn a_version_runs_only_where_it_may() {
     let nodes = [parse("1: 7=150 8=120"), parse("2:"), parse("3: 4=10")];
-    let moves = plan(&nodes, &mut History::default(), Duration::ZERO, |_, node| node == NodeId(3));
+    let moves = plan(&nodes, &mut History::default(), Duration::ZERO, &Rules { only: Some(NodeId(3)) });
     assert_eq!(moves.iter().map(|planned| planned.to).collect::<Vec<_>>(), [NodeId(3)]);
+}
+
+#[test]
+fn what_a_node_keeps_ready_stays_there_however_loaded_it_is() {
+    check("1: 99=150 8=120, 2: 5=10", "8 1>2");
+    check("1: 99=150 98=150, 2:", "98 1>2");
+    check("1: 99=300, 2: 5=10", "");
+    // Where it is not kept it moves as any other.
+    check("2: 99=120 8=150, 3:", "99 2>3");
 }
 
 #[test]
@@ -96,14 +124,16 @@ fn nodes_are_left_alone_after_a_move_and_versions_stay() {
 
 #[test]
 fn who_leaves_goes_where_it_is_warm_or_to_the_least_busy_that_takes_it() {
-    let to = |text: &str| {
+    let to_only = |text: &str, only| {
         let nodes: Vec<_> = text.split(',').map(|node| parse(node.trim())).collect();
-        refuge(version(7), &nodes, |_, node| node != NodeId(9)).map(|node| node.0)
+        refuge(version(7), &nodes, &Rules { only }).map(|node| node.0)
     };
+    let to = |text: &str| to_only(text, None);
     assert_eq!(to("1: 5=90, 2: 7=300, 3:"), Some(2));
     assert_eq!(to("1: 5=90, 2: 7=300 full, 3: 4=10"), Some(3));
-    assert_eq!(to("1: wait=2, 2: 5=200, 9:"), Some(2));
-    assert_eq!(to("1: full, 9:"), None);
+    assert_eq!(to("1: wait=2, 2: 5=200"), Some(2));
+    assert_eq!(to_only("1: wait=2, 2: 5=200, 9:", Some(NodeId(2))), Some(2));
+    assert_eq!(to_only("1: full, 9:", Some(NodeId(1))), None);
 }
 
 #[test]
@@ -138,7 +168,7 @@ proptest! {
                 let busy_percent = warm.iter().map(|(_, weight)| weight).sum();
                 NodeView { node: NodeId(node as u64), takes_more: true, busy_percent, queued: 0, warm }
             }).collect();
-            let planned = plan(&nodes, &mut history, now, |_, _| true);
+            let planned = plan(&nodes, &mut history, now, &Rules::default());
             quiet = if planned.is_empty() { quiet + 1 } else { 0 };
             for one in &planned {
                 history.note(one, now);

@@ -4,17 +4,20 @@
 //! for a moment, or a leader that goes in the middle of a move, do no harm either: each move can be made twice or broken
 //! off.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use skein_catalog::Propose;
+use skein_catalog::{Catalog, Propose};
 use skein_membership::PeerState;
-use skein_placement::{History, MoveReason, NodeView, plan};
-use skein_proto::{FunctionId, Load, NodeId, VersionId};
+use skein_placement::{History, MoveReason, NodeView, Places, plan};
+use skein_proto::{FunctionId, Load, NodeId, VersionId, WeekMinute};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{Move, Shared, Why, carry_out};
+use super::{
+    super::{access::now_ms, warm},
+    Move, Shared, Why, carry_out,
+};
 
 /// Between two plans. Figures come twice a second and follow in about two.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -44,7 +47,7 @@ pub(in crate::node) async fn balance(shared: Shared, stop: CancellationToken) {
             continue;
         }
         let now = began.elapsed();
-        let planned = plan(&views(&shared), &mut history, now, may_run(&shared));
+        let planned = plan(&views(&shared), &mut history, now, &Rules::of(&shared));
         let moves = planned.iter().map(|planned| {
             history.note(planned, now);
             let step = Move { version: planned.version, from: planned.from, to: planned.to };
@@ -63,10 +66,32 @@ pub(in crate::node) async fn balance(shared: Shared, stop: CancellationToken) {
     }
 }
 
-/// Whether a node may run a version: an app may be bound to some nodes.
-pub(super) fn may_run(shared: &Shared) -> impl Fn(VersionId, NodeId) -> bool {
-    let catalog = shared.consensus.catalog();
-    move |version, node| catalog.version(version).is_some_and(|record| catalog.may_run(&record.manifest.app, node))
+/// Where versions may be and are to be, as of now.
+pub(super) struct Rules {
+    catalog: Arc<Catalog>,
+    /// The nodes that take calls.
+    nodes: Vec<NodeId>,
+    now: WeekMinute,
+}
+
+impl Rules {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let catalog = shared.consensus.catalog();
+        let nodes = warm::nodes(&catalog, &shared.membership.view(), shared.transport.local());
+        Self { nodes, catalog, now: WeekMinute::of_unix_ms(now_ms()) }
+    }
+}
+
+impl Places for Rules {
+    /// An app may be bound to some nodes.
+    fn may_run(&self, version: VersionId, node: NodeId) -> bool {
+        self.catalog.version(version).is_some_and(|record| self.catalog.may_run(&record.manifest.app, node))
+    }
+
+    /// `scale.warm` and `scale.schedule`.
+    fn is_kept(&self, version: VersionId, node: NodeId) -> bool {
+        warm::is_kept(&self.catalog, &self.nodes, (version, node), self.now)
+    }
 }
 
 /// The members that answer, as this node has heard of them.

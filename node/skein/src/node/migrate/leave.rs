@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Move, Shared, Why,
-    balance::{may_run, views},
+    balance::{Rules, views},
     carry_out,
 };
 
@@ -30,9 +30,9 @@ pub(in crate::node) async fn evacuate(shared: &Shared, deadline: Instant) {
     live.sort_by_key(|status| Reverse((status.busy_percent, status.in_flight)));
     let mut nodes = views(shared);
     nodes.retain(|node| node.node != me);
-    let (mut steps, may_run) = (Vec::new(), may_run(shared));
+    let (mut steps, rules) = (Vec::new(), Rules::of(shared));
     for status in &live {
-        let Some(to) = refuge(status.version, &nodes, &may_run) else { continue };
+        let Some(to) = refuge(status.version, &nodes, &rules) else { continue };
         steps.push(Move { version: status.version, from: me, to });
         if let Some(node) = nodes.iter_mut().find(|node| node.node == to) {
             node.busy_percent = node.busy_percent.saturating_add(status.busy_percent.max(1));
