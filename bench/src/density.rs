@@ -2,7 +2,6 @@
 //! and whether the nodes stay within their budgets meanwhile.
 
 use std::{
-    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -15,7 +14,10 @@ use skein_harness::{Mesh, echo_variant, until, wasm};
 use skein_proto::{Digest, Manifest};
 use tokio::{runtime::Runtime, task::JoinSet, time::Instant};
 
-use crate::report::micros;
+use crate::{
+    nodes::{metrics, mib, process, resident, sum},
+    report::micros,
+};
 
 /// Distinct functions, each a module of its own.
 const FUNCTIONS: usize = 10_000;
@@ -250,7 +252,7 @@ struct Counters {
 
 impl Counters {
     fn of(mesh: &Mesh) -> Result<Self> {
-        let texts: Vec<_> = (0..mesh.nodes.len()).map(|i| mesh.admin(i).get("/metrics").text()).collect();
+        let texts = metrics(mesh);
         let all = |start: &str| texts.iter().map(|text| sum(text, start)).sum();
         Ok(Self {
             started: all("skein_runtime_cold_starts_total"),
@@ -268,27 +270,6 @@ impl Counters {
     }
 }
 
-/// The sum of a metric's series whose lines begin so.
-fn sum(text: &str, start: &str) -> f64 {
-    let lines = text.lines().filter(|line| line.starts_with(start));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 fn rows(title: &str, bytes: &[u64]) {
-    let each: Vec<_> = bytes.iter().map(|bytes| format!("{:.0}", *bytes as f64 / f64::from(1 << 20))).collect();
-    println!("{title}: {} MiB", each.join(", "));
-}
-
-fn resident(mesh: &Mesh) -> Result<Vec<u64>> {
-    process(mesh, "VmRSS:")
-}
-
-/// A field of each node's process status, in bytes.
-fn process(mesh: &Mesh, field: &str) -> Result<Vec<u64>> {
-    let of = |pid: u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1_024)
-    };
-    mesh.nodes.iter().map(|node| of(node.pid())).collect()
+    println!("{title}: {} MiB", mib(bytes));
 }

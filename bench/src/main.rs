@@ -4,6 +4,8 @@
 
 use clap::{Parser, Subcommand};
 
+mod cage;
+mod callers;
 mod closed_loop;
 mod cold;
 mod commit;
@@ -12,6 +14,10 @@ mod engine;
 mod etcd;
 mod functions;
 mod gateway;
+mod imbalance;
+mod loads;
+mod nodes;
+mod overload;
 mod publish;
 mod report;
 mod rivals;
@@ -47,6 +53,21 @@ enum Bench {
     Functions,
     /// 10,000 functions on three nodes of 1 GiB: memory, cold starts, evictions, latency, beside those that fit
     Density,
+    /// All load on one of three nodes, then spread by the mesh: throughput, latency, moves, beside an even placement
+    Imbalance {
+        /// Callers, each with one call at a time
+        #[arg(long, default_value_t = IMBALANCE_CALLERS)]
+        callers: usize,
+        /// Of these only one
+        #[arg(long, value_enum)]
+        only: Option<imbalance::Demand>,
+    },
+    /// Five times more calls than a mesh can run: goodput, refusals, memory, and how soon it is itself again
+    Overload {
+        /// How long it lasts
+        #[arg(long, default_value_t = OVERLOAD_SECONDS)]
+        seconds: u64,
+    },
     /// A script's start, calls and memory, beside Node's http server and workerd
     Script,
     /// Gateway echo, beside a bare axum echo
@@ -66,6 +87,11 @@ enum Bench {
     AxumEcho,
 }
 
+/// Two at each of three gateways: fewer than the calls by which a node must be busier before the router spreads a version.
+const IMBALANCE_CALLERS: usize = 6;
+/// As long as is promised.
+const OVERLOAD_SECONDS: u64 = 60;
+
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     if !matches!(cli.bench, Bench::AxumEcho) {
@@ -76,6 +102,8 @@ fn main() -> anyhow::Result<()> {
     match cli.bench {
         Bench::Engine { only } => engine::run(rounds, quick, only),
         Bench::Density => density::run(binary, quick),
+        Bench::Imbalance { callers, only } => imbalance::run(binary, quick, callers, only),
+        Bench::Overload { seconds } => overload::run(binary, quick, seconds),
         Bench::Functions => functions::run(binary, quick),
         Bench::Script => script::run(binary, rounds, quick),
         Bench::Gateway => gateway::run(binary, rounds),
@@ -91,6 +119,8 @@ fn main() -> anyhow::Result<()> {
             cold::run(binary)?;
             functions::run(binary, quick)?;
             density::run(binary, quick)?;
+            imbalance::run(binary, quick, IMBALANCE_CALLERS, None)?;
+            overload::run(binary, quick, OVERLOAD_SECONDS)?;
             script::run(binary, rounds, quick)?;
             publish::run(binary)?;
             commit::run(binary, rounds)

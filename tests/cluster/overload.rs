@@ -67,6 +67,8 @@ fn a_node_that_is_asked_for_five_times_too_much_still_does_what_it_can() {
         !(answer.starts_with("429: ") && answer.contains("\"overloaded\"") && answer.contains("retry_after_ms"))
     });
     assert_eq!(unclear, None, "each refusal says that the node is overloaded, and when to come back");
+    let silent = flood.samples.iter().filter(|one| one.failure.is_some() && one.retry_after_s.is_none()).count();
+    assert_eq!(silent, 0, "each refusal has a `Retry-After`");
     assert!(goodput >= 0.8 * peak, "{goodput:.0} calls a second under {sent} in {seconds} s, {peak:.0} at the peak");
     assert!(after < before + 200, "{after} MiB after, {before} MiB before");
 

@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::nodes::{TICKS, cpu_ticks};
+
 /// What one round of load found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -29,9 +31,6 @@ pub(crate) struct Target {
     /// Its process.
     pub(crate) pid: u32,
 }
-
-/// Kernel ticks a second, in which `/proc` counts; the same on every Linux that this runs on.
-const TICKS: u64 = 100;
 
 /// `true` if there is a `wrk`.
 pub(crate) fn is_there() -> bool {
@@ -76,13 +75,4 @@ pub(crate) fn run(target: &Target, body: &str, connections: usize, time: Duratio
         server: each(server_end - server),
         generator: each(own_end - own),
     })
-}
-
-/// Ticks in user and in kernel mode, from the two fields that begin at `first` after the process's name: 11 for its own,
-/// 13 for those of children it has waited for.
-fn cpu_ticks(path: &str, first: usize) -> Result<u64> {
-    let text = fs::read_to_string(path)?;
-    let (_, fields) = text.rsplit_once(')').context("no process name")?;
-    let ticks: Vec<u64> = fields.split_whitespace().skip(first).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(ticks.iter().sum())
 }

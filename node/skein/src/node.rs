@@ -3,6 +3,7 @@
 mod access;
 mod boot;
 mod control;
+mod cpu_bound;
 mod duties;
 mod join;
 mod load;

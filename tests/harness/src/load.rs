@@ -82,6 +82,16 @@ pub struct Sample {
     pub node: Option<String>,
     /// What was wrong with its answer.
     pub failure: Option<String>,
+    /// When to come back, in seconds, as the header `Retry-After` says.
+    pub retry_after_s: Option<u64>,
+}
+
+/// What became of a call, but for its times.
+#[derive(Default)]
+struct Outcome {
+    node: Option<String>,
+    failure: Option<String>,
+    retry_after_s: Option<u64>,
 }
 
 /// Calls under way; [`Running::stop`] ends them.
@@ -136,13 +146,14 @@ impl Calls {
             let request = client.post(format!("http://{gateway}{path}")).bearer_auth(&self.key).body(body);
             let report = report.clone();
             calls.spawn(async move {
-                let (node, failure) = outcome(request, &answer).await;
+                let Outcome { node, failure, retry_after_s } = outcome(request, &answer).await;
                 let took = due.elapsed();
                 report.lock().expect("no panic in a call").add(Sample {
                     due: SystemTime::now() - took,
                     took,
                     node,
                     failure,
+                    retry_after_s,
                 });
             });
             while calls.try_join_next().is_some() {}
@@ -151,20 +162,20 @@ impl Calls {
     }
 }
 
-/// Which node ran it, and what was wrong.
-async fn outcome(request: reqwest::RequestBuilder, expected: &Expected) -> (Option<String>, Option<String>) {
+async fn outcome(request: reqwest::RequestBuilder, expected: &Expected) -> Outcome {
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return (None, Some(format!("{error:?}"))),
+        Err(error) => return Outcome { failure: Some(format!("{error:?}")), ..Outcome::default() },
     };
     let status = response.status().as_u16();
-    let node = response.headers().get("skein-node").and_then(|name| Some(name.to_str().ok()?.to_owned()));
+    let header = |name: &str| response.headers().get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    let (node, retry_after_s) = (header("skein-node"), header("retry-after").and_then(|text| text.parse().ok()));
     let failure = match response.text().await {
         Ok(text) if status == 200 && expected.is_met(&text) => None,
         Ok(text) => Some(format!("{status}: {text}")),
         Err(error) => Some(format!("{status}: {error:?}")),
     };
-    (node, failure)
+    Outcome { node, failure, retry_after_s }
 }
 
 impl LoadReport {

@@ -6,7 +6,7 @@ use skein_proto::Load;
 use sysinfo::{CpuRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::{Shared, cpu_bound};
 
 /// Between two measurements: what peers rank by should not be much older than a call takes.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -27,10 +27,13 @@ pub(super) async fn publish(shared: Shared, stop: CancellationToken) {
         load.memory_budget_mib = u32::try_from(shared.config.memory.as_u64() >> 20).unwrap_or(u32::MAX);
         load.cpu_permille = permille(system.global_cpu_usage());
         if let Some(pid) = process {
-            let what = ProcessRefreshKind::nothing().with_memory();
+            let what = ProcessRefreshKind::nothing().with_memory().with_cpu();
             system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
             let bytes = system.process(pid).map_or(0, sysinfo::Process::memory);
             load.memory_mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+            let used = system.process(pid).map_or(0.0, sysinfo::Process::cpu_usage);
+            let of_bound = cpu_bound::cores().map_or(0, |cores| permille_of(used, cores));
+            load.cpu_permille = load.cpu_permille.max(of_bound);
         }
         shared.membership.publish_load(load);
     }
@@ -45,6 +48,11 @@ pub(super) fn announce(shared: &Shared) {
         load = Load { cpu_permille, memory_mib, memory_budget_mib, ..load };
     }
     shared.membership.announce_load(load);
+}
+
+/// What is used, in percent of one core, in thousandths of so many cores.
+fn permille_of(used: f32, cores: f64) -> u16 {
+    (f64::from(used) * 10.0 / cores).clamp(0.0, 1000.0) as u16
 }
 
 /// Percent as a float, in thousandths.
