@@ -12,7 +12,7 @@ pub struct Load {
     pub queued: u32,
     /// Calls running on average over the last seconds, in hundredths: guests that compute, not those that wait.
     pub busy_percent: u32,
-    /// CPU in use, in thousandths of the whole machine.
+    /// CPU in use, in thousandths of the whole machine, or of what the node may use of it if that is used up sooner.
     pub cpu_permille: u16,
     /// Resident memory of the process, in MiB.
     pub memory_mib: u32,

@@ -98,7 +98,7 @@ pub struct NodeLoad {
     pub in_flight: u32,
     /// Calls waiting for a permit.
     pub queued: u32,
-    /// CPU in use, in thousandths of the whole machine.
+    /// CPU in use, in thousandths of the whole machine, or of what the node may use of it if that is used up sooner.
     pub cpu_permille: u16,
     /// Resident memory of the process, in MiB.
     pub memory_mib: u32,
