@@ -172,14 +172,13 @@ fn a_node_that_joins_a_busy_mesh_gets_some_of_it_and_no_call_fails() {
     mesh.join();
     mesh.settle();
     let joined = SystemTime::now();
-    until("versions have moved to it", || {
-        (total(&mesh, "skein_moves_total{why=\"joined\",outcome=\"ok\"}") >= 1.0).then_some(())
-    });
+    // By moves; or by the routers themselves, if every other CPU is busy: it has not said yet how busy its own is.
     until("it runs calls", || {
         load.report().since(joined).samples.iter().any(|sample| sample.node.as_deref() == Some("n3")).then_some(())
     });
+    let moves = total(&mesh, "skein_moves_total{why=\"joined\",outcome=\"ok\"}");
     let report = load.stop();
-    println!("{} calls, p99 {:?}", report.succeeded, report.quantile(990));
+    println!("{} calls, p99 {:?}, {moves} moves", report.succeeded, report.quantile(990));
     check_none_failed(&report);
     assert!(report.succeeded > 100, "too little load to mean anything");
 }
