@@ -239,7 +239,8 @@ impl Shared {
                 return Err(trail.marked(failure));
             }
             if next == Next::Redirect && failure.moved_to.is_some() {
-                let is_followed = way.follow(recording.ranking(), step.node, &failure);
+                let is_gone = |node: NodeId| node != self.me && !self.view.borrow().is_alive(node);
+                let is_followed = way.follow(recording.ranking(), step.node, &failure, is_gone);
                 next = if is_followed { Next::There } else { Next::Another };
             }
             tracing::debug!(invocation = %invocation.id, node = %step.node, %failure, ?next, "attempt failed");

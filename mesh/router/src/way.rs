@@ -12,8 +12,8 @@ pub(crate) struct Way {
     passed: usize,
     /// Nodes that are no longer in line: they were pointed at, or tried before the nodes were ranked anew.
     out: Vec<NodeId>,
-    /// Where it was pointed to just now.
-    pointed: Option<NodeId>,
+    /// What follows from where it was pointed to just now.
+    pointed: Option<Step>,
     /// How often it was pointed on.
     hops: usize,
     /// The last node that pointed on. When nobody else takes the call, it has to after all.
@@ -35,8 +35,8 @@ const HOPS_MAX: usize = 6;
 impl Way {
     /// Where to try next, after what happened before.
     pub(crate) fn step(&mut self, ranked: &[Ranked], after: Option<Next>) -> Option<Step> {
-        if let Some(node) = self.pointed.take() {
-            return Some(Step { node, is_insistent: false });
+        if let Some(step) = self.pointed.take() {
+            return Some(step);
         }
         let may = |one: &Ranked| one.is_usable() && (after != Some(Next::Roomier) || one.has_room);
         while let Some(one) = ranked.get(self.passed) {
@@ -50,9 +50,15 @@ impl Way {
         Some(Step { node: left, is_insistent: true })
     }
 
-    /// Goes on to where the version went, as `node` said in its failure. False if it did not say, or that is a place
-    /// where the call cannot go.
-    pub(crate) fn follow(&mut self, ranked: &[Ranked], node: NodeId, failure: &Failure) -> bool {
+    /// Goes on to where the version went, as `node` said in its failure; if that `is_gone`, which `node` has not heard of
+    /// yet, `node` itself has to take the call. False if it did not say, or that is a place where the call cannot go.
+    pub(crate) fn follow(
+        &mut self,
+        ranked: &[Ranked],
+        node: NodeId,
+        failure: &Failure,
+        is_gone: impl Fn(NodeId) -> bool,
+    ) -> bool {
         let is_usable = |node: NodeId| ranked.iter().any(|one| one.candidate.node == node && one.is_usable());
         let Some(to) = failure.moved_to else { return false };
         if is_usable(node) {
@@ -62,8 +68,12 @@ impl Way {
             return false;
         }
         self.hops += 1;
+        if is_gone(to) && self.left.take_if(|left| *left == node).is_some() {
+            self.pointed = Some(Step { node, is_insistent: true });
+            return true;
+        }
         self.out.push(to);
-        self.pointed = Some(to);
+        self.pointed = Some(Step { node: to, is_insistent: false });
         true
     }
 

@@ -265,6 +265,25 @@ async fn a_call_does_not_wait_for_a_node_that_went_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_points_at_one_that_went_down_meanwhile_takes_the_call_itself() {
+    let id = version();
+    let bench = Bench::of(3).with(3, |peer| peer.load.warm = vec![(id.function.0, id.number)]);
+    let bench = bench.plan(3, std::iter::repeat_n(Does::Hangs, 9)).plan(1, [moved_to(3)]).plan(2, [moved_to(3)]);
+    let went_down = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench.view.send_modify(|view| {
+            let mut next = View::clone(view);
+            next.peers.get_mut(&NodeId(3)).unwrap().state = PeerState::Down;
+            *view = Arc::new(next);
+        });
+    };
+    let (outcome, ()) = tokio::join!(bench.invoke(|call| call.is_idempotent = true), went_down);
+    assert_eq!(outcome.unwrap().node, NodeId(1));
+    let seen: Vec<_> = bench.fake.seen.lock().unwrap().iter().map(|(node, call)| (*node, call.is_insistent)).collect();
+    assert_eq!(seen, [(3, false), (1, false), (1, true)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_node_took_with_it_is_repeated_whatever_the_budget() {
     // Warm on the other node, so that all calls go there first.
     let id = version();
