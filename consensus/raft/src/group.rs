@@ -24,6 +24,7 @@ use crate::{
     status::Heard,
     storage::Storage,
     types::{Raft, Snapshot, Types},
+    volume::{self, FileSystem, Volume},
 };
 
 /// The group that replicates the catalogue.
@@ -69,11 +70,23 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// When the directory is corrupt, of a newer release, or not readable. Nothing is served then.
     pub async fn start(config: Config, transport: Arc<dyn Transport>) -> Result<Self, StartError> {
+        Self::start_on(Arc::new(FileSystem), config, transport).await
+    }
+
+    /// The same on a volume that may be something else than the file system.
+    ///
+    /// # Errors
+    /// As [`Group::start`].
+    pub async fn start_on(
+        volume: Arc<dyn Volume>,
+        config: Config,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, StartError> {
         metrics::describe();
-        let opening = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open::<M>(&opening)).await;
+        let (opening, place) = (config.clone(), volume.clone());
+        let opened = volume::run(&*volume, move || open::<M>(&place, &opening)).await;
         let (log, shelf) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
-        let disk = Disk::new(config.dir.clone(), config.disk_reserve_bytes);
+        let disk = Disk::new(volume, config.dir.clone(), config.disk_reserve_bytes);
         let (published, state) = watch::channel(Arc::new(M::default()));
         let (applied_tx, applied) = watch::channel(0);
         let replica = Replica::new(shelf, disk.clone(), published, applied_tx);
@@ -208,10 +221,10 @@ impl<M: StateMachine> Group<M> {
 }
 
 /// Opens what is on the disk and checks that its parts fit.
-fn open<M: StateMachine>(config: &Config) -> Result<(Log, Shelf), StartError> {
-    let log = Log::open(&config.dir.join("log"), config.node, config.segment_bytes)?;
+fn open<M: StateMachine>(volume: &Arc<dyn Volume>, config: &Config) -> Result<(Log, Shelf), StartError> {
+    let log = Log::open(volume, &config.dir.join("log"), config.node, config.segment_bytes)?;
     let dir = config.dir.join("snapshots");
-    let (shelf, newest) = Shelf::open(dir.clone())?;
+    let (shelf, newest) = Shelf::open(volume.clone(), dir.clone())?;
     let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map_or(0, |last| last.index + 1);
     if covered < log.range().start {
         let what = format!("the log begins with entry {}, but the snapshot ends before {covered}", log.range().start);

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod chance;
 mod config;
 mod disk;
 mod group;
@@ -39,11 +40,14 @@ mod state_machine;
 mod status;
 mod storage;
 mod types;
+mod volume;
 mod wire;
 
+pub use chance::draw_from;
 pub use config::{Config, Timings};
 pub use group::{Consensus, Group};
 pub use plan::{Eligibility, Landscape, Step, VOTERS_MAX, plan};
 pub use start_error::StartError;
 pub use state_machine::StateMachine;
 pub use status::{RaftRole, RaftStatus};
+pub use volume::{FileSystem, Volume, VolumeFile};

@@ -24,27 +24,28 @@ mod tests;
 use std::{
     io,
     ops::Range,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
 use skein_proto::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use self::hard_state::{replace_file, sync_dir};
 use self::{
     frame::{Frame, HEADER_BYTES},
     memory::{FrameRef, Memory},
     segment::frame_at,
     writer::{Job, Writer},
 };
-use crate::StartError;
+use crate::{
+    StartError,
+    volume::{self, Volume},
+};
 
 /// A handle on the log; clones are the same log.
 #[derive(Clone)]
@@ -53,12 +54,14 @@ pub(crate) struct Log {
 }
 
 struct Inner {
+    volume: Arc<dyn Volume>,
     dir: PathBuf,
     memory: Arc<Mutex<Memory>>,
     jobs: mpsc::Sender<Job>,
     is_stalled: Arc<AtomicBool>,
     is_closing: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Waits for the end of the writer.
+    writer: Mutex<Option<BoxFuture<'static, io::Result<()>>>>,
 }
 
 /// Jobs that may wait for the writer; whoever wants to append more waits itself.
@@ -69,12 +72,18 @@ const READS_MAX: usize = 5;
 
 impl Log {
     /// Opens the log in `dir`, which is made as needed. Reads all of it: a few segments.
-    pub(crate) fn open(dir: &Path, node: NodeId, segment_bytes: u64) -> Result<Self, StartError> {
-        let recovered = recovery::recover(dir, node)?;
+    pub(crate) fn open(
+        volume: &Arc<dyn Volume>,
+        dir: &Path,
+        node: NodeId,
+        segment_bytes: u64,
+    ) -> Result<Self, StartError> {
+        let recovered = recovery::recover(&**volume, dir, node)?;
         let memory = Arc::new(Mutex::new(recovered.memory));
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (is_stalled, is_closing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let writer = Writer {
+            volume: volume.clone(),
             dir: dir.to_owned(),
             segment_bytes,
             memory: memory.clone(),
@@ -86,9 +95,10 @@ impl Log {
             offset: recovered.offset,
             synced: recovered.offset,
         };
-        let thread = thread::Builder::new().name(format!("raft-log-{node}")).spawn(|| writer.run());
-        let thread = Mutex::new(Some(thread.map_err(StartError::io("start the writer of", dir))?));
-        let inner = Inner { dir: dir.to_owned(), memory, jobs, is_stalled, is_closing, thread };
+        let end = volume.start(format!("raft-log-{node}"), writer.run().boxed());
+        let writer = Mutex::new(Some(end.map_err(StartError::io("start the writer of", dir))?));
+        let (volume, dir) = (volume.clone(), dir.to_owned());
+        let inner = Inner { volume, dir, memory, jobs, is_stalled, is_closing, writer };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -172,8 +182,8 @@ impl Log {
             }
             let on_disk = located.range.start..located.range.end - located.cached.len() as u64;
             let frames = located.frames;
-            let read = tokio::task::spawn_blocking(move || read_frames(&frames, &on_disk)).await;
-            match read.map_err(io::Error::other)? {
+            let read = volume::run(&*self.inner.volume, move || read_frames(&frames, &on_disk)).await;
+            match read? {
                 Ok(mut entries) => {
                     entries.extend(located.cached);
                     return Ok((located.range.start, entries));
@@ -189,10 +199,11 @@ impl Log {
         self.inner.is_closing.store(true, Ordering::Relaxed);
         // Refused when the writer has ended already.
         let _ = self.inner.jobs.send(Job::Close).await;
-        let thread = lock(&self.inner.thread).take();
-        let Some(thread) = thread else { return Ok(()) };
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await.map_err(io::Error::other)?;
-        joined.map_err(|_| io::Error::other("the writer of the log panicked"))
+        let writer = lock(&self.inner.writer).take();
+        match writer {
+            Some(end) => end.await,
+            None => Ok(()),
+        }
     }
 
     /// The directory of the log.

@@ -33,6 +33,7 @@ impl Observer {
         let mut is_open = true;
         loop {
             tokio::select! {
+                biased;
                 () = closing.cancelled() => return,
                 changed = self.seen.changed(), if is_open => is_open = changed.is_ok(),
                 _ = tick.tick() => {}

@@ -81,7 +81,7 @@ impl<M: StateMachine> Group<M> {
     /// Asks the leader, whoever it is, until it answers or the deadline passes.
     async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Answer, Failure> {
         let body = codec::encode(&ask)?;
-        let mut metrics = self.inner.raft.metrics();
+        let metrics = self.inner.raft.metrics();
         let (mut is_handed, mut last) = (false, None);
         let lost = self.quorum_lost();
         tokio::pin!(lost);
@@ -115,8 +115,10 @@ impl<M: StateMachine> Group<M> {
                     last = Some(failure.message);
                 }
             }
+            // Not for any change: a leader that cannot take it now, as while it hands over, changes with every refusal.
             tokio::select! {
-                _ = timeout_at(deadline.min(Instant::now() + PAUSE), metrics.changed()) => {}
+                biased;
+                _ = timeout_at(deadline.min(Instant::now() + PAUSE), self.leads_no_more(leader)) => {}
                 () = &mut lost => break,
             }
         }
@@ -128,20 +130,24 @@ impl<M: StateMachine> Group<M> {
         })
     }
 
+    /// Ends when the group has another leader than `leader`, as far as this node knows.
+    async fn leads_no_more(&self, leader: Option<NodeId>) {
+        let mut metrics = self.inner.raft.metrics();
+        while metrics.borrow_watched().current_leader.map(NodeId) == leader {
+            // An error: the group was shut down, of which its callers hear otherwise.
+            if metrics.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Asks a peer that should lead. Gives up when another leader turns up meanwhile.
     async fn ask_peer(&self, node: NodeId, body: bytes::Bytes, deadline: Instant) -> Result<Answer, Failure> {
         metrics::proposed("forwarded");
-        let mut metrics = self.inner.raft.metrics();
-        let other_leader = async {
-            while metrics.borrow_watched().current_leader == Some(node.0) {
-                if metrics.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
         tokio::select! {
+            biased;
             answer = self.inner.transport.call(node, Service::Propose, body, deadline) => Ok(codec::decode(&answer?)?),
-            () = other_leader => {
+            () = self.leads_no_more(Some(node)) => {
                 Err(Failure::maybe_executed(ErrorCode::PeerLost, format!("node {node} led until a moment ago")))
             }
         }

@@ -58,11 +58,13 @@ impl<M: StateMachine> Reconciler<M> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = closing.cancelled() => return,
                 _ = tick.tick() => {}
             }
             let Some(step) = self.look() else { continue };
             tokio::select! {
+                biased;
                 () = closing.cancelled() => return,
                 () = self.take(step) => {}
             }

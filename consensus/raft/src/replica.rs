@@ -21,6 +21,7 @@ use crate::{
     snapshot::Shelf,
     storage::decode,
     types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types},
+    volume,
 };
 
 /// The state machine with its place in the log.
@@ -119,13 +120,14 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let (shelf, stored) = (self.shelf.clone(), Snapshot { meta: meta.clone(), snapshot });
-        let installed = tokio::task::spawn_blocking(move || {
+        let volume = shelf.volume();
+        let installed = volume::run(&*volume, move || {
             let state =
                 M::restore(&stored.snapshot).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
             shelf.put(&stored)?;
             Ok::<M, io::Error>(state)
         });
-        self.state = installed.await.map_err(io::Error::other)??;
+        self.state = installed.await??;
         (self.last, self.membership) = (meta.last_log_id, meta.last_membership.clone());
         self.publish(&mut Vec::new());
         Ok(())
@@ -133,7 +135,7 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let shelf = self.shelf.clone();
-        tokio::task::spawn_blocking(move || shelf.get()).await.map_err(io::Error::other)?
+        volume::run(&*shelf.volume(), move || shelf.get()).await?
     }
 }
 
@@ -149,12 +151,13 @@ impl<M: StateMachine> RaftSnapshotBuilder<Types> for Builder<M> {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (state, meta, shelf) = (self.state.clone(), self.meta.clone(), self.shelf.clone());
-        let built = tokio::task::spawn_blocking(move || {
+        let volume = shelf.volume();
+        let built = volume::run(&*volume, move || {
             let snapshot = Snapshot { meta, snapshot: state.snapshot().map_err(io::Error::other)? };
             let bytes = shelf.put(&snapshot)?;
             metrics::snapshot(bytes);
             Ok(snapshot)
         });
-        built.await.map_err(io::Error::other)?
+        built.await?
     }
 }

@@ -1,7 +1,7 @@
 //! Snapshots on the disk: one file each, checked as a whole, replaced atomically.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,13 +12,14 @@ use skein_proto::codec;
 
 use crate::{
     StartError,
-    log::{replace_file, sync_dir},
     types::{Snapshot, SnapshotMeta},
+    volume::{Volume, replace_file},
 };
 
 /// Where a node keeps its snapshots: the newest, and for a moment the one before.
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf {
+    volume: Arc<dyn Volume>,
     dir: PathBuf,
     /// Held while the shelf is changed: one may be built here while another arrives from the leader.
     changing: Arc<Mutex<()>>,
@@ -37,18 +38,23 @@ struct Content {
 
 impl Shelf {
     /// The shelf in `dir`, which is made as needed, and the newest snapshot on it. What a crash left behind is removed.
-    pub(crate) fn open(dir: PathBuf) -> Result<(Self, Option<Snapshot>), StartError> {
-        fs::create_dir_all(&dir).map_err(StartError::io("create", &dir))?;
-        let shelf = Self { dir, changing: Arc::default() };
+    pub(crate) fn open(volume: Arc<dyn Volume>, dir: PathBuf) -> Result<(Self, Option<Snapshot>), StartError> {
+        volume.create_dir_all(&dir).map_err(StartError::io("create", &dir))?;
+        let shelf = Self { volume, dir, changing: Arc::default() };
         let newest = shelf.newest().map_err(StartError::io("list", &shelf.dir))?;
         let snapshot = match &newest {
-            Some(path) => Some(read(path)?),
+            Some(path) => Some(shelf.read(path)?),
             None => None,
         };
         if let Some(path) = &newest {
             shelf.remove_others(path).map_err(StartError::io("clear", &shelf.dir))?;
         }
         Ok((shelf, snapshot))
+    }
+
+    /// What it stands on.
+    pub(crate) fn volume(&self) -> Arc<dyn Volume> {
+        self.volume.clone()
     }
 
     /// Puts a snapshot on the shelf and takes older ones off; next to a newer one it is not needed. When it returns, it is
@@ -65,7 +71,7 @@ impl Shelf {
         let path = self.dir.join(format!("{next:020}.snapshot"));
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.newest()?.is_none_or(|newest| newest <= path) {
-            replace_file(&self.dir, &path, &bytes)?;
+            replace_file(&*self.volume, &self.dir, &path, &bytes)?;
             self.remove_others(&path)?;
         }
         Ok(bytes.len() as u64)
@@ -74,13 +80,12 @@ impl Shelf {
     /// The newest snapshot, read and checked anew.
     pub(crate) fn get(&self) -> io::Result<Option<Snapshot>> {
         let newest = self.newest()?;
-        newest.map(|path| read(&path).map_err(io::Error::other)).transpose()
+        newest.map(|path| self.read(&path).map_err(io::Error::other)).transpose()
     }
 
     fn newest(&self) -> io::Result<Option<PathBuf>> {
         let mut newest = None;
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
+        for path in self.volume.list(&self.dir)? {
             if path.extension().is_some_and(|extension| extension == "snapshot") {
                 newest = newest.max(Some(path));
             }
@@ -89,41 +94,46 @@ impl Shelf {
     }
 
     fn remove_others(&self, kept: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
+        for path in self.volume.list(&self.dir)? {
             if path != kept {
-                fs::remove_file(path)?;
+                self.volume.remove(&path)?;
             }
         }
-        sync_dir(&self.dir)
+        self.volume.sync_dir(&self.dir)
     }
-}
 
-fn read(path: &Path) -> Result<Snapshot, StartError> {
-    let mut bytes = Bytes::from(fs::read(path).map_err(StartError::io("read", path))?);
-    if bytes.len() < HEAD_BYTES {
-        return Err(StartError::corrupt(path, bytes.len() as u64, "the snapshot is cut"));
+    fn read(&self, path: &Path) -> Result<Snapshot, StartError> {
+        let mut bytes = Bytes::from(self.volume.read(path).map_err(StartError::io("read", path))?);
+        if bytes.len() < HEAD_BYTES {
+            return Err(StartError::corrupt(path, bytes.len() as u64, "the snapshot is cut"));
+        }
+        let head = bytes.split_to(HEAD_BYTES);
+        if head[..8] != MAGIC {
+            return Err(StartError::corrupt(path, 0, "not a snapshot"));
+        }
+        let (version, crc) = ((&head[8..]).get_u32_le(), (&head[12..]).get_u32_le());
+        if version > VERSION {
+            return Err(StartError::TooNew { file: path.to_owned(), version, known: VERSION });
+        }
+        if crc != crc32fast::hash(&bytes) {
+            return Err(StartError::corrupt(path, HEAD_BYTES as u64, "the snapshot does not match its checksum"));
+        }
+        let content: Content =
+            codec::decode(&bytes).map_err(|error| StartError::corrupt(path, HEAD_BYTES as u64, error))?;
+        Ok(Snapshot { meta: content.meta, snapshot: content.state })
     }
-    let head = bytes.split_to(HEAD_BYTES);
-    if head[..8] != MAGIC {
-        return Err(StartError::corrupt(path, 0, "not a snapshot"));
-    }
-    let (version, crc) = ((&head[8..]).get_u32_le(), (&head[12..]).get_u32_le());
-    if version > VERSION {
-        return Err(StartError::TooNew { file: path.to_owned(), version, known: VERSION });
-    }
-    if crc != crc32fast::hash(&bytes) {
-        return Err(StartError::corrupt(path, HEAD_BYTES as u64, "the snapshot does not match its checksum"));
-    }
-    let content: Content =
-        codec::decode(&bytes).map_err(|error| StartError::corrupt(path, HEAD_BYTES as u64, error))?;
-    Ok(Snapshot { meta: content.meta, snapshot: content.state })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::types::LogId;
+    use crate::{types::LogId, volume::FileSystem};
+
+    fn open(dir: &tempfile::TempDir) -> Result<(Shelf, Option<Snapshot>), StartError> {
+        Shelf::open(Arc::new(FileSystem), dir.path().to_owned())
+    }
 
     fn snapshot(index: u64) -> Snapshot {
         let leader = openraft::impls::leader_id_adv::LeaderId { term: 1, node_id: 1 };
@@ -138,7 +148,7 @@ mod tests {
     #[test]
     fn only_the_newest_snapshot_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let (shelf, none) = Shelf::open(dir.path().to_owned()).unwrap();
+        let (shelf, none) = open(&dir).unwrap();
         assert!(none.is_none());
         for at in [9, 10, 200] {
             shelf.put(&snapshot(at)).unwrap();
@@ -148,7 +158,7 @@ mod tests {
         assert_eq!(index(&shelf.get().unwrap()), Some(200), "an older one does not replace it");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         fs::write(dir.path().join("x.tmp"), b"left over").unwrap();
-        let (_, found) = Shelf::open(dir.path().to_owned()).unwrap();
+        let (_, found) = open(&dir).unwrap();
         assert_eq!(index(&found), Some(200));
         assert_eq!(found.unwrap().snapshot, Bytes::from_static(b"state at 200"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -157,14 +167,14 @@ mod tests {
     #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (shelf, _) = Shelf::open(dir.path().to_owned()).unwrap();
+        let (shelf, _) = open(&dir).unwrap();
         shelf.put(&snapshot(3)).unwrap();
         let path = shelf.newest().unwrap().unwrap();
         let sound = fs::read(&path).unwrap();
         for byte in 0..sound.len() {
             for bytes in [sound[..byte].to_vec(), [&sound[..byte], &[sound[byte] ^ 4], &sound[byte + 1..]].concat()] {
                 fs::write(&path, bytes).unwrap();
-                let refused = Shelf::open(dir.path().to_owned()).unwrap_err();
+                let refused = open(&dir).unwrap_err();
                 assert!(refused.to_string().contains(".snapshot"), "{refused}");
             }
         }

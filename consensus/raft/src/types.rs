@@ -29,6 +29,7 @@ openraft::declare_raft_types!(
         R = Payload,
         NodeId = u64,
         Node = openraft::EmptyNode,
+        AsyncRuntime = crate::chance::Runtime,
 );
 
 pub(crate) type Entry = openraft::alias::EntryOf<Types>;

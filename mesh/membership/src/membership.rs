@@ -54,8 +54,19 @@ impl Membership {
     /// Must be called in a tokio runtime. Register [`Membership::service`] with the transport.
     pub fn spawn(config: Config, transport: Arc<dyn Transport>, me: (NodeId, SocketAddr)) -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self::spawn_at(config, transport, me, since_epoch)
+    }
+
+    /// The same at a time of day that the system's clock does not show, given since 1970. A node must never be started at
+    /// an earlier time than before.
+    pub fn spawn_at(
+        config: Config,
+        transport: Arc<dyn Transport>,
+        (node, addr): (NodeId, SocketAddr),
+        since_epoch: Duration,
+    ) -> Self {
         let incarnation = u64::try_from(since_epoch.as_millis()).unwrap_or(0).min(INCARNATION_MAX);
-        Self::spawn_as(config, transport, Identity { node: me.0, addr: me.1, incarnation })
+        Self::spawn_as(config, transport, Identity { node, addr, incarnation })
     }
 
     pub(crate) fn spawn_as(config: Config, transport: Arc<dyn Transport>, me: Identity) -> Self {
@@ -187,23 +198,25 @@ impl Task {
         loop {
             let mut left = None;
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
-                // The senders live in the handle. When the last one is dropped, so is this node's interest.
-                datagram = self.datagrams.recv() => match datagram {
-                    Some((from, body)) => self.swim.receive(from, &body, Instant::now()),
-                    None => return,
-                },
+                // Before the datagrams: however many come, what is due is done.
+                () = tokio::time::sleep_until(self.swim.wake_at()) => self.swim.wake(Instant::now()),
+                Some(done) = self.leaving.recv() => {
+                    self.swim.leave(Instant::now());
+                    left = Some(done);
+                }
                 Ok(()) = self.known.changed() => self.swim.roster_changed(Instant::now()),
                 Ok(()) = self.own_load.changed() => {
                     let Told { load, announcements } = self.own_load.borrow_and_update().clone();
                     self.swim.publish(load, announcements != announced, Instant::now());
                     announced = announcements;
                 }
-                Some(done) = self.leaving.recv() => {
-                    self.swim.leave(Instant::now());
-                    left = Some(done);
-                }
-                () = tokio::time::sleep_until(self.swim.wake_at()) => self.swim.wake(Instant::now()),
+                // The senders live in the handle. When the last one is dropped, so is this node's interest.
+                datagram = self.datagrams.recv() => match datagram {
+                    Some((from, body)) => self.swim.receive(from, &body, Instant::now()),
+                    None => return,
+                },
             }
             for (peer, body) in self.swim.take_datagrams() {
                 self.transport.datagram(peer, Service::Gossip, body);

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use foca::{AccumulatingRuntime, Foca, Member, NoCustomBroadcast, State, Timer};
-use foca_rand::{SeedableRng, rngs::SmallRng};
+use rand_v10::{SeedableRng, rngs::SmallRng};
 use skein_proto::{Load, NodeId};
 use tokio::{sync::watch, time::Instant};
 
@@ -41,13 +41,20 @@ pub(crate) struct Swim {
     roster: watch::Receiver<Roster>,
     heartbeat: Heartbeat,
     loads: BTreeMap<NodeId, Digest>,
-    /// Peers that say that they do not hear this node: since when, and when they said it last.
-    unheard: BTreeMap<NodeId, (Instant, Instant)>,
+    /// What peers say of hearing this node.
+    hearings: BTreeMap<NodeId, Hearing>,
     own: Digest,
     schedule: Schedule,
     datagrams: Vec<(NodeId, Bytes)>,
     is_changed: bool,
     has_left: bool,
+}
+
+/// What a peer says of hearing this node, in one life of its.
+struct Hearing {
+    life: u64,
+    /// If it did and does not any more: since when, and when it said so last.
+    lost: Option<(Instant, Instant)>,
 }
 
 /// When what is due, and who is next where not all are served at once.
@@ -78,7 +85,7 @@ impl Swim {
             roster,
             heartbeat: Heartbeat::new(config.suspect_after(), config.down_after(), now),
             loads: BTreeMap::new(),
-            unheard: BTreeMap::new(),
+            hearings: BTreeMap::new(),
             own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, is_heard: true, load: Load::default() },
             schedule: Schedule {
                 timers: BTreeMap::new(),
@@ -120,7 +127,7 @@ impl Swim {
             }
             Some(Datagram::Digest(digest)) if digest.incarnation <= INCARNATION_MAX => {
                 self.heartbeat.heard(from, now);
-                self.note_hearing(from, digest.is_heard, now);
+                self.note_hearing(from, &digest, now);
                 self.learn(from, *digest);
             }
             _ => metrics::dropped("malformed"),
@@ -135,18 +142,21 @@ impl Swim {
         self.life(from).is_some_and(|life| life.incarnation > source.incarnation)
     }
 
-    fn note_hearing(&mut self, from: NodeId, is_heard: bool, now: Instant) {
-        if is_heard {
-            self.unheard.remove(&from);
-        } else {
-            let (_, until) = self.unheard.entry(from).or_insert((now, now));
-            *until = now;
-        }
+    fn note_hearing(&mut self, from: NodeId, digest: &Digest, now: Instant) {
+        let life = digest.incarnation;
+        let lost = match self.hearings.get(&from).filter(|hearing| hearing.life == life) {
+            _ if digest.is_heard => None,
+            // Two that have just met, in this life of the peer: it has yet to hear of this node.
+            None => return,
+            Some(Hearing { lost, .. }) => Some((lost.map_or(now, |(since, _)| since), now)),
+        };
+        self.hearings.insert(from, Hearing { life, lost });
     }
 
-    /// Whether a peer has said for a while that it does not hear this node. For a moment each does, when two meet.
+    /// Whether a peer that heard this node has said for a while that it does not any more.
     fn is_deaf(&self, node: NodeId) -> bool {
-        self.unheard.get(&node).is_some_and(|(since, until)| until.saturating_duration_since(*since) >= DEAF_AFTER)
+        let lost = self.hearings.get(&node).and_then(|hearing| hearing.lost);
+        lost.is_some_and(|(since, until)| until.saturating_duration_since(since) >= DEAF_AFTER)
     }
 
     /// The latest life known of a peer, dead or alive.
@@ -339,7 +349,7 @@ impl Swim {
             let alive: std::collections::BTreeSet<_> =
                 self.foca.iter_members().map(|member| member.id().node).collect();
             self.loads.retain(|node, _| alive.contains(node));
-            self.unheard.retain(|node, _| alive.contains(node));
+            self.hearings.retain(|node, _| alive.contains(node));
         }
         is_changed
     }

@@ -66,8 +66,9 @@ impl Router {
         view: watch::Receiver<Arc<View>>,
         transport: Arc<dyn Transport>,
     ) -> Self {
-        let state =
-            State { rng: SmallRng::from_os_rng(), budget: RetryBudget::new(Instant::now()), notes: Notes::default() };
+        // Which of two nodes is taken needs no secrecy, only that nodes differ.
+        let rng = SmallRng::seed_from_u64(me.0);
+        let state = State { rng, budget: RetryBudget::new(Instant::now()), notes: Notes::default() };
         let shared = Shared {
             me,
             local,
@@ -239,7 +240,7 @@ impl Shared {
                 return Err(trail.marked(failure));
             }
             if next == Next::Redirect && failure.moved_to.is_some() {
-                let is_gone = |node: NodeId| node != self.me && !self.view.borrow().is_alive(node);
+                let is_gone = |node: NodeId| trail.has_lost(node) || self.is_down(node);
                 let is_followed = way.follow(recording.ranking(), step.node, &failure, is_gone);
                 next = if is_followed { Next::There } else { Next::Another };
             }
@@ -286,9 +287,7 @@ impl Shared {
         if trail.is_at_end() {
             return false;
         }
-        // What a node took with it when it died is no sign of overload, and is not more than was under way there.
-        let is_free = trail.is_free() || self.died_with(trail);
-        trail.is_refused = !is_free && !self.state().budget.withdraw(Instant::now());
+        trail.is_refused = !trail.is_free() && !self.state().budget.withdraw(Instant::now());
         if trail.is_refused {
             metrics::refused();
             return false;
@@ -297,9 +296,8 @@ impl Shared {
         true
     }
 
-    /// Whether the last attempt was lost because its node is gone.
-    fn died_with(&self, trail: &Trail) -> bool {
-        trail.lost_at().is_some_and(|node| node != self.me && !self.view.borrow().is_alive(node))
+    fn is_down(&self, node: NodeId) -> bool {
+        node != self.me && !self.view.borrow().is_alive(node)
     }
 
     async fn attempt(&self, node: NodeId, invocation: &Invocation, resolved: &Resolved) -> Result<Reply, Failure> {

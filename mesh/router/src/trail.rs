@@ -25,6 +25,8 @@ pub(crate) struct Trail {
     next: Option<Next>,
     /// The first node's word that the function is at its limit, which says more than what went wrong afterwards.
     overloaded: Option<Failure>,
+    /// The nodes that did not answer.
+    lost: Vec<NodeId>,
     redirected: bool,
     is_over: bool,
     may_have_run: bool,
@@ -53,21 +55,21 @@ impl Trail {
         self.is_over || self.tried >= ATTEMPTS_MAX
     }
 
-    /// Whether the next attempt adds no load to the mesh, since the last one was turned away before it used anything.
+    /// Whether the next attempt adds no load to the mesh: the last one was turned away before it used anything, or was
+    /// lost with its node or the way there. That is no sign of overload, and no more than was under way there.
     pub(crate) fn is_free(&self) -> bool {
-        self.last.as_ref().is_some_and(is_refusal_at_the_door)
+        self.last.as_ref().is_some_and(|last| is_refusal_at_the_door(last) || is_lost(last))
     }
 
-    /// The node that did not answer the last attempt, if that is how it failed.
-    pub(crate) fn lost_at(&self) -> Option<NodeId> {
-        let failure = self.last.as_ref()?;
-        let is_lost = matches!(failure.code, ErrorCode::PeerLost | ErrorCode::Unreachable);
-        self.nodes.last().copied().filter(|_| is_lost)
+    /// Whether a node did not answer this call.
+    pub(crate) fn has_lost(&self, node: NodeId) -> bool {
+        self.lost.contains(&node)
     }
 
     /// Notes a failed attempt.
     pub(crate) fn note(&mut self, node: NodeId, failure: Failure, next: Next) {
         self.nodes.push(node);
+        self.lost.extend(is_lost(&failure).then_some(node));
         self.tried += usize::from(next != Next::There);
         // Whoever says as of when is followed with a new look at the catalogue, which cannot lead in a circle.
         self.is_over = next == Next::Redirect && self.redirected && failure.index.is_none();
@@ -115,6 +117,11 @@ impl Trail {
         }
         self.marked(failure)
     }
+}
+
+/// Whether an attempt failed because nothing came back.
+fn is_lost(failure: &Failure) -> bool {
+    matches!(failure.code, ErrorCode::PeerLost | ErrorCode::Unreachable)
 }
 
 /// Why there is no node to try at all, and what to do.

@@ -6,22 +6,21 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use skein_catalog::VersionRecord;
 use skein_engine::Program;
-use skein_proto::{ColdCause, ErrorCode, Failure, Invocation, VersionId};
+use skein_proto::{ColdCause, ErrorCode, Failure, VersionId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch},
+    sync::watch,
     time::{Instant, timeout_at},
 };
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    ActivationState, ActivationStatus, Config,
+    ActivationState, ActivationStatus, Config, Gate, Pass, Shut,
     brief::Brevity,
     busy::Busy,
     habits::{Called, Learning},
@@ -41,12 +40,7 @@ pub(crate) struct Activation {
     is_guess: bool,
     habit: Option<Arc<Learning>>,
     left_for: OnceLock<ColdCause>,
-    permits: Arc<Semaphore>,
-    /// One more permit for each depth of nested calls, made when the first is needed.
-    own: OnceLock<Box<[Arc<Semaphore>]>>,
-    line: Line,
-    /// One token for each call that is in line or holds a permit.
-    calls: TaskTracker,
+    gate: Gate,
     phase: watch::Sender<Phase>,
     program: OnceLock<Arc<Program>>,
     load_us: AtomicU64,
@@ -84,20 +78,11 @@ enum Phase {
     Failed(Failure),
 }
 
-/// The bounded waiting line in front of the permits.
-struct Line {
-    waiting: AtomicU32,
-    waiting_max: u32,
-    patience: Duration,
-}
-
 /// Leave to run one call. Dropping it brings the permit home.
 pub(crate) struct Permit {
     activation: Arc<Activation>,
     was_foreseen: bool,
-    // Dropped before the token, so that nobody is told of the last call's end while its permit is out.
-    _permit: OwnedSemaphorePermit,
-    _token: TaskTrackerToken,
+    _pass: Pass,
 }
 
 /// No permit was given.
@@ -114,9 +99,7 @@ impl Activation {
         let manifest = &record.manifest;
         let limits = &manifest.limits;
         let most = limits.concurrency.min(manifest.scale.max).max(1);
-        let permits = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
-        let line =
-            Line { waiting: AtomicU32::new(0), waiting_max: config.line_max(limits), patience: config.waiting() };
+        let line = (config.line_max(limits), config.waiting());
         Arc::new(Self {
             version,
             args: std::iter::once(manifest.name.to_string()).chain(manifest.args.iter().cloned()).collect(),
@@ -125,10 +108,7 @@ impl Activation {
             is_guess: birth.is_guess,
             habit: birth.habit,
             left_for: OnceLock::new(),
-            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
-            own: OnceLock::new(),
-            line,
-            calls: TaskTracker::new(),
+            gate: Gate::new(most, line, birth.meters.queued.clone()),
             phase: watch::Sender::new(Phase::Loading),
             program: OnceLock::new(),
             load_us: AtomicU64::new(0),
@@ -158,61 +138,20 @@ impl Activation {
         &self.args
     }
 
-    /// Leave to run a call: at once, or after a wait in line until `deadline` at the latest.
-    ///
-    /// The permits of a version may all be held by calls that wait for one another, by way of other functions or of
-    /// itself. So each `depth` of nested calls has one permit more for itself: the deepest call that waits for a permit
-    /// waits for one whose holder waits for nobody, and no cycle of functions locks up.
+    /// Leave to run a call, as the [`Gate`] gives it.
     pub(crate) async fn permit(self: &Arc<Self>, deadline: Instant, depth: u8) -> Result<Permit, NoPermit> {
-        // The token comes first: whoever waits for the calls to go home also waits for those in line.
-        let token = self.calls.token();
-        let permit = match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => return Err(self.closed()),
-            Err(TryAcquireError::NoPermits) => match self.own(depth).map(|own| own.try_acquire_owned()) {
-                Some(Ok(permit)) => permit,
-                _ => self.stand_in_line(deadline, depth).await?,
-            },
+        let pass = match self.gate.enter(deadline, depth).await {
+            Ok(pass) => pass,
+            Err(Shut::Closed) => return Err(self.closed()),
+            Err(Shut::Full) => return Err(NoPermit::Refused(self.overloaded())),
+            Err(Shut::Late) => return Err(NoPermit::Refused(deadline_in_line(&self.record))),
         };
         let was_foreseen = self.calls_admitted.fetch_add(1, Relaxed) == 0 && self.is_guess;
         if was_foreseen {
             metrics::guessed(Guess::Used);
         }
         self.meters.in_flight.increment(1);
-        Ok(Permit { activation: self.clone(), was_foreseen, _permit: permit, _token: token })
-    }
-
-    /// What only calls of this depth get; none for calls from outside.
-    fn own(&self, depth: u8) -> Option<Arc<Semaphore>> {
-        let index = usize::from(depth).checked_sub(1)?;
-        let own = self.own.get_or_init(|| (0..Invocation::DEPTH_MAX).map(|_| Arc::new(Semaphore::new(1))).collect());
-        own.get(index).cloned()
-    }
-
-    async fn stand_in_line(&self, deadline: Instant, depth: u8) -> Result<OwnedSemaphorePermit, NoPermit> {
-        let Some(_place) = Place::take(self) else { return Err(NoPermit::Refused(self.overloaded())) };
-        let patience = Instant::now() + self.line.patience;
-        let own = self.own(depth);
-        let turn = async {
-            let own_turn = async {
-                match own {
-                    Some(own) => own.acquire_owned().await,
-                    None => std::future::pending().await,
-                }
-            };
-            // Only the first is ever closed, and then first seen.
-            tokio::select! {
-                biased;
-                permit = self.permits.clone().acquire_owned() => permit,
-                permit = own_turn => permit,
-            }
-        };
-        match timeout_at(deadline.min(patience), turn).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_closed)) => Err(self.closed()),
-            Err(_) if patience <= deadline => Err(NoPermit::Refused(self.overloaded())),
-            Err(_) => Err(NoPermit::Refused(deadline_in_line(&self.record))),
-        }
+        Ok(Permit { activation: self.clone(), was_foreseen, _pass: pass })
     }
 
     fn closed(&self) -> NoPermit {
@@ -319,8 +258,7 @@ impl Activation {
     /// `Loading -> Failed`: tells the calls that wait, and takes no more. For the actor and the supervisor only.
     pub(crate) fn fail(&self, failure: Failure) {
         self.phase.send_replace(Phase::Failed(failure));
-        self.permits.close();
-        self.calls.close();
+        self.gate.close();
     }
 
     /// `-> Draining`: takes no new calls; those in line look for another place. For the actor only.
@@ -332,13 +270,12 @@ impl Activation {
             }
             is_live
         });
-        self.permits.close();
-        self.calls.close();
+        self.gate.close();
     }
 
     /// Waits until every call has gone; only after [`Activation::drain`] does that last.
     pub(crate) async fn home(&self) {
-        self.calls.wait().await;
+        self.gate.home().await;
     }
 
     /// `Draining -> Stopped`. For the actor only.
@@ -356,18 +293,17 @@ impl Activation {
 
     /// Calls in line for a permit.
     pub(crate) fn queued(&self) -> u32 {
-        self.line.waiting.load(Relaxed)
+        self.gate.queued()
     }
 
     /// Calls that hold a permit.
     pub(crate) fn in_flight(&self) -> u32 {
-        let all = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
-        all.saturating_sub(self.queued())
+        self.gate.in_flight()
     }
 
     /// How long no call has been here; zero while one is, or while it starts.
     pub(crate) fn idle(&self) -> Duration {
-        if self.calls.is_empty() && !matches!(*self.phase.borrow(), Phase::Loading) {
+        if self.gate.is_empty() && !matches!(*self.phase.borrow(), Phase::Loading) {
             self.born.elapsed().saturating_sub(Duration::from_millis(self.last_used_ms.load(Relaxed)))
         } else {
             Duration::ZERO
@@ -454,26 +390,6 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.activation.touch();
         self.activation.meters.in_flight.decrement(1);
-    }
-}
-
-/// A place in the waiting line; leaving it is dropping it.
-struct Place<'a>(&'a Activation);
-
-impl<'a> Place<'a> {
-    fn take(activation: &'a Activation) -> Option<Self> {
-        let line = &activation.line;
-        let join = |waiting| (waiting < line.waiting_max).then_some(waiting + 1);
-        line.waiting.fetch_update(Relaxed, Relaxed, join).ok()?;
-        activation.meters.queued.increment(1);
-        Some(Self(activation))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.line.waiting.fetch_sub(1, Relaxed);
-        self.0.meters.queued.decrement(1);
     }
 }
 

@@ -46,6 +46,7 @@ mod config;
 mod egress;
 mod environment;
 mod executor;
+mod gate;
 mod guest;
 mod habits;
 mod holds;
@@ -65,6 +66,7 @@ mod turns;
 
 pub use config::Config;
 pub use egress::Egress;
+pub use gate::{Gate, Pass, Shut};
 pub use runtime::Runtime;
 pub use source::CodeSource;
 pub use status::{ActivationState, ActivationStatus};

@@ -38,6 +38,20 @@ pub const ROOMS: &[Room] = &[
     room("skein-gateway", 5, "node/gateway", &["skein-proto", "skein-catalog", "skein-artifacts"]),
     room("skein", 6, "node/skein", ALL),
     room("skein-harness", 7, "tests/harness", ALL),
+    room(
+        "skein-sim",
+        7,
+        "tests/sim",
+        &[
+            "skein-proto",
+            "skein-catalog",
+            "skein-membership",
+            "skein-raft",
+            "skein-router",
+            "skein-runtime",
+            "skein-transport",
+        ],
+    ),
     room("skein-tidy", 8, "tests/tidy", &[]),
     room("skein-bench", 8, "bench", ALL),
 ];
@@ -69,6 +83,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper-util", &["node/gateway", "bench"]),
     ("ractor", &["node/runtime"]),
     ("tonic", &["bench"]),
+    ("turmoil", &["tests/sim"]),
 ];
 
 /// One line of a manifest: `user`, whose folder is `folder`, depends on `used`.

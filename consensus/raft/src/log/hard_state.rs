@@ -4,8 +4,7 @@
 //! checksums on an ordinary read, so a flipped bit in a vote would be served.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skein_proto::{NodeId, codec};
 
-use crate::StartError;
+use crate::{
+    StartError,
+    volume::{Volume, replace_file},
+};
 
 /// What must survive beside the entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +44,9 @@ impl HardState {
     }
 
     /// The state in this directory, if one was ever saved there.
-    pub(super) fn load(dir: &Path) -> Result<Option<Self>, StartError> {
+    pub(super) fn load(volume: &dyn Volume, dir: &Path) -> Result<Option<Self>, StartError> {
         let path = Self::path(dir);
-        let bytes = match fs::read(&path) {
+        let bytes = match volume.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StartError::io("read", path)(error)),
@@ -53,14 +55,14 @@ impl HardState {
     }
 
     /// Replaces what is in this directory. When it returns, the state is on the disk.
-    pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
+    pub(super) fn save(&self, volume: &dyn Volume, dir: &Path) -> io::Result<()> {
         let payload = codec::encode(self).map_err(io::Error::other)?;
         let mut bytes = Vec::with_capacity(payload.len() + 16);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
         bytes.extend_from_slice(&payload);
-        replace_file(dir, &Self::path(dir), &bytes)
+        replace_file(volume, dir, &Self::path(dir), &bytes)
     }
 
     pub(super) fn path(dir: &Path) -> PathBuf {
@@ -92,24 +94,12 @@ impl HardState {
     }
 }
 
-/// Has `bytes` be the content of `path` in `dir`: entirely, or, after a crash, not at all.
-pub(crate) fn replace_file(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
-    let mut file = File::create(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    sync_dir(dir)
-}
-
-/// Has the names in `dir` survive a crash.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::volume::FileSystem;
 
     fn state() -> HardState {
         HardState { vote: Some(Bytes::from_static(b"vote")), first: 9, newest: 2, ..HardState::new(NodeId(3)) }
@@ -118,21 +108,21 @@ mod tests {
     #[test]
     fn what_was_saved_is_loaded_and_an_empty_directory_has_none() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(HardState::load(dir.path()).unwrap(), None);
-        state().save(dir.path()).unwrap();
-        assert_eq!(HardState::load(dir.path()).unwrap(), Some(state()));
+        assert_eq!(HardState::load(&FileSystem, dir.path()).unwrap(), None);
+        state().save(&FileSystem, dir.path()).unwrap();
+        assert_eq!(HardState::load(&FileSystem, dir.path()).unwrap(), Some(state()));
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        state().save(dir.path()).unwrap();
+        state().save(&FileSystem, dir.path()).unwrap();
         let path = HardState::path(dir.path());
         let sound = fs::read(&path).unwrap();
         for byte in 0..sound.len() {
             for bytes in [sound[..byte].to_vec(), [&sound[..byte], &[sound[byte] ^ 4], &sound[byte + 1..]].concat()] {
                 fs::write(&path, bytes).unwrap();
-                assert!(HardState::load(dir.path()).is_err(), "at {byte}");
+                assert!(HardState::load(&FileSystem, dir.path()).is_err(), "at {byte}");
             }
         }
     }
@@ -140,11 +130,14 @@ mod tests {
     #[test]
     fn a_newer_format_is_named_as_such() {
         let dir = tempfile::tempdir().unwrap();
-        state().save(dir.path()).unwrap();
+        state().save(&FileSystem, dir.path()).unwrap();
         let path = HardState::path(dir.path());
         let mut bytes = fs::read(&path).unwrap();
         bytes[8] = 2;
         fs::write(&path, bytes).unwrap();
-        assert!(matches!(HardState::load(dir.path()), Err(StartError::TooNew { version: 2, known: 1, .. })));
+        assert!(matches!(
+            HardState::load(&FileSystem, dir.path()),
+            Err(StartError::TooNew { version: 2, known: 1, .. })
+        ));
     }
 }

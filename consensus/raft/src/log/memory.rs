@@ -1,10 +1,11 @@
 //! What a log knows without reading: where each entry lies, and the newest entries themselves.
 
-use std::{collections::VecDeque, fs::File, io, ops::Range, sync::Arc};
+use std::{collections::VecDeque, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
 use super::hard_state::HardState;
+use crate::volume::VolumeFile;
 
 /// Bytes of the newest entries kept in memory, so that replication and apply seldom read the disk. Entries that are
 /// not on the disk yet are kept beyond it.
@@ -13,7 +14,7 @@ pub(super) const CACHE_BYTES_MAX: usize = 4 << 20;
 /// A frame of entries on the disk. Those of its entries that were truncated since are not counted.
 #[derive(Debug, Clone)]
 pub(super) struct FrameRef {
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<dyn VolumeFile>,
     pub(super) offset: u64,
     pub(super) payload_bytes: usize,
     pub(super) first: u64,
@@ -24,7 +25,7 @@ pub(super) struct FrameRef {
 #[derive(Debug, Clone)]
 pub(super) struct SegmentRef {
     pub(super) number: u64,
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<dyn VolumeFile>,
     /// One more than the largest index it ever held.
     pub(super) next: u64,
 }

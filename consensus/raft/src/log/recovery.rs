@@ -1,11 +1,6 @@
 //! Opens what a log left on the disk: replays its segments, cuts off a write that never finished, refuses damage.
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File, OpenOptions},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use skein_proto::NodeId;
@@ -17,77 +12,80 @@ use super::{
     segment::{Damage, PREFIX_BYTES, Placed, Prefix, VERSION, scan},
     writer::{create_segment, segment_path},
 };
-use crate::StartError;
+use crate::{
+    StartError,
+    volume::{Volume, VolumeFile},
+};
 
 /// A log as it was found, and where to go on writing.
 pub(super) struct Recovered {
     pub(super) memory: Memory,
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<dyn VolumeFile>,
     pub(super) number: u64,
     pub(super) offset: u64,
 }
 
 /// Opens the log in `dir`, which is made as needed.
-pub(super) fn recover(dir: &Path, node: NodeId) -> Result<Recovered, StartError> {
-    fs::create_dir_all(dir).map_err(StartError::io("create", dir))?;
+pub(super) fn recover(volume: &dyn Volume, dir: &Path, node: NodeId) -> Result<Recovered, StartError> {
+    volume.create_dir_all(dir).map_err(StartError::io("create", dir))?;
     let mut memory = Memory::default();
-    memory.hard = load_hard_state(dir, node)?;
-    let numbers = present_segments(dir, &memory.hard)?;
+    memory.hard = load_hard_state(volume, dir, node)?;
+    let numbers = present_segments(volume, dir, &memory.hard)?;
     let mut end = PREFIX_BYTES as u64;
     for number in &numbers {
         let is_last = Some(number) == numbers.last();
-        if let Some(at) = replay(dir, *number, is_last, &mut memory)? {
+        if let Some(at) = replay(volume, (dir, *number), is_last, &mut memory)? {
             end = at;
         }
     }
     check_no_gap(dir, &memory)?;
     memory.purge(memory.hard.first);
     let Some(last) = memory.segments.back().cloned() else {
-        return begin(dir, memory);
+        return begin(volume, dir, memory);
     };
     if memory.hard.newest != last.number {
         memory.hard.newest = last.number;
-        memory.hard.save(dir).map_err(StartError::io("write", HardState::path(dir)))?;
+        memory.hard.save(volume, dir).map_err(StartError::io("write", HardState::path(dir)))?;
     }
     Ok(Recovered { memory, file: last.file, number: last.number, offset: end })
 }
 
-fn load_hard_state(dir: &Path, node: NodeId) -> Result<HardState, StartError> {
-    match HardState::load(dir)? {
+fn load_hard_state(volume: &dyn Volume, dir: &Path, node: NodeId) -> Result<HardState, StartError> {
+    match HardState::load(volume, dir)? {
         Some(hard) if hard.node != node => {
             Err(StartError::OtherNode { dir: dir.to_owned(), found: hard.node, expected: node })
         }
         Some(hard) => Ok(hard),
-        None if !listed_segments(dir)?.is_empty() => {
+        None if !listed_segments(volume, dir)?.is_empty() => {
             Err(StartError::corrupt(HardState::path(dir), 0, "the file is missing, but there is a log beside it"))
         }
         None => {
             let hard = HardState::new(node);
-            hard.save(dir).map_err(StartError::io("write", HardState::path(dir)))?;
+            hard.save(volume, dir).map_err(StartError::io("write", HardState::path(dir)))?;
             Ok(hard)
         }
     }
 }
 
 /// The first segment of a log that has none.
-fn begin(dir: &Path, mut memory: Memory) -> Result<Recovered, StartError> {
+fn begin(volume: &dyn Volume, dir: &Path, mut memory: Memory) -> Result<Recovered, StartError> {
     let prefix = Prefix { number: memory.hard.oldest, next: memory.next };
     let path = segment_path(dir, prefix.number);
-    let file = Arc::new(create_segment(dir, prefix).map_err(StartError::io("create", path))?);
+    let file = create_segment(volume, dir, prefix).map_err(StartError::io("create", path))?;
     memory.hard.newest = prefix.number;
-    memory.hard.save(dir).map_err(StartError::io("write", HardState::path(dir)))?;
+    memory.hard.save(volume, dir).map_err(StartError::io("write", HardState::path(dir)))?;
     memory.segments.push_back(SegmentRef { number: prefix.number, file: file.clone(), next: prefix.next });
     Ok(Recovered { memory, file, number: prefix.number, offset: PREFIX_BYTES as u64 })
 }
 
 /// The segments that are there, which must be those that the hard state names and at most one that was just begun.
 /// Older ones are left over from a purge and removed.
-fn present_segments(dir: &Path, hard: &HardState) -> Result<Vec<u64>, StartError> {
-    let mut numbers = listed_segments(dir)?;
+fn present_segments(volume: &dyn Volume, dir: &Path, hard: &HardState) -> Result<Vec<u64>, StartError> {
+    let mut numbers = listed_segments(volume, dir)?;
     let kept = numbers.split_off(&hard.oldest);
     for number in numbers {
         let path = segment_path(dir, number);
-        fs::remove_file(&path).map_err(StartError::io("remove", path))?;
+        volume.remove(&path).map_err(StartError::io("remove", path))?;
     }
     let newest = kept.last().copied().unwrap_or(0).max(hard.newest);
     if let Some(missing) = (hard.oldest..=newest).find(|number| !kept.contains(number)) {
@@ -99,12 +97,12 @@ fn present_segments(dir: &Path, hard: &HardState) -> Result<Vec<u64>, StartError
     Ok(kept.into_iter().collect())
 }
 
-fn listed_segments(dir: &Path) -> Result<BTreeSet<u64>, StartError> {
+fn listed_segments(volume: &dyn Volume, dir: &Path) -> Result<BTreeSet<u64>, StartError> {
     let list = || -> std::io::Result<BTreeSet<u64>> {
         let mut numbers = BTreeSet::new();
-        for entry in fs::read_dir(dir)? {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
+        for path in volume.list(dir)? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
             numbers.extend(number);
         }
         Ok(numbers)
@@ -113,9 +111,14 @@ fn listed_segments(dir: &Path) -> Result<BTreeSet<u64>, StartError> {
 }
 
 /// Adds a segment to the memory and says where its frames end; none for one whose making never finished.
-fn replay(dir: &Path, number: u64, is_last: bool, memory: &mut Memory) -> Result<Option<u64>, StartError> {
+fn replay(
+    volume: &dyn Volume,
+    (dir, number): (&Path, u64),
+    is_last: bool,
+    memory: &mut Memory,
+) -> Result<Option<u64>, StartError> {
     let path = segment_path(dir, number);
-    let bytes = Bytes::from(fs::read(&path).map_err(StartError::io("read", &path))?);
+    let bytes = Bytes::from(volume.read(&path).map_err(StartError::io("read", &path))?);
     let refuse = |damage| match damage {
         Damage::TooNew(version) => StartError::TooNew { file: path.clone(), version, known: VERSION },
         Damage::Corrupt { offset, what } => StartError::corrupt(&path, offset, what),
@@ -129,14 +132,13 @@ fn replay(dir: &Path, number: u64, is_last: bool, memory: &mut Memory) -> Result
         return Err(StartError::corrupt(path, 12, format!("the file holds segment {}", prefix.number)));
     }
     let scanned = scan(&bytes, is_last).map_err(refuse)?;
-    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(StartError::io("open", &path))?;
+    let file = volume.open(&path).map_err(StartError::io("open", &path))?;
     if scanned.end < bytes.len() as u64 {
         let lost = bytes.len() as u64 - scanned.end;
         tracing::warn!(file = %path.display(), at = scanned.end, bytes = lost, "cut off a write that never finished");
-        let cut = file.set_len(scanned.end).and_then(|()| file.sync_all());
+        let cut = file.set_len(scanned.end).and_then(|()| file.sync());
         cut.map_err(StartError::io("cut", &path))?;
     }
-    let file = Arc::new(file);
     if memory.segments.is_empty() {
         memory.next = prefix.next;
     }
@@ -147,7 +149,7 @@ fn replay(dir: &Path, number: u64, is_last: bool, memory: &mut Memory) -> Result
     Ok(Some(scanned.end))
 }
 
-fn apply(placed: Placed, file: &Arc<File>, path: &Path, memory: &mut Memory) -> Result<(), StartError> {
+fn apply(placed: Placed, file: &Arc<dyn VolumeFile>, path: &Path, memory: &mut Memory) -> Result<(), StartError> {
     let Placed { offset, payload_bytes, frame } = placed;
     match frame {
         Frame::Committed(id) => memory.committed = Some(id),

@@ -3,6 +3,8 @@
 //! Reading is pure: bytes in, frames and a verdict out. The verdict tells a write that never finished, which is cut
 //! off, from damage to what was acknowledged, which is refused.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::frame::{Frame, HEADER_BYTES, Header};
@@ -138,10 +140,10 @@ fn is_unfinished(bytes: &Bytes, at: usize) -> bool {
     let end = match Header::parse(rest) {
         Some(header) if rest.len() < HEADER_BYTES + header.len => return true,
         Some(header) => at + HEADER_BYTES + header.len,
-        None if rest.len() < HEADER_BYTES => return true,
+        None if rest.len() < HEADER_BYTES || begins_unwritten(rest, at) => return true,
         None => bytes.len(),
     };
-    has_hole(&bytes[..end], at)
+    has_hole(bytes, at..end)
 }
 
 /// Whether any readable frame after `at` was written when the bytes at `at` were known to be on the disk.
@@ -155,10 +157,18 @@ fn is_synced_beyond(bytes: &Bytes, at: usize) -> bool {
 /// The unit in which a disk writes, or does not.
 const SECTOR_BYTES: usize = 512;
 
-/// Whether a whole sector of `bytes` from `start` on is zero. A last one that is cut counts from eight bytes up.
-fn has_hole(bytes: &[u8], start: usize) -> bool {
-    let mut from = start;
-    while from < bytes.len() {
+/// Whether what a sector holds of the beginning of a frame at `at` is zero, be it a byte: its header begins with the
+/// length, which is never zero, so that it does not begin so unless the length is a multiple of 256.
+fn begins_unwritten(rest: &[u8], at: usize) -> bool {
+    let left = SECTOR_BYTES - at % SECTOR_BYTES;
+    rest.iter().take(left).all(|byte| *byte == 0)
+}
+
+/// Whether one of the sectors in which `frame` lies was never written: all of it that comes after the frame's beginning
+/// is zero, be it the frame's or what follows it. The last one of the file, which is cut, counts from eight bytes up.
+fn has_hole(bytes: &[u8], frame: Range<usize>) -> bool {
+    let mut from = frame.start;
+    while from < frame.end {
         let to = ((from / SECTOR_BYTES + 1) * SECTOR_BYTES).min(bytes.len());
         let is_whole = to - from == SECTOR_BYTES || to - from >= 8;
         if is_whole && bytes[from..to].iter().all(|byte| *byte == 0) {
@@ -218,6 +228,26 @@ mod tests {
         let mut torn = bytes.clone();
         torn[at..].fill(0);
         assert_eq!(frames_of(torn), Ok(3));
+    }
+
+    #[test]
+    fn a_frame_of_which_a_sector_holds_a_few_bytes_may_be_unfinished_too() {
+        let (mut bytes, _) = segment(false);
+        let first = bytes.len() as u64;
+        // What the next frame begins in holds three bytes of it; what it ends in, three bytes and the one after it.
+        let fill = |bytes: &mut Vec<u8>, until: usize| {
+            let len = until - bytes.len() - HEADER_BYTES - 12;
+            Frame::Entries { first: 3, entries: vec![Bytes::from(vec![7; len])] }.write(first, bytes);
+        };
+        fill(&mut bytes, 1_021);
+        let at = bytes.len();
+        fill(&mut bytes, 1_539);
+        fill(&mut bytes, 2_300);
+        for hole in [at..1_024, 1_536..2_048] {
+            let mut torn = bytes.clone();
+            torn[hole.clone()].fill(0);
+            assert_eq!(frames_of(torn), Ok(4), "hole at {hole:?}");
+        }
     }
 
     #[test]

@@ -11,8 +11,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+fn file_system() -> Arc<dyn Volume> {
+    Arc::new(crate::FileSystem)
+}
+
 fn open(dir: &TempDir) -> Log {
-    Log::open(dir.path(), NodeId(1), 400).unwrap()
+    Log::open(&file_system(), dir.path(), NodeId(1), 400).unwrap()
 }
 
 fn entry(index: u64, salt: u8) -> Bytes {
@@ -141,7 +145,7 @@ proptest! {
     ) {
         runtime().block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+            let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
             let (mut next, mut acknowledged, mut safe) = (0, 0, 0);
             let file = dir.path().join("0000000001.log");
             for (count, salt) in batches {
@@ -153,15 +157,15 @@ proptest! {
             let whole = fs::read(&file).unwrap();
             for cut in safe as usize..whole.len() {
                 fs::write(&file, &whole[..cut]).unwrap();
-                let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+                let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
                 assert_eq!(log.range(), 0..acknowledged, "cut at {cut}");
                 assert_eq!(fs::metadata(&file).unwrap().len(), safe);
                 log.close().await.unwrap();
             }
-            let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+            let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
             append(&log, acknowledged, vec![entry(acknowledged, 1)]).await;
             log.close().await.unwrap();
-            let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+            let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
             assert_eq!(all(&log).await.1.last(), Some(&entry(acknowledged, 1)));
         });
     }
@@ -191,7 +195,7 @@ fn segments(dir: &TempDir) -> Vec<PathBuf> {
 }
 
 fn refusal(dir: &TempDir) -> String {
-    match Log::open(dir.path(), NodeId(1), 400) {
+    match Log::open(&file_system(), dir.path(), NodeId(1), 400) {
         Ok(_) => "opened".to_owned(),
         Err(error) => error.to_string(),
     }
@@ -247,7 +251,7 @@ fn a_missing_hard_state_beside_a_log_is_refused() {
 #[test]
 fn the_log_of_another_node_is_refused() {
     let dir = segmented();
-    let refused = Log::open(dir.path(), NodeId(2), 400);
+    let refused = Log::open(&file_system(), dir.path(), NodeId(2), 400);
     assert!(matches!(refused, Err(StartError::OtherNode { found: NodeId(1), expected: NodeId(2), .. })));
 }
 
@@ -271,7 +275,7 @@ fn a_segment_whose_making_never_finished_is_made_again() {
 fn many_waiting_appends_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+        let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
         let mut waiting = Vec::new();
         for index in 0..500 {
             let (tx, rx) = oneshot::channel();
@@ -291,7 +295,7 @@ fn many_waiting_appends_share_one_sync() {
 fn entries_that_left_memory_are_read_from_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        let log = Log::open(dir.path(), NodeId(1), 1 << 20).unwrap();
+        let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
         for index in 0..40 {
             append(&log, index, vec![Bytes::from(vec![index as u8; 300_000])]).await;
         }

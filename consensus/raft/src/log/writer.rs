@@ -1,9 +1,7 @@
 //! The thread that writes the log: it drains its queue, writes once, syncs once, then answers.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -17,12 +15,14 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     frame::{Frame, HEADER_BYTES},
-    hard_state::sync_dir,
     lock,
     memory::{FrameRef, Memory, SegmentRef},
     segment::{PREFIX_BYTES, Prefix},
 };
-use crate::metrics;
+use crate::{
+    metrics,
+    volume::{Volume, VolumeFile},
+};
 
 /// What is told when a job is done.
 pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -55,6 +55,7 @@ const FULL_DISK_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The state of the thread.
 pub(super) struct Writer {
+    pub(super) volume: Arc<dyn Volume>,
     pub(super) dir: PathBuf,
     pub(super) segment_bytes: u64,
     pub(super) memory: Arc<Mutex<Memory>>,
@@ -63,7 +64,7 @@ pub(super) struct Writer {
     pub(super) is_stalled: Arc<AtomicBool>,
     /// Set when the log is closed, so that waiting for room ends.
     pub(super) is_closing: Arc<AtomicBool>,
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<dyn VolumeFile>,
     pub(super) number: u64,
     /// Where the next frame goes.
     pub(super) offset: u64,
@@ -83,34 +84,35 @@ struct Batch {
 
 impl Writer {
     /// Works until the log is dropped or closed.
-    pub(super) fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut drained = Vec::new();
         let mut is_open = true;
-        while is_open && self.jobs.blocking_recv_many(&mut drained, DRAIN_MAX) > 0 {
+        while is_open && self.jobs.recv_many(&mut drained, DRAIN_MAX).await > 0 {
             let mut batch = Batch::default();
             for job in drained.drain(..) {
                 is_open &= !matches!(job, Job::Close);
-                self.take(job, &mut batch);
+                self.take(job, &mut batch).await;
             }
-            self.flush(&mut batch);
+            self.flush(&mut batch).await;
         }
     }
 
-    fn take(&mut self, job: Job, batch: &mut Batch) {
+    async fn take(&mut self, job: Job, batch: &mut Batch) {
         match job {
             Job::Append { first, entries, done } => self.gather(first, entries, done, batch),
             Job::Committed(id) => batch.hint = Some(id),
             Job::Close => {}
             Job::Vote { vote, done } => {
-                self.flush(batch);
+                self.flush(batch).await;
+                self.volume.pace().await;
                 done(self.guarded(|writer| writer.save_vote(vote)));
             }
             Job::Truncate { next, done } => {
-                self.flush(batch);
+                self.flush(batch).await;
                 done(self.guarded(|writer| writer.truncate(next)));
             }
             Job::Purge { first, id, done } => {
-                self.flush(batch);
+                self.flush(batch).await;
                 done(self.guarded(|writer| writer.purge(first, id)));
             }
         }
@@ -137,7 +139,7 @@ impl Writer {
     }
 
     /// Writes and syncs the batch, tells who waits, and leaves the batch empty.
-    fn flush(&mut self, batch: &mut Batch) {
+    async fn flush(&mut self, batch: &mut Batch) {
         let Batch { mut bytes, frames, hint, waiting, entries } = std::mem::take(batch);
         if let Some(id) = &hint {
             Frame::Committed(id.clone()).write(self.synced, &mut bytes);
@@ -145,10 +147,11 @@ impl Writer {
         if bytes.is_empty() {
             return;
         }
-        let result = self.guarded(|writer| {
-            writer.write(&bytes)?;
-            if entries > 0 { writer.sync(entries) } else { Ok(()) }
-        });
+        let mut result = self.guarded(|writer| writer.write(&bytes));
+        if result.is_ok() && entries > 0 {
+            self.volume.pace().await;
+            result = self.guarded(|writer| writer.sync(entries));
+        }
         if result.is_ok() {
             let mut memory = lock(&self.memory);
             frames.into_iter().for_each(|frame| memory.add_frame(frame));
@@ -186,7 +189,7 @@ impl Writer {
 
     fn sync(&mut self, entries: u64) -> io::Result<()> {
         let started = Instant::now();
-        self.file.sync_data()?;
+        self.file.sync()?;
         self.synced = self.offset;
         metrics::synced(started.elapsed(), entries);
         Ok(())
@@ -212,7 +215,7 @@ impl Writer {
     fn save_vote(&mut self, vote: Bytes) -> io::Result<()> {
         let mut hard = lock(&self.memory).hard.clone();
         hard.vote = Some(vote);
-        self.with_room(|| hard.save(&self.dir))?;
+        self.with_room(|| hard.save(&*self.volume, &self.dir))?;
         lock(&self.memory).hard = hard;
         Ok(())
     }
@@ -232,7 +235,7 @@ impl Writer {
         lock(&self.memory).hard.first = first;
         let gone = lock(&self.memory).purged_segments();
         hard.oldest = gone.last().map_or(hard.oldest, |last| last + 1);
-        self.with_room(|| hard.save(&self.dir))?;
+        self.with_room(|| hard.save(&*self.volume, &self.dir))?;
         {
             let mut memory = lock(&self.memory);
             memory.hard = hard;
@@ -240,19 +243,19 @@ impl Writer {
             memory.segments.drain(..gone.len());
         }
         for number in gone {
-            fs::remove_file(segment_path(&self.dir, number))?;
+            self.volume.remove(&segment_path(&self.dir, number))?;
         }
         Ok(())
     }
 
     /// Closes the segment and begins the next.
     fn roll(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
+        self.file.sync()?;
         let (number, next) = (self.number + 1, lock(&self.memory).synced);
-        self.file = Arc::new(self.with_room(|| create_segment(&self.dir, Prefix { number, next }))?);
+        self.file = self.with_room(|| create_segment(&*self.volume, &self.dir, Prefix { number, next }))?;
         let mut hard = lock(&self.memory).hard.clone();
         hard.newest = number;
-        self.with_room(|| hard.save(&self.dir))?;
+        self.with_room(|| hard.save(&*self.volume, &self.dir))?;
         (self.number, self.offset, self.synced) = (number, PREFIX_BYTES as u64, PREFIX_BYTES as u64);
         let mut memory = lock(&self.memory);
         memory.hard = hard;
@@ -267,12 +270,12 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Makes a segment without frames. When it returns, the file and its name are on the disk.
-pub(super) fn create_segment(dir: &Path, prefix: Prefix) -> io::Result<File> {
+pub(super) fn create_segment(volume: &dyn Volume, dir: &Path, prefix: Prefix) -> io::Result<Arc<dyn VolumeFile>> {
     let path = segment_path(dir, prefix.number);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    let file = volume.create(&path)?;
     file.write_all_at(&prefix.to_bytes(), 0)?;
-    file.sync_all()?;
-    sync_dir(dir)?;
+    file.sync()?;
+    volume.sync_dir(dir)?;
     Ok(file)
 }
 

@@ -167,6 +167,12 @@ async fn where_a_version_moved_to_a_dead_place_the_old_one_takes_the_call() {
         assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
         assert_eq!(bench.fake.nodes_tried(), [1, 1]);
     }
+    // And if all the others point there, none of them costs an attempt.
+    let bench = Bench::of(3).plan(3, unreachable()).plan(1, [moved_to(3)]).plan(2, [moved_to(3)]);
+    let bench = bench.with(1, |peer| peer.load.queued = 9).with(2, |peer| peer.load.queued = 9);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+    let seen: Vec<_> = bench.fake.seen.lock().unwrap().iter().map(|(node, call)| (*node, call.is_insistent)).collect();
+    assert_eq!(seen, [(3, false), (1, false), (1, true)]);
     // But whoever else there is comes first.
     let bench = Bench::of(3).plan(1, [moved_to(2)]).plan(2, unreachable());
     assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(3));

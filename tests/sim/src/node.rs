@@ -1,0 +1,246 @@
+//! One simulated node: the real parts, put together as `node/skein` does, and the duties between them.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use skein_catalog::{Addresses, Catalog, Command, MemberRole, Proposal, RequestId, TokenRecord};
+use skein_membership::{Membership, PeerState};
+use skein_proto::{Digest, Failure, MeshId, NodeId};
+use skein_raft::{Config, Consensus};
+use skein_router::{Router, invoke_service};
+use skein_transport::{Service, Transport};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    executor::Executor,
+    history::{Boot, End},
+    network::{Live, SimNetwork, address},
+    workload,
+    world::{NODES, Order, Planted, Standing, World, now},
+};
+
+/// The parts of a running node.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) world: Arc<World>,
+    pub(crate) boot: Boot,
+    pub(crate) consensus: Consensus,
+    pub(crate) router: Arc<Router>,
+    network: SimNetwork,
+    membership: Membership,
+    executor: Arc<Executor>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Between two looks of a node at what it is to do and how it stands.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The date on which every run begins: any will do.
+const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+
+/// How long a node that leaves may take for anything.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The nodes that begin the mesh are let in by the first.
+const FOUNDER: NodeId = NodeId(1);
+
+/// The software of a host: starts, serves until it is told to leave, leaves.
+///
+/// # Errors
+/// Never: what is wrong is put on record.
+pub async fn host(world: Arc<World>, me: NodeId) -> turmoil::Result {
+    let boot = (me, world.history.starts(me));
+    match Node::start(&world, boot).await {
+        Ok((node, live)) => node.serve(live).await,
+        // Whatever a cut left of its files, a node must be able to go on from it.
+        Err(error) => world.history.fault(format!("node {me} does not start again: {error}")),
+    }
+    Ok(())
+}
+
+impl Node {
+    async fn start(world: &Arc<World>, boot: Boot) -> Result<(Self, Arc<Live>), String> {
+        let me = boot.0;
+        let (network, live) = SimNetwork::bind(world, me, boot.1).await.map_err(|error| error.to_string())?;
+        let transport: Arc<dyn Transport> = Arc::new(network.clone());
+        let disk = Arc::new(world.disk(me).clone());
+        let consensus = Consensus::start_on(disk, config(me), transport.clone()).await;
+        let consensus = consensus.map_err(|error| error.to_string())?;
+        let place = (me, address(me));
+        let membership =
+            Membership::spawn_at(skein_membership::Config::default(), transport.clone(), place, EPOCH + now());
+        let executor = Executor::new(world, boot);
+        let router = Router::new(me, executor.clone(), consensus.watch_state(), membership.watch(), transport);
+        let here = executor.clone();
+        router.ask_here(move |version| here.is_warm(version));
+        let (raft, propose) = consensus.services();
+        live.handle(Service::Raft, raft);
+        live.handle(Service::Propose, propose);
+        live.handle(Service::Gossip, membership.service());
+        live.handle(Service::Invoke, invoke_service(executor.clone(), consensus.watch_state()));
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (world, router) = (world.clone(), Arc::new(router));
+        Ok((Self { world, boot, consensus, router, network, membership, executor, stop, tasks }, live))
+    }
+
+    async fn serve(self, live: Arc<Live>) {
+        let (alive, told) = watch::channel(BTreeSet::new());
+        self.consensus.reconcile(told);
+        self.spawn(self.network.clone().run(live));
+        self.spawn(self.clone().tell_alive(alive));
+        self.spawn(self.clone().follow_members());
+        self.spawn(self.clone().report());
+        if self.boot == (FOUNDER, 1) {
+            self.spawn(found(self.consensus.clone()));
+        }
+        workload::start(&self);
+        let mut tick = interval(TICK);
+        while self.world.order(self.boot.0) == Order::Serve {
+            tick.tick().await;
+        }
+        self.leave().await;
+    }
+
+    /// Leaves as `node/skein` does: no new calls, leadership handed over, running calls finished, peers told.
+    async fn leave(&self) {
+        self.membership.announce_load(self.executor.load());
+        self.consensus.hand_over(Instant::now() + LEAVE_PATIENCE).await;
+        self.executor.drain().await;
+        // What was drained is to be over: the record is closed before anything is stopped.
+        self.world.history.ends(self.boot.0, End::Left);
+        self.world.stands(self.boot.0, None);
+        self.membership.leave().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.membership.shutdown().await;
+        if let Err(failure) = self.consensus.shutdown().await {
+            self.world.history.fault(format!("node {} does not stop cleanly: {failure}", self.boot.0));
+        }
+    }
+
+    /// Has a task run until the node leaves.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// The catalogue, not older than what was acknowledged anywhere before this was asked, and its index.
+    ///
+    /// # Errors
+    /// When no majority answers by the deadline.
+    pub(crate) async fn read(&self, deadline: Instant) -> Result<(u64, Arc<Catalog>), Failure> {
+        let believes_to_lead = self.consensus.status().is_leader();
+        if !(self.world.planted == Planted::StaleLeaderRead && believes_to_lead) {
+            self.consensus.await_read_index(deadline).await?;
+        }
+        let catalog = self.consensus.state();
+        Ok((catalog.index(), catalog))
+    }
+
+    async fn tell_alive(self, alive: watch::Sender<BTreeSet<NodeId>>) {
+        let mut view = self.membership.watch();
+        let mut dead = BTreeSet::new();
+        loop {
+            let seen = view.borrow_and_update().clone();
+            alive.send_replace(seen.alive().map(|peer| peer.node).collect());
+            let down = seen.peers.values().filter(|peer| peer.state == PeerState::Down).map(|peer| peer.node);
+            let down: BTreeSet<NodeId> = down.collect();
+            down.difference(&dead).for_each(|peer| self.network.disconnect(*peer));
+            dead = down;
+            if view.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn follow_members(self) {
+        let mut catalog = self.consensus.watch_state();
+        loop {
+            let members: Vec<NodeId> = catalog.borrow_and_update().members().map(|member| member.node).collect();
+            let others: Vec<(NodeId, SocketAddr)> = match members.is_empty() {
+                // Before there is a catalogue it knows what it was told when it was let in.
+                true => vec![(FOUNDER, address(FOUNDER))],
+                false => members.into_iter().map(|node| (node, address(node))).collect(),
+            };
+            self.membership.announce(others);
+            if catalog.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn report(self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shown = (0, 0);
+        loop {
+            tick.tick().await;
+            self.membership.publish_load(self.executor.load());
+            let catalog = self.consensus.state();
+            if shown.0 != catalog.index() {
+                shown = (catalog.index(), digest(&catalog));
+                self.world.history.state(self.boot.0, shown.0, shown.1);
+            }
+            let (status, load) = (self.consensus.status(), self.executor.load());
+            let standing = Standing {
+                leader: status.leader,
+                index: shown.0,
+                digest: shown.1,
+                alive: self.membership.view().alive().count(),
+                members: catalog.members().count(),
+                voters: status.voters.len(),
+                busy: (load.in_flight + load.queued) as usize,
+            };
+            self.world.stands(self.boot.0, Some(standing));
+        }
+    }
+}
+
+/// Small enough that segments, snapshots and purges come up in seconds.
+fn config(me: NodeId) -> Config {
+    let mut config = Config::new("/raft", me);
+    config.snapshot_entries = 40;
+    config.kept_entries = 10;
+    config.segment_bytes = 8 << 10;
+    config
+}
+
+async fn found(consensus: Consensus) {
+    let proposal =
+        |number: u64, command| Proposal { request: RequestId(Uuid::from_u128(u128::from(number))), at_ms: 0, command };
+    let add = |node: u64| {
+        let addresses =
+            Addresses { mesh: format!("n{node}:1"), http: format!("n{node}:2"), admin: format!("n{node}:3") };
+        let name = format!("n{node}").parse().unwrap();
+        let key = Digest::of(&node.to_le_bytes());
+        let token = (NodeId(node) != FOUNDER).then(|| TOKEN.to_owned());
+        proposal(node + 2, Command::AddMember { name, key, addresses, role: MemberRole::Auto, token })
+    };
+    let record = TokenRecord { hash: Digest::of(b"secret"), role: None, expires_ms: u64::MAX };
+    let token = proposal(2, Command::CreateToken { id: TOKEN.to_owned(), token: record });
+    let mesh = MeshId(Uuid::from_u128(1));
+    consensus.found(vec![proposal(1, Command::Found { mesh }), add(FOUNDER.0), token]).await.unwrap();
+    for node in 2..=NODES {
+        while consensus.submit(&add(node), Instant::now() + LEAVE_PATIENCE).await.is_err() {}
+    }
+}
+
+/// What the others are let in with.
+const TOKEN: &str = "t";
+
+fn digest(catalog: &Catalog) -> u64 {
+    let bytes = Digest::of(&catalog.to_snapshot().unwrap());
+    u64::from_le_bytes(*bytes.as_bytes().first_chunk().unwrap())
+}

@@ -1,0 +1,266 @@
+//! One run: form a mesh, have it work, hurt it, heal it, and see what became of it.
+
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::{Duration, SystemTime},
+};
+
+use skein_proto::NodeId;
+use turmoil::Sim;
+
+use crate::{
+    faults::{self, Fault, Kind, TROUBLE},
+    history::End,
+    node, properties,
+    world::{NODES, Order, Phase, Planted, World, host},
+};
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is wrong; nothing, if all is well.
+    pub violations: Vec<String>,
+    /// Two runs of one seed have the same.
+    pub trace: u64,
+    /// What there was of it.
+    pub extent: Extent,
+}
+
+/// How much happened: a run in which nothing did proves nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Publishes that were acknowledged.
+    pub writes: usize,
+    /// Reads that succeeded.
+    pub reads: usize,
+    /// Calls that were answered.
+    pub answered: usize,
+    /// Calls that failed.
+    pub failed: usize,
+    /// Power cuts.
+    pub crashes: usize,
+    /// Nodes that left in order.
+    pub left: usize,
+}
+
+impl Extent {
+    /// Adds that of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.answered += other.answered;
+        self.failed += other.failed;
+        self.crashes += other.crashes;
+        self.left += other.left;
+    }
+}
+
+/// How finely time is cut: messages arrive on a tick.
+const TICK: Duration = Duration::from_millis(5);
+/// How long a message is on its way.
+const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(40));
+/// How long a mesh may take to form, or to converge once it is healed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest call or write: after it, all are over.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Runs one seed to its end. Takes a second or so.
+pub fn run(seed: u64, planted: Planted) -> Verdict {
+    skein_raft::draw_from(seed);
+    let world = World::new(seed, planted);
+    // A part that panics takes its node's runtime with it, and turmoil passes that on.
+    let played = panic::catch_unwind(AssertUnwindSafe(|| {
+        Stage { sim: sim(seed), world: world.clone() }.play(faults::draw(seed))
+    }));
+    let played = played.unwrap_or_else(|panic| Err(format!("a node panicked: {}", said(&*panic))));
+    let mut violations: Vec<String> = played.err().into_iter().collect();
+    let events = world.history.events();
+    violations.extend(properties::check(&events));
+    let ended = |how| events.boots.values().filter(|end| **end == Some(how)).count();
+    let answered = events.calls.iter().filter(|call| matches!(call.ended, Some((_, Ok(_))))).count();
+    let extent = Extent {
+        writes: world.history.acknowledged().len(),
+        reads: events.reads.len(),
+        answered,
+        failed: events.calls.iter().filter(|call| matches!(call.ended, Some((_, Err(_))))).count(),
+        crashes: ended(End::Crash),
+        left: ended(End::Left),
+    };
+    Verdict { violations, trace: world.history.digest(), extent }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("nothing")
+}
+
+fn sim(seed: u64) -> Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH)
+        .tick_duration(TICK)
+        .simulation_duration(Duration::from_secs(600))
+        .min_message_latency(LATENCY.0)
+        .max_message_latency(LATENCY.1)
+        .udp_capacity(4_096)
+        .enable_random_order()
+        .build()
+}
+
+/// The simulation and what it is about.
+struct Stage {
+    sim: Sim<'static>,
+    world: Arc<World>,
+}
+
+fn nodes() -> impl Iterator<Item = NodeId> {
+    (1..=NODES).map(NodeId)
+}
+
+/// Writes acknowledged and calls answered so far.
+fn done(world: &World) -> (usize, usize) {
+    let events = world.history.events();
+    let answered = events.calls.iter().filter(|call| matches!(call.ended, Some((_, Ok(_))))).count();
+    (world.history.acknowledged().len(), answered)
+}
+
+impl Stage {
+    fn play(&mut self, faults: Vec<Fault>) -> Result<(), String> {
+        for node in nodes() {
+            let world = self.world.clone();
+            self.sim.host(host(node), move || node::host(world.clone(), node));
+        }
+        self.until("the mesh has not formed", |world| {
+            let all = usize::try_from(NODES).ok();
+            let is_in = |members: usize, voters: usize| Some(members) == all && Some(voters) == all;
+            let formed = world.standings().iter().all(|seen| seen.is_some_and(|seen| is_in(seen.members, seen.voters)));
+            (!formed).then(|| format!("{:?}", world.standings()))
+        })?;
+        self.world.set_phase(Phase::Busy);
+        self.trouble(faults)?;
+        self.heal();
+        self.step_for(Duration::from_secs(1))?;
+        self.world.set_phase(Phase::Quiet);
+        self.step_for(LONGEST)?;
+        self.until("the mesh was healed and has not converged", |world| {
+            properties::converges::check(&world.standings())
+        })?;
+        let (written, answered) = done(&self.world);
+        self.world.set_phase(Phase::Probing);
+        let all = usize::try_from(NODES).unwrap();
+        self.until("not all nodes of a healed mesh serve", |world| {
+            let done = done(world);
+            let (writes, calls) = (done.0 - written, done.1 - answered);
+            (writes < all || calls < all).then(|| format!("of {NODES} {writes} have published and {calls} have called"))
+        })
+    }
+
+    fn trouble(&mut self, faults: Vec<Fault>) -> Result<(), String> {
+        let began = self.sim.elapsed();
+        let mut events: Vec<(Duration, bool, Fault)> = Vec::new();
+        for fault in faults {
+            events.push((fault.from, true, fault.clone()));
+            events.push((fault.until, false, fault));
+        }
+        events.sort_by_key(|(at, begins, _)| (*at, !begins));
+        for (at, begins, fault) in events {
+            let left = (began + at).saturating_sub(self.sim.elapsed());
+            self.step_for(left)?;
+            if begins { self.hurt(&fault.kind) } else { self.mend(&fault.kind) }
+        }
+        let left = (began + TROUBLE).saturating_sub(self.sim.elapsed());
+        self.step_for(left)
+    }
+
+    fn hurt(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Crash(nodes) => nodes.iter().for_each(|node| self.crash(*node)),
+            Kind::Leave(node) => self.world.tell(*node, Order::Leave),
+            Kind::Partition(side) => self.each_pair(side, |sim, one, other| sim.partition(one, other)),
+            Kind::OneWay(from, to) => self.sim.partition_oneway(host(*from), host(*to)),
+            Kind::Hold(one, other) => self.sim.hold(host(*one), host(*other)),
+            Kind::Loss(permille) => self.world.loss_permille.store(*permille, SeqCst),
+            Kind::SlowDisk(node) => self.world.disk(*node).slow(true),
+        }
+    }
+
+    fn mend(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Crash(nodes) => nodes.iter().for_each(|node| self.restart(*node)),
+            Kind::Leave(node) => self.restart(*node),
+            Kind::Partition(side) => self.each_pair(side, |sim, one, other| sim.repair(one, other)),
+            Kind::OneWay(from, to) => self.sim.repair_oneway(host(*from), host(*to)),
+            Kind::Hold(one, other) => self.sim.release(host(*one), host(*other)),
+            Kind::Loss(_) => self.world.loss_permille.store(0, SeqCst),
+            Kind::SlowDisk(node) => self.world.disk(*node).slow(false),
+        }
+    }
+
+    /// Ends whatever is still wrong.
+    fn heal(&mut self) {
+        self.world.loss_permille.store(0, SeqCst);
+        for node in nodes() {
+            self.world.disk(node).slow(false);
+            for other in nodes().filter(|other| *other > node) {
+                self.sim.release(host(node), host(other));
+                self.sim.repair(host(node), host(other));
+            }
+        }
+        nodes().for_each(|node| self.restart(node));
+    }
+
+    fn each_pair(&self, side: &[NodeId], act: impl Fn(&Sim<'static>, String, String)) {
+        for node in side {
+            for other in nodes().filter(|other| !side.contains(other)) {
+                act(&self.sim, host(*node), host(other));
+            }
+        }
+    }
+
+    fn crash(&mut self, node: NodeId) {
+        if self.sim.is_host_running(host(node)) {
+            // First, so that what ends with it is not taken for its own doing.
+            self.world.history.ends(node, End::Crash);
+            self.sim.crash(host(node));
+            self.world.disk(node).cut_power();
+            self.world.stands(node, None);
+        }
+    }
+
+    /// Starts a node that does not run. One that has not finished leaving is cut off the power.
+    fn restart(&mut self, node: NodeId) {
+        if self.world.order(node) == Order::Leave {
+            self.crash(node);
+        }
+        self.world.tell(node, Order::Serve);
+        if !self.sim.is_host_running(host(node)) {
+            self.sim.bounce(host(node));
+        }
+    }
+
+    fn until(&mut self, what: &str, not_yet: impl Fn(&World) -> Option<String>) -> Result<(), String> {
+        let deadline = self.sim.elapsed() + PATIENCE;
+        while let Some(why) = not_yet(&self.world) {
+            if self.sim.elapsed() > deadline {
+                return Err(format!("{what} in {PATIENCE:?}: {why}"));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step_for(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.sim.elapsed() + time;
+        while self.sim.elapsed() < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.sim.step().map(drop).map_err(|error| format!("a node panicked: {error}"))
+    }
+}
