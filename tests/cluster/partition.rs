@@ -1,9 +1,9 @@
 //! The network between nodes is cut, in both directions or in one: each side serves what it has, and only the majority
-//! writes.
+//! writes. Two nodes that only lost each other go on as before.
 
 use std::time::{Duration, SystemTime};
 
-use skein_harness::{ECHO, Load, Mesh, Running, until};
+use skein_harness::{ECHO, Load, Mesh, Running, Sample, until};
 
 use crate::{SKEIN, migration::gather};
 
@@ -59,6 +59,36 @@ fn a_node_that_hears_nobody_serves_what_it_has_and_writes_nothing() {
     let mut mesh = mesh();
     let leader = mesh.leader();
     partition(&mut mesh, leader, Cut::ToVictim);
+}
+
+#[test]
+fn two_nodes_that_reach_all_others_but_not_each_other_fail_no_call() {
+    let mut mesh = mesh();
+    let leader = mesh.leader();
+    let (caller, place) = ((leader + 1) % 3, (leader + 2) % 3);
+    let load = load(&mesh, &[caller]);
+    // Under load the mesh may have spread it.
+    gather(&mesh, "echo", place);
+    let gathered = SystemTime::now();
+    load.run_for(Duration::from_millis(300));
+    let wires = [caller, place].map(|node| u8::try_from(node).unwrap());
+    let began = SystemTime::now();
+    mesh.netns().cut(wires[0], wires[1]);
+    mesh.netns().cut(wires[1], wires[0]);
+    let name = mesh.nodes[place].name.as_str();
+    let is_there = |sample: &Sample| sample.node.as_deref() == Some(name);
+    assert!(load.report().since(gathered).samples.iter().any(is_there), "no call went over the wire");
+    load.run_for(CUT);
+    assert!(!mesh.netns().is_open(wires[0], wires[1]));
+    // Neither is down: the third node hears both.
+    let status = mesh.try_status(caller).expect("the caller serves");
+    assert!(status["nodes"].as_array().unwrap().iter().all(|node| node["state"] != "down"), "{status}");
+    let here = [caller, leader].map(|node| mesh.nodes[node].name.as_str());
+    check(load, began, "one wire", &here);
+    mesh.netns().heal(wires[0], wires[1]);
+    mesh.netns().heal(wires[1], wires[0]);
+    mesh.settle();
+    assert_eq!(mesh.gateway(caller).post("/fn/default/echo", "x").text(), "x");
 }
 
 fn mesh() -> Mesh {

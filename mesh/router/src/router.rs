@@ -186,7 +186,7 @@ impl Shared {
                     _ if is_leaving => Standing::Draining,
                     _ if is_here => Standing::Good,
                     PeerState::Suspect => Standing::Doubtful,
-                    _ if notes.is_avoided(node, now) => Standing::Doubtful,
+                    _ if notes.is_avoided(node, now) || self.transport.is_doubted(node) => Standing::Doubtful,
                     _ if notes.is_slow(node, now) => Standing::Slow,
                     _ => Standing::Good,
                 },
@@ -240,7 +240,7 @@ impl Shared {
                 return Err(trail.marked(failure));
             }
             if next == Next::Redirect && failure.moved_to.is_some() {
-                let is_gone = |node: NodeId| trail.has_lost(node) || self.is_down(node);
+                let is_gone = |node: NodeId| trail.has_lost(node) || self.is_out_of_reach(node);
                 let is_followed = way.follow(recording.ranking(), step.node, &failure, is_gone);
                 next = if is_followed { Next::There } else { Next::Another };
             }
@@ -296,8 +296,8 @@ impl Shared {
         true
     }
 
-    fn is_down(&self, node: NodeId) -> bool {
-        node != self.me && !self.view.borrow().is_alive(node)
+    fn is_out_of_reach(&self, node: NodeId) -> bool {
+        node != self.me && (!self.view.borrow().is_alive(node) || self.transport.is_doubted(node))
     }
 
     async fn attempt(&self, node: NodeId, invocation: &Invocation, resolved: &Resolved) -> Result<Reply, Failure> {

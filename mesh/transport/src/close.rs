@@ -13,6 +13,8 @@ pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(2);
 pub(crate) const CLOSE_BUSY: VarInt = VarInt::from_u32(3);
 /// The peer moved, restarted or was removed.
 pub(crate) const CLOSE_REPLACED: VarInt = VarInt::from_u32(4);
+/// Nothing was heard for too long.
+pub(crate) const CLOSE_SILENT: VarInt = VarInt::from_u32(5);
 
 /// Whoever used the stream went away.
 pub(crate) const STREAM_DROPPED: VarInt = VarInt::from_u32(16);

@@ -7,6 +7,7 @@
 //! ```
 
 mod accept;
+mod doubts;
 mod host;
 mod io;
 mod link;
@@ -269,6 +270,10 @@ impl Transport for Network {
         }
         let link = self.inner.link(peer, Purpose::Bulk, deadline).await?;
         Ok(Box::new(exchange::open(&link.connection, service, deadline).await?))
+    }
+
+    fn is_doubted(&self, peer: NodeId) -> bool {
+        self.inner.peers.doubts().has(peer)
     }
 
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes) {

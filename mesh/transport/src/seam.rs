@@ -66,6 +66,13 @@ pub trait Transport: Send + Sync {
     /// `unreachable` or `untrusted`, both `not-executed`.
     async fn open(&self, peer: NodeId, service: Service, deadline: Instant) -> Result<Box<dyn Duplex>, Failure>;
 
+    /// Whether calls to `peer` had better go elsewhere: it did not answer when it was dialed, or nothing has been heard
+    /// from it for a while. Only what this node itself has seen; a network that does not watch its peers says no.
+    fn is_doubted(&self, peer: NodeId) -> bool {
+        let _ = peer;
+        false
+    }
+
     /// Sends at most [`DATAGRAM_BYTES_MAX`] bytes that may be lost. Connects in the background if need be; never waits.
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes);
 }

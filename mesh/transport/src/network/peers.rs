@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    doubts::{self, Doubts},
     host::Host,
     link::{Dial, Link, Purpose},
 };
@@ -29,6 +30,7 @@ pub(super) struct Peers {
     client: ClientConfig,
     io: Handle,
     book: Mutex<HashMap<NodeId, Peer>>,
+    doubts: Arc<Doubts>,
 }
 
 /// One peer, as far as connections go.
@@ -52,7 +54,12 @@ type Outcome = watch::Receiver<Option<Result<Arc<Link>, Failure>>>;
 
 impl Peers {
     pub(super) fn new(host: Arc<Host>, mesh: MeshId, endpoint: Endpoint, client: ClientConfig, io: Handle) -> Self {
-        Self { host, mesh, endpoint, client, io, book: Mutex::default() }
+        Self { host, mesh, endpoint, client, io, book: Mutex::default(), doubts: Arc::default() }
+    }
+
+    /// The peers that calls had better not go to.
+    pub(super) fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
     /// Sets or forgets an address; connections dialed to another one are closed.
@@ -66,6 +73,7 @@ impl Peers {
             peer.addr = addr;
             std::mem::take(&mut peer.slots)
         };
+        self.doubts.set(node, false);
         close(stale);
     }
 
@@ -195,11 +203,29 @@ impl Peers {
         else {
             return Err(given_up());
         };
+        // Whether small calls go through is what counts.
+        if dial.purpose == Purpose::Calls {
+            self.doubts.set(dial.peer, result.is_err());
+        }
         *slot = match &result {
-            Ok(link) => Slot::Up(link.clone()),
+            Ok(link) => {
+                self.watch(dial, link);
+                Slot::Up(link.clone())
+            }
             Err(failure) => Slot::Failed { failure: failure.clone(), until: Instant::now() + delay, delay },
         };
         result
+    }
+
+    /// Has somebody listen whether the peer goes on speaking.
+    fn watch(&self, dial: &Dial, link: &Link) {
+        let (peer, is_telling, doubts) = (dial.peer, dial.purpose == Purpose::Calls, self.doubts.clone());
+        let doubt = move |is_doubted| {
+            if is_telling {
+                doubts.set(peer, is_doubted);
+            }
+        };
+        drop(self.io.spawn(doubts::listen(link.connection.clone(), self.host.config.keep_alive, doubt)));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Peer>> {

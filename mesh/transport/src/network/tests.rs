@@ -2,6 +2,7 @@
 
 mod calls;
 mod hostile;
+mod silence;
 mod trust;
 
 use std::{

@@ -1,0 +1,83 @@
+//! The peers this node has doubts about: it dialed them and got no answer, or it hears nothing from them any more. What
+//! the mesh as a whole thinks of them is the membership's: a cut between two nodes that all others reach shows only here.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::Connection;
+use skein_proto::NodeId;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::close::CLOSE_SILENT;
+
+/// The peers in doubt. Asked for every candidate of every call, so that the usual answer costs one load.
+#[derive(Default)]
+pub(super) struct Doubts {
+    count: AtomicUsize,
+    peers: RwLock<BTreeSet<NodeId>>,
+}
+
+impl Doubts {
+    pub(super) fn has(&self, peer: NodeId) -> bool {
+        // A doubt that is a moment too late costs a retry, so nothing else need be ordered by this.
+        self.count.load(Ordering::Relaxed) > 0
+            && self.peers.read().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+    }
+
+    pub(super) fn set(&self, peer: NodeId, is_doubted: bool) {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = if is_doubted { peers.insert(peer) } else { peers.remove(&peer) };
+        self.count.store(peers.len(), Ordering::Relaxed);
+        if is_new {
+            tracing::debug!(%peer, is_doubted, "the way to a peer");
+        }
+    }
+}
+
+/// Listens whether anything arrives on a connection that shows its life every `keep_alive`: tells `doubt` when it falls
+/// silent and when it speaks again, and closes it when that lasts. Ends with the connection.
+///
+/// Silence is counted in looks, not by the clock: when this whole process was held up, what came meanwhile is waiting
+/// to be read, and the first look after it is one look.
+pub(super) async fn listen(connection: Connection, keep_alive: Duration, doubt: impl Fn(bool)) {
+    let mut looks = interval((keep_alive / 2).max(Duration::from_millis(1)));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut heard, mut silent) = (0, 0);
+    loop {
+        tokio::select! {
+            // What is said of a connection that was replaced must not be said of the next.
+            biased;
+            _ = connection.closed() => return,
+            _ = looks.tick() => {}
+        }
+        let packets = connection.stats().udp_rx.datagrams;
+        if packets == heard {
+            silent += 1;
+        } else {
+            if silent >= DOUBTED_AFTER {
+                doubt(false);
+            }
+            (heard, silent) = (packets, 0);
+        }
+        match silent {
+            DOUBTED_AFTER => doubt(true),
+            GIVEN_UP_AFTER => {
+                connection.close(CLOSE_SILENT, b"nothing is heard");
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Looks, two for each sign of life, after which new calls go elsewhere: three signs are missing.
+const DOUBTED_AFTER: u32 = 6;
+
+/// Looks after which the calls under way are given up, too: five signs are missing.
+const GIVEN_UP_AFTER: u32 = 10;
