@@ -152,9 +152,23 @@ impl Pools {
 
     /// Drops one instance that is idle: of all programs the one that was idle longest. False if there is none.
     pub(crate) fn evict(&self) -> bool {
-        let oldest = self.all().into_iter().filter(|pool| pool.count.load(Ordering::Relaxed) > 0);
-        let oldest = oldest.filter_map(|pool| pool.oldest().map(|since| (since, pool))).min_by_key(|(since, _)| *since);
-        oldest.is_some_and(|(_, pool)| pool.evict())
+        let mut looks = 0;
+        while looks < LOOKS {
+            match self.oldest() {
+                Some(pool) if pool.evict() => return true,
+                // Somebody else was quicker; there may be others.
+                Some(_) => {}
+                None => looks += 1,
+            }
+        }
+        false
+    }
+
+    /// The pool whose instance has been idle longest.
+    fn oldest(&self) -> Option<Arc<Pool>> {
+        let some = self.all().into_iter().filter(|pool| pool.count.load(Ordering::Relaxed) > 0);
+        let since = some.filter_map(|pool| pool.oldest().map(|since| (since, pool)));
+        since.min_by_key(|(since, _)| *since).map(|(_, pool)| pool)
     }
 
     /// Drops what has been idle for `age` and longer; says how many.
@@ -173,3 +187,7 @@ impl Pools {
         lock(&self.0).iter().filter_map(Weak::upgrade).collect()
     }
 }
+
+/// How often nothing idle must be seen to say that there is nothing: pools are looked at one after another, and an
+/// instance that comes home behind the look while another is taken in front of it is not seen.
+const LOOKS: u32 = 3;

@@ -319,3 +319,24 @@ fn instances_beyond_the_most_are_refused_before_they_run() {
     runner.join().unwrap().unwrap_err();
     fine.run(call(LONG)).unwrap();
 }
+
+#[test]
+fn idle_instances_make_room_however_many_calls_want_it_at_once() {
+    const CALLERS: usize = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = skein_engine::EngineConfig::new(dir.path());
+    // Each caller uses one at a time, so that the others are idle.
+    config.instances_max = 2 * CALLERS;
+    let bench = Bench { engine: skein_engine::Engine::open(config).unwrap(), dir };
+    let programs: Vec<_> = (0..4 * CALLERS).map(|i| bench.load(&command(&format!("(drop (i32.const {i}))")))).collect();
+    thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let programs = &programs;
+            scope.spawn(move || {
+                for i in 0..2_000 {
+                    programs[(caller * 5 + i) % programs.len()].run(call(LONG)).unwrap();
+                }
+            });
+        }
+    });
+}
