@@ -2,6 +2,7 @@
 //! and whether the nodes stay within their budgets meanwhile.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -15,6 +16,7 @@ use skein_proto::{Digest, Manifest};
 use tokio::{runtime::Runtime, task::JoinSet, time::Instant};
 
 use crate::{
+    callers::pass,
     nodes::{metrics, mib, process, resident, sum},
     report::micros,
 };
@@ -27,8 +29,14 @@ const FITTING: usize = 100;
 const CALLS: usize = 60_000;
 /// What one node of each mesh may use.
 const BUDGET_MIB: u64 = 1_024;
+/// At last: the same functions where they do not fit.
+const TIGHT_MIB: u64 = 192;
 /// The same for a smoke run. A debug build has 70 MiB before it has any function.
 const QUICK: (usize, usize, u64) = (120, 1_500, 128);
+
+/// Between two looks at how far the nodes are, and after how long without a step they are stuck.
+const LOOK: Duration = Duration::from_millis(500);
+const STALLED: Duration = Duration::from_secs(60);
 
 /// Callers at a time, over all nodes.
 const CALLERS: usize = 16;
@@ -43,7 +51,8 @@ const SKEW: f64 = 1.0;
 struct Stream {
     warm: Vec<Duration>,
     cold: Vec<Duration>,
-    refused: usize,
+    /// How often, by what was said.
+    refused: BTreeMap<String, usize>,
     wrong: Vec<String>,
 }
 
@@ -61,7 +70,7 @@ pub(crate) fn run(binary: &str, is_quick: bool) -> Result<()> {
     let begin = SystemTime::now();
     publish(&runtime, &mesh, functions)?;
     println!("  published in {:.1} s, {PUBLISHERS} at a time", begin.elapsed()?.as_secs_f64());
-    until("every node has compiled every version", || are_prepared(&mesh, functions).then_some(()));
+    prepared(&mesh, functions)?;
     println!("  compiled on every node after {:.1} s", begin.elapsed()?.as_secs_f64());
     let idle = resident(&mesh)?;
     rows("  nodes without functions", &empty);
@@ -70,14 +79,30 @@ pub(crate) fn run(binary: &str, is_quick: bool) -> Result<()> {
     println!("  each function, not called: {:.2} KiB of a node", each.sum::<f64>() / 3.0);
     let fitting = FITTING.min(functions / 4);
     for (title, count) in [("the floor: those that fit", fitting), ("all of them", functions)] {
-        let before = Counters::of(&mesh)?;
-        let stream = runtime.block_on(stream(&mesh, count, calls))?;
-        show(title, count, stream, Counters::of(&mesh)?.since(&before))?;
-        rows("    most resident so far", &process(&mesh, "VmHWM:")?);
+        streamed(&runtime, &mesh, title, (count, calls), budget)?;
     }
-    let most = process(&mesh, "VmHWM:")?;
+    restart(&mut mesh, functions)?;
+    if is_quick {
+        return Ok(());
+    }
+    // What they used above is more than what this leaves beside the catalogue.
+    for node in &mut mesh.nodes {
+        ensure!(node.terminate().success(), "{} did not stop well", node.name);
+        node.restart_with(&["--memory", &format!("{TIGHT_MIB}MiB")]);
+    }
+    mesh.settle();
+    streamed(&runtime, &mesh, &format!("all of them in {TIGHT_MIB} MiB a node"), (functions, calls), TIGHT_MIB)
+}
+
+/// A stream of `calls` over `count` functions, with what it took and what the nodes did for it, within `budget` MiB.
+fn streamed(runtime: &Runtime, mesh: &Mesh, title: &str, (count, calls): (usize, usize), budget: u64) -> Result<()> {
+    let before = Counters::of(mesh)?;
+    let stream = runtime.block_on(stream(mesh, count, calls))?;
+    show(title, count, stream, Counters::of(mesh)?.since(&before))?;
+    let most = process(mesh, "VmHWM:")?;
+    rows("    most resident so far", &most);
     ensure!(most.iter().all(|bytes| *bytes < budget << 20), "a node was over its budget: {most:?}");
-    restart(&mut mesh, functions)
+    Ok(())
 }
 
 /// What starting costs a node that has the whole catalogue.
@@ -144,12 +169,19 @@ async fn publish_one(client: &reqwest::Client, admin: &str, key: &str, i: usize)
     Ok(())
 }
 
-/// Whether each node has prepared as many versions as there are, by its own count.
-fn are_prepared(mesh: &Mesh, functions: usize) -> bool {
-    (0..mesh.nodes.len()).all(|i| {
-        let prepared = sum(&mesh.admin(i).get("/metrics").text(), "skein_runtime_prepared_total{outcome=\"ok\"}");
-        prepared as usize >= functions
-    })
+/// Waits until each node has prepared as many versions as there are, by its own count.
+fn prepared(mesh: &Mesh, functions: usize) -> Result<()> {
+    let (mut counts, mut moved) = (vec![0; mesh.nodes.len()], Instant::now());
+    while counts.iter().any(|count| *count < functions) {
+        ensure!(moved.elapsed() < STALLED, "the nodes stopped at {counts:?} of {functions} compiled versions");
+        pass(LOOK);
+        let count = |text: &String| sum(text, "skein_runtime_prepared_total{outcome=\"ok\"}") as usize;
+        let now: Vec<usize> = metrics(mesh).iter().map(count).collect();
+        if now != counts {
+            (counts, moved) = (now, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 /// Calls spread over `count` functions as their popularity is, in an order that is the same every time.
@@ -188,7 +220,9 @@ async fn stream(mesh: &Mesh, count: usize, calls: usize) -> Result<Stream> {
         all.warm.extend(one.warm);
         all.cold.extend(one.cold);
         all.wrong.extend(one.wrong);
-        all.refused += one.refused;
+        for (text, count) in one.refused {
+            *all.refused.entry(text).or_default() += count;
+        }
     }
     Ok(all)
 }
@@ -209,7 +243,7 @@ impl Stream {
                     self.warm.push(took)
                 }
             }
-            429 => self.refused += 1,
+            429 => *self.refused.entry(text).or_default() += 1,
             _ => self.wrong.push(format!("{status}: {text}")),
         }
         Ok(())
@@ -218,7 +252,11 @@ impl Stream {
 
 fn show(title: &str, count: usize, mut stream: Stream, counters: Counters) -> Result<()> {
     let calls = stream.warm.len() + stream.cold.len();
-    println!("  {title} ({count}): {calls} calls answered, {} refused for want of memory", stream.refused);
+    let refused: usize = stream.refused.values().sum();
+    println!("  {title} ({count}): {calls} calls answered, {refused} refused with 429");
+    if let Some((text, count)) = stream.refused.iter().max_by_key(|(_, count)| **count) {
+        println!("    most often, {count} times: {text}");
+    }
     for (what, latencies) in [("warm", &mut stream.warm), ("cold", &mut stream.cold)] {
         latencies.sort();
         let at = |permille: usize| {

@@ -67,8 +67,13 @@ impl Node {
 
     /// Starts the node again, from its data directory alone.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// Starts the node again with these arguments of `skein up`.
+    pub fn restart_with(&mut self, args: &[&str]) {
         assert!(self.child.is_none(), "{} still runs", self.name);
-        self.spawn(&[]);
+        self.spawn(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
     }
 
     fn spawn(&mut self, args: &[String]) {
