@@ -39,15 +39,15 @@ struct Shared {
     catalog: Watch,
     view: watch::Receiver<Arc<View>>,
     transport: Arc<dyn Transport>,
-    warm_here: OnceLock<WarmHere>,
+    line_here: OnceLock<LineHere>,
     decisions: Ring,
     meters: metrics::Meters,
     /// Held for the moment of one decision, never across a wait.
     state: Mutex<State>,
 }
 
-/// Says whether a version is warm on this node.
-type WarmHere = Box<dyn Fn(VersionId) -> bool + Send + Sync>;
+/// Says how many calls wait in the line of a version on this node; none if it is not warm there.
+type LineHere = Box<dyn Fn(VersionId) -> Option<u32> + Send + Sync>;
 
 struct State {
     rng: SmallRng,
@@ -75,7 +75,7 @@ impl Router {
             catalog,
             view,
             transport,
-            warm_here: OnceLock::new(),
+            line_here: OnceLock::new(),
             decisions: Ring::new(KEPT),
             meters: metrics::Meters::new(),
             state: Mutex::new(state),
@@ -83,10 +83,11 @@ impl Router {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Says how to find out whether a version is warm on this node. Until then the node's own load digest is asked,
-    /// which is half a second old and names the busiest versions only. Only the first word counts.
-    pub fn ask_here(&self, is_warm: impl Fn(VersionId) -> bool + Send + Sync + 'static) {
-        let _ = self.shared.warm_here.set(Box::new(is_warm));
+    /// Says how to find out whether a version is warm on this node, and how many calls wait for it here. Until then the
+    /// node's own load digest is asked, which is half a second old, names the busiest versions only and counts those who
+    /// wait for whatever version: calls would go elsewhere while there are permits here. Only the first word counts.
+    pub fn ask_here(&self, line: impl Fn(VersionId) -> Option<u32> + Send + Sync + 'static) {
+        let _ = self.shared.line_here.set(Box::new(line));
     }
 
     /// What was decided about a recent call that this node took, if it is still kept; see [`KEPT`].
@@ -172,13 +173,14 @@ impl Shared {
         let binding = catalog.binding(&resolved.version.manifest.app);
         let candidate = |node: NodeId, load: &Load, peer: PeerState| {
             let is_here = node == self.me;
+            let (is_warm, queued) = self.line(version, is_here, load);
             let member = catalog.member(node);
             let is_unbound = binding.is_some_and(|bound| !member.is_some_and(|member| bound.allows(member)));
             let is_leaving = load.is_draining || member.is_some_and(|member| member.is_draining);
             Candidate {
                 node,
                 is_here,
-                is_warm: self.is_warm(version, is_here, load),
+                is_warm,
                 standing: match peer {
                     PeerState::Down if !is_here => Standing::Dead,
                     _ if !is_here && catalog.was_removed(node) => Standing::Dead,
@@ -191,7 +193,7 @@ impl Shared {
                     _ => Standing::Good,
                 },
                 in_flight: load.in_flight.max(notes.under_way(node)),
-                queued: load.queued,
+                queued,
                 cpu_permille: load.cpu_permille,
                 memory_mib: load.memory_mib,
                 memory_budget_mib: load.memory_budget_mib,
@@ -204,11 +206,12 @@ impl Shared {
         rank(version, seen.chain(unseen), rng)
     }
 
-    /// Whether a version is warm on a node: known here, told by the others of their busiest.
-    fn is_warm(&self, version: VersionId, is_here: bool, load: &Load) -> bool {
-        match self.warm_here.get() {
-            Some(is_warm) if is_here => is_warm(version),
-            _ => load.warm.contains(&(version.function.0, version.number)),
+    /// Whether a version is warm on a node, and how many calls wait there: known here, told by the others of their busiest
+    /// versions and of all their calls.
+    fn line(&self, version: VersionId, is_here: bool, load: &Load) -> (bool, u32) {
+        match self.line_here.get().filter(|_| is_here) {
+            Some(line) => line(version).map_or((false, load.queued), |queued| (true, queued)),
+            None => (load.warm.contains(&(version.function.0, version.number)), load.queued),
         }
     }
 

@@ -181,9 +181,10 @@ impl Runtime {
         record.is_some_and(|record| self.shared.preparer.is_prepared(record.digest))
     }
 
-    /// True if the version has an activation that takes calls, or is about to.
-    pub fn is_warm(&self, version: VersionId) -> bool {
-        self.shared.table.find(version).is_some()
+    /// How many calls wait for a permit of the version's activation here, at this moment; none if it has no activation
+    /// that takes calls, or is about to.
+    pub fn line(&self, version: VersionId) -> Option<u32> {
+        self.shared.table.find(version).map(|activation| activation.queued())
     }
 
     /// How busy this node's runtime is. CPU and memory are the assembly's to add.

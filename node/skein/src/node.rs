@@ -129,7 +129,7 @@ impl Node {
         let invoke: Arc<dyn Invoke> = router.clone();
         runtime.connect(&invoke, Some(egress));
         let here = runtime.clone();
-        router.ask_here(move |version| here.is_warm(version));
+        router.ask_here(move |version| here.line(version));
         register(&network, &shared, router.clone(), &boot);
         network.start();
 

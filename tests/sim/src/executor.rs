@@ -56,6 +56,12 @@ impl Executor {
         self.warm.lock().unwrap().contains(&version)
     }
 
+    /// How many calls wait for a version that is warm here.
+    pub fn line(&self, version: VersionId) -> Option<u32> {
+        let queued = || self.gates.lock().unwrap().get(&version).map_or(0, |gate| gate.queued());
+        self.is_warm(version).then(queued)
+    }
+
     /// How busy it is.
     pub fn load(&self) -> Load {
         let gates = self.gates.lock().unwrap();

@@ -77,7 +77,7 @@ impl Node {
         let executor = Executor::new(world, boot);
         let router = Router::new(me, executor.clone(), consensus.watch_state(), membership.watch(), transport);
         let here = executor.clone();
-        router.ask_here(move |version| here.is_warm(version));
+        router.ask_here(move |version| here.line(version));
         let (raft, propose) = consensus.services();
         live.handle(Service::Raft, raft);
         live.handle(Service::Propose, propose);

@@ -1,5 +1,7 @@
 //! The sending side, rule by rule.
 
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
 use super::*;
 
 fn check_failed(outcome: Result<Reply, Failure>, code: ErrorCode, progress: Progress) -> Failure {
@@ -342,8 +344,21 @@ async fn a_slow_node_gets_fewer_calls_for_a_while_and_all_of_them_when_it_is_the
 async fn what_is_warm_here_is_asked_here_not_read_from_the_digest() {
     let id = version();
     let bench = Bench::of(2).with(2, |peer| peer.load.warm = vec![(id.function.0, id.number)]);
-    bench.router.ask_here(move |version| version == id);
+    bench.router.ask_here(move |version| (version == id).then_some(0));
     assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_here_is_asked_here_not_read_from_the_digest() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let waited = Arc::new(AtomicU32::new(0));
+    let bench = Bench::of(2).with(2, warm).with(1, |peer| peer.load.queued = 5);
+    let line = waited.clone();
+    bench.router.ask_here(move |_| Some(line.load(SeqCst)));
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1), "the line has gone since the digest");
+    waited.store(1, SeqCst);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "there is a line that the digest does not show");
 }
 
 #[tokio::test(start_paused = true)]

@@ -299,7 +299,7 @@ async fn an_app_that_is_bound_elsewhere_ends_its_calls_here_and_sends_new_ones_o
     node.busy(1, 0).await;
     eventually(|| node.runtime.activations().iter().all(|one| one.state == ActivationState::Ready)).await;
     node.bind(Some("eu"));
-    eventually(|| !node.runtime.is_warm(echo) && !node.runtime.is_warm(spin)).await;
+    eventually(|| node.runtime.line(echo).is_none() && node.runtime.line(spin).is_none()).await;
     for version in [echo, spin] {
         let failure = node.call(version, b"x").await.unwrap_err();
         assert_eq!((failure.code, failure.progress), (ErrorCode::Moved, Progress::NotExecuted));
