@@ -29,7 +29,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub(crate) use pool::Bounds;
 use pool::{Before, Place, Pool, Thread};
@@ -245,6 +245,7 @@ impl Shared {
 
     /// One thread's life.
     fn run(&self, id: u64) {
+        give_way();
         let mut before = Before::Started;
         while let Some(job) = self.next(id, before) {
             if catch_unwind(AssertUnwindSafe(job.work)).is_err() {
@@ -310,11 +311,24 @@ impl Shared {
     }
 }
 
+/// Lets the kernel prefer the threads that take calls, and that keep the mesh together, to the calling one: guests that
+/// compute can be as many as there are slots, and a call that is to be refused, or a heartbeat, must not wait for them.
+/// While nobody else wants the processor, this takes nothing from them.
+fn give_way() {
+    // Linux sets it for the one thread, not for its process: see "C library/kernel differences" in setpriority(2).
+    if let Err(error) = rustix::process::setpriority_process(None, GUEST_NICENESS) {
+        debug!(%error, "the priority of a guest's thread stays as it is");
+    }
+}
+
 fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
         error!("a thread of the executor panicked");
     }
 }
+
+/// A third of the weight of the other threads, by the kernel's table of weights (sched(7), "The nice value").
+const GUEST_NICENESS: i32 = 5;
 
 /// Guests have stacks of their own; the engine says that 2 MiB are plenty for the host code beneath them. Reserved, not
 /// touched: a thread whose guest waits uses some ten KiB of it.
