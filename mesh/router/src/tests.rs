@@ -41,6 +41,8 @@ struct Fake {
     plan: Mutex<BTreeMap<u64, VecDeque<Does>>>,
     /// The attempts, in order.
     seen: Mutex<Vec<(u64, Attempt)>>,
+    /// From which node the network hears nothing.
+    doubted: Mutex<Option<u64>>,
 }
 
 impl Fake {
@@ -96,6 +98,10 @@ impl Transport for Fake {
 
     async fn open(&self, _: NodeId, _: Service, _: Instant) -> Result<Box<dyn Duplex>, Failure> {
         Err(Failure::not_executed(ErrorCode::Unreachable, "calls only"))
+    }
+
+    fn is_doubted(&self, peer: NodeId) -> bool {
+        *self.doubted.lock().unwrap() == Some(peer.0)
     }
 
     fn datagram(&self, _: NodeId, _: Service, _: Bytes) {}

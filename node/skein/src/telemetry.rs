@@ -88,8 +88,8 @@ pub(crate) async fn keep_small(stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if let Some(handle) = METRICS.get() {
-            handle.run_upkeep();
-        }
+        // Milliseconds of work on a busy node, for which no call should wait. An error means that it panicked, and then
+        // the next period is as good.
+        let _ = tokio::task::spawn_blocking(|| METRICS.get().map(PrometheusHandle::run_upkeep)).await;
     }
 }

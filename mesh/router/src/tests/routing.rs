@@ -326,6 +326,28 @@ async fn a_node_that_could_not_be_reached_is_avoided_for_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_from_which_the_network_hears_nothing_is_tried_last() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let bench = Bench::of(2).with(2, warm);
+    *bench.fake.doubted.lock().unwrap() = Some(2);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+    let bench = bench.with(1, |peer| peer.load.is_draining = true);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "the last one is tried whatever is thought of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_follow_a_version_to_where_this_node_hears_nothing_from() {
+    let bench = Bench::of(3).plan(1, [moved_to(3)]).with(2, |peer| peer.load.is_draining = true);
+    *bench.fake.doubted.lock().unwrap() = Some(3);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+    assert_eq!(bench.fake.nodes_tried(), [1, 1]);
+    let insistent: Vec<bool> =
+        bench.fake.seen.lock().unwrap().iter().map(|(_, attempt)| attempt.is_insistent).collect();
+    assert_eq!(insistent, [false, true], "the old place has to take it after all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_node_gets_fewer_calls_for_a_while_and_all_of_them_when_it_is_the_last() {
     let id = version();
     let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
