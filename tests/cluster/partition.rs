@@ -83,6 +83,10 @@ fn two_nodes_that_reach_all_others_but_not_each_other_fail_no_call() {
     // Neither is down: the third node hears both.
     let status = mesh.try_status(caller).expect("the caller serves");
     assert!(status["nodes"].as_array().unwrap().iter().all(|node| node["state"] != "down"), "{status}");
+    let warnings: Vec<_> =
+        status["warnings"].as_array().unwrap().iter().map(|one| one["message"].to_string()).collect();
+    let is_told = |warning: &String| warning.contains(&format!("hears nothing from {name}"));
+    assert!(warnings.iter().any(is_told), "the operator is told: {warnings:?}");
     let here = [caller, leader].map(|node| mesh.nodes[node].name.as_str());
     check(load, began, "one wire", &here);
     mesh.netns().heal(wires[0], wires[1]);

@@ -16,6 +16,8 @@ pub const HANDSHAKE_FAILURES: &str = "skein_transport_handshake_failures_total";
 pub const DIAL_FAILURES: &str = "skein_transport_dial_failures_total";
 /// Calls refused because a bound was reached.
 pub const OVERLOADS: &str = "skein_transport_overloads_total";
+/// Peers that did not answer when they were dialed, or from which nothing has been heard for a while.
+pub const DOUBTED_PEERS: &str = "skein_transport_doubted_peers";
 /// Datagrams that were dropped before they were sent.
 pub const DROPPED_DATAGRAMS: &str = "skein_transport_dropped_datagrams_total";
 
@@ -33,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) dial_failures: Counter,
     pub(crate) overloads: Counter,
     pub(crate) dropped_datagrams: Counter,
+    pub(crate) doubted: Gauge,
 }
 
 impl Metrics {
@@ -44,6 +47,7 @@ impl Metrics {
         describe_counter!(HANDSHAKE_FAILURES, Unit::Count, "accepted connections that did not show who they are");
         describe_counter!(DIAL_FAILURES, Unit::Count, "connections that could not be made");
         describe_counter!(OVERLOADS, Unit::Count, "calls refused at a bound");
+        describe_gauge!(DOUBTED_PEERS, Unit::Count, "peers that calls avoid: nothing is heard from them");
         describe_counter!(DROPPED_DATAGRAMS, Unit::Count, "datagrams dropped before they were sent");
         Self {
             dialed: gauge!(CONNECTIONS, "side" => "dialed"),
@@ -57,6 +61,7 @@ impl Metrics {
             dial_failures: counter!(DIAL_FAILURES),
             overloads: counter!(OVERLOADS),
             dropped_datagrams: counter!(DROPPED_DATAGRAMS),
+            doubted: gauge!(DOUBTED_PEERS),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::Gauge;
 use quinn::Connection;
 use skein_proto::NodeId;
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,13 +18,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::close::CLOSE_SILENT;
 
 /// The peers in doubt. Asked for every candidate of every call, so that the usual answer costs one load.
-#[derive(Default)]
 pub(super) struct Doubts {
     count: AtomicUsize,
     peers: RwLock<BTreeSet<NodeId>>,
+    gauge: Gauge,
 }
 
 impl Doubts {
+    /// None yet; `gauge` shows how many there are.
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self { count: AtomicUsize::new(0), peers: RwLock::default(), gauge }
+    }
+
     pub(super) fn has(&self, peer: NodeId) -> bool {
         // A doubt that is a moment too late costs a retry, so nothing else need be ordered by this.
         self.count.load(Ordering::Relaxed) > 0
@@ -35,6 +41,7 @@ impl Doubts {
         let is_new = if is_doubted { peers.insert(peer) } else { peers.remove(&peer) };
         self.count.store(peers.len(), Ordering::Relaxed);
         if is_new {
+            self.gauge.increment(if is_doubted { 1.0 } else { -1.0 });
             tracing::debug!(%peer, is_doubted, "the way to a peer");
         }
     }

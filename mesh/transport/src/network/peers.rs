@@ -54,7 +54,8 @@ type Outcome = watch::Receiver<Option<Result<Arc<Link>, Failure>>>;
 
 impl Peers {
     pub(super) fn new(host: Arc<Host>, mesh: MeshId, endpoint: Endpoint, client: ClientConfig, io: Handle) -> Self {
-        Self { host, mesh, endpoint, client, io, book: Mutex::default(), doubts: Arc::default() }
+        let doubts = Arc::new(Doubts::new(host.metrics.doubted.clone()));
+        Self { host, mesh, endpoint, client, io, book: Mutex::default(), doubts }
     }
 
     /// The peers that calls had better not go to.

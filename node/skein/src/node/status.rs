@@ -79,7 +79,7 @@ pub(super) fn status(shared: &Shared) -> MeshStatus {
         functions: catalog.functions().count() as u64,
         versions: catalog.functions().map(|function| function.versions.len() as u64).sum(),
         activations: activations.collect(),
-        warnings: warnings(&nodes, &raft),
+        warnings: warnings(&nodes, &raft, |node| shared.transport.is_doubted(node)),
         nodes,
     }
 }
@@ -102,7 +102,7 @@ fn is_short_of_memory(load: &NodeLoad) -> bool {
     load.memory_budget_mib > 0 && u64::from(load.memory_mib) * 16 > u64::from(load.memory_budget_mib) * 14
 }
 
-fn warnings(nodes: &[NodeStatus], raft: &RaftStatus) -> Vec<Warning> {
+fn warnings(nodes: &[NodeStatus], raft: &RaftStatus, is_doubted: impl Fn(NodeId) -> bool) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |message: String, advice: &str| warnings.push(Warning { message, advice: advice.to_owned() });
     if let Some(fault) = &raft.fault {
@@ -123,6 +123,11 @@ fn warnings(nodes: &[NodeStatus], raft: &RaftStatus) -> Vec<Warning> {
         warn(format!("{} is {}", node.name, node.state.as_str()), advice);
     }
     let alive = nodes.iter().filter(|node| node.state == NodeState::Alive);
+    for node in alive.clone().filter(|node| !node.is_self && is_doubted(node.id)) {
+        let advice = "see whether UDP goes through between the two, both ways; calls go round meanwhile";
+        let (name, addr) = (&node.name, &node.addresses.mesh);
+        warn(format!("this node hears nothing from {name} at {addr}, which other nodes reach"), advice);
+    }
     for node in alive.filter(|node| node.applied_index + LAG_MAX < raft.committed_index) {
         let behind = raft.committed_index - node.applied_index;
         warn(format!("{} is {behind} log entries behind", node.name), "it catches up by itself; watch `skein nodes`");
