@@ -1,7 +1,7 @@
 //! Bytes between nodes: QUIC with mutual TLS.
 //!
 //! **Owns** node identity (key, certificate, the mesh's CA, join tokens), connections, framed calls, streams and
-//! datagrams.
+//! datagrams, and knows from whom this node hears nothing. Who is down is the membership's to say.
 //!
 //! **Refuses** to know what the bytes mean: a [`Service`] handler does. It keeps no list of members either; who is
 //! trusted beyond the CA's signature is asked of the [`Trust`] it is given.
