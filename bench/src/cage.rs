@@ -15,11 +15,41 @@ use skein_harness::Mesh;
 /// call bears.
 const PERIOD_US: u32 = 10_000;
 const GROUPS: &str = "/sys/fs/cgroup";
+/// How much of its share a group gives to one processor at a time, in microseconds. The kernel's 5 ms are more than a whole
+/// period's share: the processor that asked first would have all of it, and a thread on another would get none for as many
+/// periods as it lost, which no small machine does to it.
+const SLICE_US: u32 = 500;
+const SLICE: &str = "/proc/sys/kernel/sched_cfs_bandwidth_slice_us";
 
 /// The bounds of a mesh's nodes; gone when dropped.
 pub(crate) struct Cages {
     parent: PathBuf,
     groups: Vec<PathBuf>,
+    _slice: Slice,
+}
+
+/// The kernel's setting for all groups of the machine while there are cages; as it was before, when dropped.
+struct Slice(Option<String>);
+
+impl Slice {
+    fn lower() -> Self {
+        let before = fs::read_to_string(SLICE).ok();
+        let is_set = before.is_some() && fs::write(SLICE, SLICE_US.to_string()).is_ok();
+        if !is_set {
+            println!("  {SLICE} cannot be set: a node may get nothing for several periods");
+        }
+        Self(before.filter(|_| is_set))
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0
+            && let Err(error) = fs::write(SLICE, before.trim())
+        {
+            println!("{SLICE} is left at {SLICE_US}: {error}");
+        }
+    }
 }
 
 /// Where groups are made: the hierarchy of the `cpu` controller, of either version of cgroups. None without the right.
@@ -42,7 +72,7 @@ impl Cages {
     /// Lets each node of the mesh, and what it starts, use so many hundredths of a core from now on.
     pub(crate) fn around(mesh: &Mesh, percent: u32) -> Result<Self> {
         let (parent, is_unified) = parent().context("no right to make groups of the cpu controller: run as root")?;
-        let mut cages = Self { parent, groups: Vec::new() };
+        let mut cages = Self { parent, groups: Vec::new(), _slice: Slice::lower() };
         let quota = PERIOD_US / 100 * percent;
         for node in &mesh.nodes {
             let group = cages.parent.join(format!("skein-bench-{}-{}", std::process::id(), node.name));
