@@ -76,7 +76,7 @@ impl Function {
     pub async fn invoke(&self, payload: impl Into<Bytes>) -> Result<Reply, Failure> {
         let deadline = Instant::now() + self.deadline;
         let mut invocation = Invocation::new(self.reference.clone(), payload.into(), deadline);
-        invocation.headers.clone_from(&self.headers);
+        invocation.headers = self.headers.as_slice().into();
         invocation.is_idempotent = self.is_idempotent;
         let id = invocation.id;
         let answer = self.mesh.send(invocation).await?;

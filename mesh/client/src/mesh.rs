@@ -102,9 +102,9 @@ impl Mesh {
             invocation: invocation.id,
             reference,
             payload: invocation.payload,
-            headers: invocation.headers,
+            headers: invocation.headers.to_vec(),
             deadline_ms: 0,
-            traceparent: invocation.traceparent,
+            traceparent: invocation.traceparent.as_deref().map(str::to_owned),
             index_min: invocation.index_min,
             is_idempotent,
         };

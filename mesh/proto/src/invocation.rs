@@ -1,6 +1,6 @@
 //! One logical call, its answer, and the seam through which every call goes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub trait Invoke: Send + Sync {
     async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure>;
 }
 
-/// One logical call, as it travels inside a process.
+/// One logical call, as it travels inside a process. Cheap to clone: attempts share what the caller sent.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// Its id, the same for every attempt.
@@ -32,11 +32,11 @@ pub struct Invocation {
     /// The input; on stdin for a command.
     pub payload: Bytes,
     /// Names and values the caller sent along; environment variables for a command.
-    pub headers: Vec<(String, String)>,
+    pub headers: Arc<[(String, String)]>,
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// The W3C `traceparent` to go on with.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Arc<str>>,
     /// How many functions called one another to get here; 0 from outside.
     pub depth: u8,
     /// Those functions as `app/name`, the outermost first; what an error names when it is a loop.
@@ -75,7 +75,7 @@ impl Invocation {
             id,
             target: InvocationTarget::Reference(target),
             payload,
-            headers: Vec::new(),
+            headers: Arc::default(),
             deadline,
             traceparent: None,
             depth: 0,

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::metrics::Gauge;
+
 use crate::{clock, husk::Husk, metrics, stop::lock};
 
 /// The idle instances of one program; the one that was used last is used next.
@@ -20,6 +22,8 @@ pub(crate) struct Pool {
     idle_max: usize,
     /// How many stay however long they are idle.
     kept: AtomicUsize,
+    /// Those of all pools. Looked up once: the recorder hashes the name to find it.
+    all_idle: Gauge,
 }
 
 struct Idle {
@@ -35,7 +39,13 @@ impl fmt::Debug for Idle {
 
 impl Pool {
     pub(crate) fn new(idle_max: usize) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), count: AtomicUsize::new(0), idle_max, kept: AtomicUsize::new(0) })
+        Arc::new(Self {
+            idle: Mutex::default(),
+            count: AtomicUsize::new(0),
+            idle_max,
+            kept: AtomicUsize::new(0),
+            all_idle: ::metrics::gauge!(metrics::INSTANCES_IDLE),
+        })
     }
 
     /// What they hold: each `each`, and the pages of its memory that calls have written.
@@ -63,7 +73,7 @@ impl Pool {
             self.count.store(all.len(), Ordering::Relaxed);
             idle
         }?;
-        ::metrics::gauge!(metrics::INSTANCES_IDLE).decrement(1.0);
+        self.all_idle.decrement(1.0);
         Some(idle.husk)
     }
 
@@ -75,7 +85,7 @@ impl Pool {
             all.push(idle);
             self.count.store(all.len(), Ordering::Relaxed);
             drop(all);
-            ::metrics::gauge!(metrics::INSTANCES_IDLE).increment(1.0);
+            self.all_idle.increment(1.0);
         } else {
             // Unmapping takes longer than others should wait.
             drop(all);
@@ -105,7 +115,7 @@ impl Pool {
             self.count.store(all.len(), Ordering::Relaxed);
             old
         };
-        ::metrics::gauge!(metrics::INSTANCES_IDLE).decrement(old.len() as f64);
+        self.all_idle.decrement(old.len() as f64);
         old.len()
     }
 
@@ -122,7 +132,7 @@ impl Pool {
             idle
         };
         if idle.is_some() {
-            ::metrics::gauge!(metrics::INSTANCES_IDLE).decrement(1.0);
+            self.all_idle.decrement(1.0);
             ::metrics::counter!(metrics::EVICTIONS).increment(1);
         }
         idle.is_some()

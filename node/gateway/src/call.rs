@@ -22,6 +22,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
+use uuid::fmt::Hyphenated;
 
 use crate::{
     GatewayConfig, Parts,
@@ -83,12 +84,18 @@ impl Calls {
             Err(refusal) => refusal.of_invocation(id).into_response(),
         };
         let headers = response.headers_mut();
-        set(headers, INVOCATION, id.to_string());
-        set(headers, HeaderName::from_static(trace::TRACEPARENT), traceparent);
+        set(headers, INVOCATION, id.0.hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]));
+        set(headers, HeaderName::from_static(trace::TRACEPARENT), &traceparent);
         response
     }
 
-    async fn run(&self, id: InvocationId, traceparent: &str, head: &Head, body: Body) -> Result<Response, Refusal> {
+    async fn run(
+        &self,
+        id: InvocationId,
+        traceparent: &Arc<str>,
+        head: &Head,
+        body: Body,
+    ) -> Result<Response, Refusal> {
         let inbound = Inbound::new(head, body);
         let admitted = match self.admit(head).await {
             Ok(admitted) => admitted,
@@ -102,8 +109,8 @@ impl Calls {
         let default = || Instant::now() + Duration::from_millis(admitted.limits.deadline_ms) + DEADLINE_MARGIN;
         let deadline = admitted.deadline.unwrap_or_else(default);
         let mut invocation = Invocation::with_id(id, admitted.reference, held.bytes.clone(), deadline);
-        invocation.headers = headers::forwarded(head, admitted.rest)?;
-        invocation.traceparent = Some(traceparent.to_owned());
+        invocation.headers = headers::forwarded(head, admitted.rest)?.into();
+        invocation.traceparent = Some(traceparent.clone());
         invocation.index_min = admitted.index_min;
         invocation.is_idempotent = head.headers.contains_key("idempotency-key");
         let reply = match timeout_at(deadline + DEADLINE_GRACE, self.invoke.invoke(invocation)).await {
@@ -141,15 +148,17 @@ fn answer(catalog: &Catalog, reply: Reply) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(VERSION, HeaderValue::from(reply.version.number));
     headers.insert(START, HeaderValue::from_static(reply.start.as_str()));
-    let node = catalog.member(reply.node).map_or_else(|| reply.node.to_string(), |member| member.name.to_string());
-    set(headers, NODE, node);
-    set(headers, SERVER_TIMING, headers::server_timing(&reply.usage));
+    match catalog.member(reply.node) {
+        Some(member) => set(headers, NODE, member.name.as_str()),
+        None => set(headers, NODE, &reply.node.to_string()),
+    }
+    set(headers, SERVER_TIMING, &headers::server_timing(&reply.usage));
     response
 }
 
 /// Sets a header whose value is ours, and so always valid.
-fn set(headers: &mut http::HeaderMap, name: HeaderName, value: String) {
-    if let Ok(value) = HeaderValue::try_from(value) {
+fn set(headers: &mut http::HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn environment(
     remaining: Duration,
 ) -> Result<Vec<(String, String)>, Failure> {
     let mut variables = BTreeMap::new();
-    for (name, value) in &invocation.headers {
+    for (name, value) in &*invocation.headers {
         if let Some(variable) = header_variable(name) {
             // A header that is sent twice is one list (RFC 9110, section 5.3).
             let joined = variables.entry(variable).or_insert_with(String::new);
@@ -55,7 +55,7 @@ pub(crate) fn environment(
         variables.insert(name.to_owned(), value);
     }
     if let Some(traceparent) = &invocation.traceparent {
-        variables.insert("TRACEPARENT".to_owned(), traceparent.clone());
+        variables.insert("TRACEPARENT".to_owned(), traceparent.to_string());
     }
     check(&variables)?;
     Ok(variables.into_iter().collect())

@@ -61,7 +61,7 @@ pub(crate) struct Caller {
     invocation: InvocationId,
     depth: u8,
     chain: Vec<String>,
-    traceparent: Option<String>,
+    traceparent: Option<Arc<str>>,
     index_min: u64,
     is_idempotent: bool,
 }
@@ -156,8 +156,9 @@ impl Outward {
         }
         let caller = &self.caller;
         let mut invocation = Invocation::new(target, request.payload, caller.deadline);
-        invocation.headers = request.headers;
-        invocation.traceparent = caller.traceparent.as_deref().map(|parent| continued(parent, rand::rng().random()));
+        invocation.headers = request.headers.into();
+        invocation.traceparent =
+            caller.traceparent.as_deref().map(|parent| continued(parent, rand::rng().random()).into());
         invocation.depth = caller.depth.saturating_add(1);
         invocation.chain.clone_from(&caller.chain);
         invocation.caller = Some(caller.invocation);

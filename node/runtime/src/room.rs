@@ -68,10 +68,18 @@ impl Rooms {
     /// # Errors
     /// `overloaded`, not executed.
     pub(crate) async fn find(&self, take: impl Fn() -> Result<Room, NoRoom>, until: Instant) -> Result<Room, Failure> {
-        let mut short = match take() {
-            Ok(room) => return Ok(room),
-            Err(short) => short,
-        };
+        match take() {
+            Ok(room) => Ok(room),
+            Err(short) => Box::pin(self.make(take, short, until)).await,
+        }
+    }
+
+    async fn make(
+        &self,
+        take: impl Fn() -> Result<Room, NoRoom>,
+        mut short: NoRoom,
+        until: Instant,
+    ) -> Result<Room, Failure> {
         // What is larger than the budget need not wait.
         while short.wanted < short.budget
             && let Ok(Ok(_turn)) = timeout_at(until, self.shared.turn.acquire()).await

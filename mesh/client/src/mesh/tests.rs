@@ -98,7 +98,7 @@ async fn bytes_and_json_go_there_and_back() {
     let reply = echo.invoke("hi").await.unwrap();
     assert_eq!((reply.payload.as_ref(), reply.version, reply.node.as_str()), (&b"hi"[..], 4, "goose"));
     let seen = nodes.nodes[0].1.seen.lock().unwrap().pop().unwrap();
-    assert_eq!((seen.id, seen.headers), (reply.invocation, vec![("X-Foo".to_owned(), "bar".to_owned())]));
+    assert_eq!((seen.id, &seen.headers[..]), (reply.invocation, &[("X-Foo".to_owned(), "bar".to_owned())][..]));
     let value: Value = echo.call(&json!({"a": [1, 2]})).await.unwrap();
     assert_eq!(value, json!({"a": [1, 2]}));
     let failure = echo.invoke("no json").await.unwrap().json::<Value>().unwrap_err();

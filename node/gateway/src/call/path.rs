@@ -27,11 +27,11 @@ pub(crate) fn parse(path: &str) -> Result<CallPath, Failure> {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
-    let decode = |segment: &str| {
+    let decode = |segment| {
         let text = percent_decode_str(segment).decode_utf8().ok().filter(|text| !text.contains('/'));
-        text.map(|text| text.into_owned()).ok_or_else(|| refuse(form.to_owned()))
+        text.ok_or_else(|| refuse(form.to_owned()))
     };
-    let text = format!("{}/{}", decode(app)?, decode(name)?);
+    let text = [&*decode(app)?, "/", &*decode(name)?].concat();
     let reference = text.parse().map_err(|error: skein_proto::ParseError| refuse(error.to_string()))?;
     Ok(CallPath { reference, rest: rest.to_owned() })
 }

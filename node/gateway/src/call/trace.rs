@@ -1,27 +1,34 @@
 //! The W3C `traceparent` (Trace Context, level 2): gone on with if the caller sent one, begun if not.
 
+use std::{fmt::Write as _, sync::Arc};
+
 use http::HeaderMap;
 use skein_proto::InvocationId;
 
 /// The name of the header.
 pub(crate) const TRACEPARENT: &str = "traceparent";
+/// Its bytes, in the version that is sent.
+const BYTES: usize = 55;
 
 /// The `traceparent` for a call: the caller's trace with a new span, or a new trace whose id is the invocation's, so
 /// that one finds the other. A header that is not one is ignored, as the specification asks.
-pub(crate) fn traceparent(headers: &HeaderMap, id: InvocationId, span: u64) -> String {
+pub(crate) fn traceparent(headers: &HeaderMap, id: InvocationId, span: u64) -> Arc<str> {
     // An all-zero span id is invalid.
     let span = span.max(1);
     let sent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(parse);
-    match sent {
-        Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags:02x}"),
-        None => format!("00-{}-{span:016x}-01", id.0.simple()),
-    }
+    let mut text = String::with_capacity(BYTES);
+    // Writing to a string cannot fail.
+    let _ = match sent {
+        Some((trace, flags)) => write!(text, "00-{trace}-{span:016x}-{flags:02x}"),
+        None => write!(text, "00-{}-{span:016x}-01", id.0.simple()),
+    };
+    text.into()
 }
 
 /// The trace id and the flags this version knows, of which `sampled` and `random` may be passed on.
 fn parse(text: &str) -> Option<(&str, u8)> {
     let bytes = text.as_bytes();
-    if bytes.len() < 55 || !bytes.is_ascii() || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
+    if bytes.len() < BYTES || !bytes.is_ascii() || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
         return None;
     }
     let (version, trace, span, flags) = (&text[..2], &text[3..35], &text[36..52], &text[53..55]);
@@ -31,7 +38,8 @@ fn parse(text: &str) -> Option<(&str, u8)> {
         return None;
     }
     // Version 00 ends here; a later one may go on after another dash.
-    let is_whole = if version == "00" { bytes.len() == 55 } else { bytes.get(55).is_none_or(|byte| *byte == b'-') };
+    let is_whole =
+        if version == "00" { bytes.len() == BYTES } else { bytes.get(BYTES).is_none_or(|byte| *byte == b'-') };
     let flags = u8::from_str_radix(flags, 16).ok()?;
     is_whole.then_some((trace, flags & 0b11))
 }
@@ -49,7 +57,7 @@ mod tests {
         headers.insert(TRACEPARENT, sent.parse().unwrap());
         let id = InvocationId::random();
         let begun = format!("00-{}-000000000000002a-01", id.0.simple());
-        assert_eq!(traceparent(&headers, id, 42), expected.unwrap_or(&begun), "{sent}");
+        assert_eq!(&*traceparent(&headers, id, 42), expected.unwrap_or(&begun), "{sent}");
     }
 
     #[test]

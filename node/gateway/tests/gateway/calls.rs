@@ -28,7 +28,7 @@ async fn a_call_comes_back_with_its_headers() {
     assert_eq!(header("skein-start"), "warm");
     let timing = "queue;dur=0.010, start;dur=0.000, load;dur=0.000, instantiate;dur=0.000, run;dur=2.500, wait;dur=0.000, reset;dur=0.000";
     assert_eq!(header("server-timing"), timing);
-    assert_eq!(Some(header("traceparent")), call.traceparent);
+    assert_eq!(Some(header("traceparent").as_str()), call.traceparent.as_deref());
     assert_eq!(header("content-type"), "application/json");
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert_eq!(response.text().await.unwrap(), "{\"a\":1}");

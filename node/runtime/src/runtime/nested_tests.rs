@@ -110,7 +110,7 @@ async fn a_nested_call_is_one_deeper_in_the_same_trace_and_within_the_deadline()
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let mut call = invocation(ask, b"default/echo", Duration::from_secs(20));
     (call.depth, call.chain) = (1, vec!["default/first".into()]);
-    (call.traceparent, call.is_idempotent) = (Some(format!("00-{trace}-00f067aa0ba902b7-01")), true);
+    (call.traceparent, call.is_idempotent) = (Some(format!("00-{trace}-00f067aa0ba902b7-01").into()), true);
     let deadline = call.deadline;
     let reply = bench.node.runtime.invoke(call).await.unwrap();
     assert_eq!(reply.payload.as_ref(), b"default/echo");

@@ -401,7 +401,7 @@ async fn headers_and_grants_reach_the_guest_as_environment() {
     manifest.grants.env.insert("CURRENCY".into(), "EUR".into());
     let version = node.publish(manifest, ENVIRONMENT);
     let mut call = invocation(version, b"", LONG);
-    call.headers.push(("X-Foo".into(), "bar".into()));
+    call.headers = [("X-Foo".into(), "bar".into())].into();
     let id = call.id;
     let reply = node.runtime.invoke(call).await.unwrap();
     let text = String::from_utf8(reply.payload.to_vec()).unwrap();
