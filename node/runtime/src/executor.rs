@@ -327,8 +327,8 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// A third of the weight of the other threads, by the kernel's table of weights (sched(7), "The nice value").
-const GUEST_NICENESS: i32 = 5;
+/// A ninth of the weight of the other threads, by the kernel's table of weights (sched(7), "The nice value").
+const GUEST_NICENESS: i32 = 10;
 
 /// Guests have stacks of their own; the engine says that 2 MiB are plenty for the host code beneath them. Reserved, not
 /// touched: a thread whose guest waits uses some ten KiB of it.
