@@ -109,6 +109,7 @@ mod tests {
         let load = Load {
             in_flight: u32::MAX,
             queued: u32::MAX,
+            queue_age_ms: u32::MAX,
             busy_percent: u32::MAX,
             cpu_permille: u16::MAX,
             memory_mib: u32::MAX,

@@ -10,6 +10,8 @@ pub struct Load {
     pub in_flight: u32,
     /// Calls waiting for a permit.
     pub queued: u32,
+    /// How long the one has waited that has waited longest, in milliseconds; 0 if none waits.
+    pub queue_age_ms: u32,
     /// Calls running on average over the last seconds, in hundredths: guests that compute, not those that wait.
     pub busy_percent: u32,
     /// CPU in use, in thousandths of the whole machine, or of what the node may use of it if that is used up sooner.

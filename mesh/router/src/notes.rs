@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use skein_proto::{ErrorCode, Failure, NodeId};
+use skein_proto::{ErrorCode, Failure, NodeId, VersionId};
 use tokio::time::Instant;
 
-/// Own calls under way, nodes that did not answer, and how quickly the others did. One entry per member at most.
+/// Own calls under way, nodes that did not answer or had no place, and how quickly the others did.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     under_way: BTreeMap<NodeId, u32>,
     failed: BTreeMap<NodeId, Instant>,
+    /// Until when a node that turned away a call of a version is believed to have no place for another.
+    refusals: BTreeMap<(NodeId, VersionId), Instant>,
     paces: BTreeMap<NodeId, Pace>,
 }
 
@@ -24,6 +26,10 @@ struct Pace {
 /// How long a node that could not be reached is avoided. The failure detector knows in two seconds; this bridges the
 /// time without making a verdict of one broken connection.
 const AVOIDED: Duration = Duration::from_secs(1);
+/// Longest time for which a node's word that it is full counts for more than its digest: by then there is a newer one.
+const REFUSAL_MAX: Duration = Duration::from_millis(500);
+/// Most such words kept; those that are over make room.
+const REFUSALS_KEPT: usize = 1_024;
 /// Below this nobody is called slow: it is what a cold start or a distant site costs.
 const SLOW_MIN: Duration = Duration::from_millis(50);
 /// Slow is a matter of comparison: so many times what the quickest of the other peers takes.
@@ -64,6 +70,23 @@ impl Notes {
             let before = self.pace(node, now).unwrap_or(overhead);
             self.paces.insert(node, Pace { mean: before - before / 4 + overhead / 4, at: now });
         }
+    }
+
+    /// Remembers that `node` had no place for a call of `version`. Without it, calls that are refused here go on, all of
+    /// them, to a node whose digest was made in a lucky moment, until the next one comes.
+    pub(crate) fn refused(&mut self, node: NodeId, version: VersionId, failure: &Failure, now: Instant) {
+        let time = failure.retry_after_ms.map_or(REFUSAL_MAX, Duration::from_millis).min(REFUSAL_MAX);
+        if self.refusals.len() >= REFUSALS_KEPT {
+            self.refusals.retain(|_, until| *until > now);
+        }
+        if self.refusals.len() < REFUSALS_KEPT {
+            self.refusals.insert((node, version), now + time);
+        }
+    }
+
+    /// Whether `node` said a moment ago that it has no place for `version`.
+    pub(crate) fn has_refused(&self, node: NodeId, version: VersionId, now: Instant) -> bool {
+        self.refusals.get(&(node, version)).is_some_and(|until| *until > now)
     }
 
     pub(crate) fn is_avoided(&self, node: NodeId, now: Instant) -> bool {
@@ -109,6 +132,29 @@ mod tests {
         check(&[(2, 1), (3, 60)], &[3]);
         check(&[(2, 80), (3, 90)], &[]);
         check(&[(2, 60)], &[2]);
+    }
+
+    #[tokio::test]
+    async fn who_is_full_is_so_for_its_version_and_for_as_long_as_it_said() {
+        let version = |number| VersionId { function: skein_proto::FunctionId(1), number };
+        let refusal = |ms| Failure::not_executed(ErrorCode::Overloaded, "").retry_after(MS * ms);
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        notes.refused(NodeId(2), version(1), &refusal(40), now);
+        notes.refused(NodeId(3), version(1), &refusal(9_000), now);
+        let refused = |node, number, ms| notes.has_refused(NodeId(node), version(number), now + MS * ms);
+        assert!(refused(2, 1, 39) && !refused(2, 1, 40) && !refused(2, 2, 0));
+        assert!(refused(3, 1, 499) && !refused(3, 1, 500), "its digest is newer than its word");
+    }
+
+    #[tokio::test]
+    async fn words_that_are_over_make_room_for_new_ones() {
+        let version = |number| VersionId { function: skein_proto::FunctionId(1), number };
+        let refusal = Failure::not_executed(ErrorCode::Overloaded, "");
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        (0..2 * REFUSALS_KEPT as u64).for_each(|number| notes.refused(NodeId(2), version(number), &refusal, now));
+        assert_eq!(notes.refusals.len(), REFUSALS_KEPT);
+        notes.refused(NodeId(2), version(u64::MAX), &refusal, now + REFUSAL_MAX);
+        assert!(notes.has_refused(NodeId(2), version(u64::MAX), now + REFUSAL_MAX) && notes.refusals.len() == 1);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rand::{SeedableRng, rngs::SmallRng};
 use skein_catalog::{Resolved, Watch};
 use skein_membership::{Peer, PeerState, View};
-use skein_placement::{Candidate, Ranked, Standing, rank};
+use skein_placement::{Candidate, Line, Ranked, Standing, rank};
 use skein_proto::{
     ErrorCode, Failure, Invocation, InvocationId, InvocationTarget, Invoke, Load, NodeId, Reply, VersionId,
 };
@@ -46,8 +46,8 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// Says how many calls wait in the line of a version on this node; none if it is not warm there.
-type LineHere = Box<dyn Fn(VersionId) -> Option<u32> + Send + Sync>;
+/// Says what line there is for a version on this node; none if it is not warm there.
+type LineHere = Box<dyn Fn(VersionId) -> Option<Line> + Send + Sync>;
 
 struct State {
     rng: SmallRng,
@@ -83,10 +83,10 @@ impl Router {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Says how to find out whether a version is warm on this node, and how many calls wait for it here. Until then the
+    /// Says how to find out whether a version is warm on this node, and what line there is for it here. Until then the
     /// node's own load digest is asked, which is half a second old, names the busiest versions only and counts those who
     /// wait for whatever version: calls would go elsewhere while there are permits here. Only the first word counts.
-    pub fn ask_here(&self, line: impl Fn(VersionId) -> Option<u32> + Send + Sync + 'static) {
+    pub fn ask_here(&self, line: impl Fn(VersionId) -> Option<Line> + Send + Sync + 'static) {
         let _ = self.shared.line_here.set(Box::new(line));
     }
 
@@ -115,10 +115,10 @@ impl Router {
 
 #[async_trait]
 impl Invoke for Router {
-    async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
+    async fn invoke(&self, mut invocation: Invocation) -> Result<Reply, Failure> {
         let began = Instant::now();
         let mut recording = self.shared.decisions.begin(&invocation, began);
-        let outcome = self.shared.route(invocation, began, &mut recording).await;
+        let outcome = self.shared.route(&mut invocation, began, &mut recording).await;
         recording.ended(&outcome);
         outcome
     }
@@ -127,7 +127,7 @@ impl Invoke for Router {
 impl Shared {
     async fn route(
         &self,
-        invocation: Invocation,
+        invocation: &mut Invocation,
         began: Instant,
         recording: &mut Recording<'_>,
     ) -> Result<Reply, Failure> {
@@ -136,7 +136,7 @@ impl Shared {
             let message = "the deadline had passed before the call was routed";
             return Err(Failure::not_executed(ErrorCode::DeadlineExceeded, message));
         }
-        let resolved = self.resolve(&invocation).await?;
+        let resolved = self.resolve(invocation).await?;
         recording.resolved(resolved.id);
         self.state().budget.deposit();
         let ranked = self.rank(&resolved);
@@ -173,7 +173,7 @@ impl Shared {
         let binding = catalog.binding(&resolved.version.manifest.app);
         let candidate = |node: NodeId, load: &Load, peer: PeerState| {
             let is_here = node == self.me;
-            let (is_warm, queued) = self.line(version, is_here, load);
+            let (is_warm, line) = self.line(version, is_here, load);
             let member = catalog.member(node);
             let is_unbound = binding.is_some_and(|bound| !member.is_some_and(|member| bound.allows(member)));
             let is_leaving = load.is_draining || member.is_some_and(|member| member.is_draining);
@@ -181,6 +181,7 @@ impl Shared {
                 node,
                 is_here,
                 is_warm,
+                has_refused: !is_here && notes.has_refused(node, version, now),
                 standing: match peer {
                     PeerState::Down if !is_here => Standing::Dead,
                     _ if !is_here && catalog.was_removed(node) => Standing::Dead,
@@ -193,7 +194,7 @@ impl Shared {
                     _ => Standing::Good,
                 },
                 in_flight: load.in_flight.max(notes.under_way(node)),
-                queued,
+                line,
                 cpu_permille: load.cpu_permille,
                 memory_mib: load.memory_mib,
                 memory_budget_mib: load.memory_budget_mib,
@@ -206,31 +207,32 @@ impl Shared {
         rank(version, seen.chain(unseen), rng)
     }
 
-    /// Whether a version is warm on a node, and how many calls wait there: known here, told by the others of their busiest
+    /// Whether a version is warm on a node, and what line there is: known here, told by the others of their busiest
     /// versions and of all their calls.
-    fn line(&self, version: VersionId, is_here: bool, load: &Load) -> (bool, u32) {
+    fn line(&self, version: VersionId, is_here: bool, load: &Load) -> (bool, Line) {
+        let of_all = Line { queued: load.queued, age_ms: load.queue_age_ms };
         match self.line_here.get().filter(|_| is_here) {
-            Some(line) => line(version).map_or((false, load.queued), |queued| (true, queued)),
-            None => (load.warm.contains(&(version.function.0, version.number)), load.queued),
+            Some(line) => line(version).map_or((false, of_all), |line| (true, line)),
+            None => (load.warm.contains(&(version.function.0, version.number)), of_all),
         }
     }
 
     /// Tries the nodes in order, as far as failures, deadline and budget allow.
     async fn run(
         &self,
-        mut invocation: Invocation,
+        invocation: &mut Invocation,
         resolved: &Resolved,
         recording: &mut Recording<'_>,
     ) -> Result<Reply, Failure> {
         let (mut trail, mut way) = (Trail::default(), Way::default());
         let is_repeatable = invocation.is_idempotent || resolved.version.manifest.grants.is_effect_free();
         while let Some(step) = way.step(recording.ranking(), trail.next()) {
-            if !self.may_go_on(&mut trail, &invocation) {
+            if !self.may_go_on(&mut trail, invocation) {
                 break;
             }
             invocation.is_insistent = step.is_insistent;
             let began = Instant::now();
-            let failure = match self.attempt(step.node, &invocation, resolved).await {
+            let failure = match self.attempt(step.node, invocation, resolved).await {
                 Ok(reply) => {
                     recording.replied(began, &reply);
                     return Ok(reply);
@@ -251,7 +253,7 @@ impl Shared {
             let as_of = failure.index.filter(|_| next == Next::Redirect);
             trail.note(step.node, failure, next);
             if let Some(index) = as_of {
-                self.look_again(index, &invocation, resolved, recording).await;
+                Box::pin(self.look_again(index, invocation, resolved, recording)).await;
                 way.begin_again(trail.tried());
             }
         }
@@ -316,13 +318,18 @@ impl Shared {
             self.local.invoke(Invocation { target, index_min, ..invocation.clone() }).await
         } else {
             let what = (resolved.id, index_min);
-            attempt::at_peer(node, self.transport.as_ref(), self.view.clone(), invocation, what).await
+            // On its own, so that the call of a neighbour is no part of what every call takes.
+            Box::pin(attempt::at_peer(node, self.transport.as_ref(), self.view.clone(), invocation, what)).await
         };
         let failure = outcome.as_ref().err();
         if !is_here {
             let now = Instant::now();
             let overhead = outcome.as_ref().ok().and_then(|reply| overhead(invocation, reply, now - began));
-            self.state().notes.learn(node, failure, overhead, now);
+            let mut state = self.state();
+            state.notes.learn(node, failure, overhead, now);
+            if let Some(failure) = failure.filter(|failure| failure.code == ErrorCode::Overloaded) {
+                state.notes.refused(node, resolved.id, failure, now);
+            }
         }
         self.meters.attempted(is_here, failure.map(|failure| failure.progress));
         outcome

@@ -20,5 +20,5 @@ mod words;
 
 pub use habit::{AHEAD_MAX, CALLEES_MAX, Habit, ahead};
 pub use plan::{History, MOVES_MAX, MoveReason, NodeView, Places, PlannedMove, plan, refuge};
-pub use rank::{Candidate, Group, Ranked, Reason, Standing, rank};
+pub use rank::{Candidate, Group, Line, Ranked, Reason, Standing, rank};
 pub use warm::share as warm_share;

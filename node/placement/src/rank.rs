@@ -24,18 +24,29 @@ pub struct Candidate {
     pub is_here: bool,
     /// The version is warm there.
     pub is_warm: bool,
+    /// It turned away a call of this version a moment ago, for want of a place: newer than its other figures.
+    pub has_refused: bool,
     /// Whether it may and can take calls.
     pub standing: Standing,
     /// Calls running there.
     pub in_flight: u32,
     /// Calls waiting there.
-    pub queued: u32,
+    pub line: Line,
     /// CPU in use there, in thousandths.
     pub cpu_permille: u16,
     /// Memory in use there.
     pub memory_mib: u32,
     /// Memory it may use; 0 if it did not say.
     pub memory_budget_mib: u32,
+}
+
+/// Calls that wait for a permit somewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Line {
+    /// How many.
+    pub queued: u32,
+    /// How long the one has waited that has waited longest, in milliseconds.
+    pub age_ms: u32,
 }
 
 /// Whether a node may and can take calls. The first that applies, from the bottom, is the one that counts.
@@ -113,6 +124,9 @@ const CPU_PERMILLE_ROOM: u16 = 900;
 const CPU_PERMILLE_ALIKE: u16 = 50;
 /// One call that waits says more than one that runs.
 const QUEUED_WEIGHT: u64 = 4;
+/// How many wait does not say for how long: ten calls of 2 ms are gone sooner than one of a minute. So much age of a line
+/// counts like a call that runs: of two lines of the same length the quicker one is taken.
+const AGE_MS_PER_CALL: u64 = 10;
 /// "Clearly busier" is twice as busy and this many calls more: below, the difference is within the noise of figures
 /// that are half a second old, and costs less than a hop or a cold start.
 const SLACK: u64 = 8;
@@ -133,7 +147,8 @@ impl Candidate {
 
     /// How busy it is: what candidates are compared by.
     pub fn pressure(&self) -> u64 {
-        u64::from(self.in_flight) + QUEUED_WEIGHT * u64::from(self.queued)
+        let Line { queued, age_ms } = self.line;
+        u64::from(self.in_flight) + QUEUED_WEIGHT * u64::from(queued) + u64::from(age_ms) / AGE_MS_PER_CALL
     }
 
     /// Memory in use, in thousandths of its budget; none if it did not say its budget.
@@ -152,7 +167,8 @@ impl Candidate {
 
 impl Ranked {
     fn new(candidate: Candidate, cpu_permille_most: u16) -> Self {
-        let has_room = candidate.queued == 0 && candidate.cpu_permille <= cpu_permille_most;
+        let has_room =
+            !candidate.has_refused && candidate.line.queued == 0 && candidate.cpu_permille <= cpu_permille_most;
         Self { candidate, group: candidate.group(has_room), reason: Reason::InLine, has_room, nearness: 0.0 }
     }
 

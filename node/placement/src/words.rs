@@ -20,7 +20,7 @@ impl Group {
             Self::Warm => "the version is warm there and there is room",
             Self::Cold => "there is room, but the version is not known to be warm there",
             Self::Slow => "it answered slowly of late: behind all others with room",
-            Self::Full => "calls wait there or its CPU is busy: behind all with room",
+            Self::Full => "calls wait there or are turned away, or its CPU is busy: behind all with room",
             Self::Doubtful => "it is silent or could not be reached a moment ago: behind all others",
             Self::Out => "not tried",
         }
@@ -56,12 +56,14 @@ impl Ranked {
     pub fn figures(&self) -> String {
         let one = &self.candidate;
         let load = one.pressure();
-        let (run, wait, cpu) = (one.in_flight, one.queued, one.cpu_permille / 10);
+        let (run, wait, cpu) = (one.in_flight, one.line.queued, one.cpu_permille / 10);
+        let age = if wait == 0 { String::new() } else { format!(" for up to {} ms", one.line.age_ms) };
         let memory = match one.memory_permille() {
             Some(used) => format!("memory {} % of {} MiB", used / 10, one.memory_budget_mib),
             None => format!("memory {} MiB", one.memory_mib),
         };
-        format!("load {load} ({run} running, {wait} waiting), CPU {cpu} %, {memory}")
+        let refused = if one.has_refused { ", has just turned a call away" } else { "" };
+        format!("load {load} ({run} running, {wait} waiting{age}), CPU {cpu} %, {memory}{refused}")
     }
 }
 
@@ -70,7 +72,7 @@ mod tests {
     use skein_proto::{FunctionId, NodeId, VersionId};
 
     use super::*;
-    use crate::{Candidate, rank};
+    use crate::{Candidate, Line, rank};
 
     #[test]
     fn a_place_is_explained_in_words() {
@@ -79,9 +81,10 @@ mod tests {
             node: NodeId(node),
             is_here: node == 1,
             is_warm: false,
+            has_refused: node == 1,
             standing,
             in_flight: 3,
-            queued: 2,
+            line: Line { queued: 2, age_ms: 40 },
             cpu_permille: 125,
             memory_mib: 512,
             memory_budget_mib: 1_024,
@@ -90,7 +93,10 @@ mod tests {
         let ranked = rank(version, candidates, &mut rand::rng());
         assert!(ranked[0].words().starts_with("calls wait there"), "{}", ranked[0].words());
         assert!(ranked[0].words().ends_with("the only one of its kind"), "{}", ranked[0].words());
-        assert_eq!(ranked[0].figures(), "load 11 (3 running, 2 waiting), CPU 12 %, memory 50 % of 1024 MiB");
+        assert_eq!(
+            ranked[0].figures(),
+            "load 15 (3 running, 2 waiting for up to 40 ms), CPU 12 %, memory 50 % of 1024 MiB, has just turned a call away"
+        );
         assert!(ranked[1].words().contains("bound to other nodes"));
     }
 }

@@ -13,6 +13,7 @@ use std::{
 
 use skein_catalog::VersionRecord;
 use skein_engine::Program;
+use skein_placement::Line;
 use skein_proto::{ColdCause, ErrorCode, Failure, VersionId};
 use tokio::{
     sync::watch,
@@ -296,6 +297,11 @@ impl Activation {
         self.gate.queued()
     }
 
+    /// The calls in line for a permit.
+    pub(crate) fn line(&self) -> Line {
+        self.gate.line()
+    }
+
     /// Calls that hold a permit.
     pub(crate) fn in_flight(&self) -> u32 {
         self.gate.in_flight()
@@ -336,7 +342,7 @@ impl Activation {
     }
 
     pub(crate) fn status(&self) -> ActivationStatus {
-        let manifest = &self.record.manifest;
+        let (manifest, line) = (&self.record.manifest, self.line());
         ActivationStatus {
             version: self.version,
             app: manifest.app.clone(),
@@ -344,7 +350,8 @@ impl Activation {
             state: self.state(),
             generation: self.generation,
             in_flight: self.in_flight(),
-            queued: self.queued(),
+            queued: line.queued,
+            queue_age_ms: line.age_ms,
             busy_percent: self.busy.percent(self.in_flight(), Instant::now()),
             calls: self.calls_admitted.load(Relaxed),
             idle_ms: u64::try_from(self.idle().as_millis()).unwrap_or(u64::MAX),

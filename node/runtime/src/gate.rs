@@ -1,8 +1,9 @@
 //! Who may run, who waits and who is told to go elsewhere: the door of one activation.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -32,6 +33,8 @@ pub struct Gate {
 struct Line {
     waiting: AtomicU32,
     waiting_max: u32,
+    /// When each of them came, by numbers that grow. Only who waits touches it, and who asks while somebody does.
+    since: Mutex<BTreeMap<u64, Instant>>,
     patience: Duration,
     gauge: Gauge,
 }
@@ -63,7 +66,7 @@ impl Gate {
         Self {
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             own: OnceLock::new(),
-            line: Line { waiting: AtomicU32::new(0), waiting_max, patience, gauge },
+            line: Line { waiting: AtomicU32::new(0), waiting_max, since: Mutex::default(), patience, gauge },
             calls: TaskTracker::new(),
         }
     }
@@ -85,7 +88,8 @@ impl Gate {
             Err(TryAcquireError::Closed) => return Err(Shut::Closed),
             Err(TryAcquireError::NoPermits) => match self.own(depth).map(|own| own.try_acquire_owned()) {
                 Some(Ok(permit)) => permit,
-                _ => self.stand_in_line(deadline, depth).await?,
+                // On its own, as all that few calls do: a call that does not wait is spared the room for it.
+                _ => Box::pin(self.stand_in_line(deadline, depth)).await?,
             },
         };
         Ok(Pass { _permit: permit, _token: token })
@@ -140,6 +144,14 @@ impl Gate {
         self.line.waiting.load(Relaxed)
     }
 
+    /// Calls in line, and how long the one has waited that came first.
+    pub fn line(&self) -> skein_placement::Line {
+        let queued = self.queued();
+        let first = if queued == 0 { None } else { self.line.since().first_key_value().map(|(_, since)| *since) };
+        let age_ms = first.map_or(0, |since| since.elapsed().as_millis());
+        skein_placement::Line { queued, age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX) }
+    }
+
     /// Calls that hold a pass.
     pub fn in_flight(&self) -> u32 {
         let all = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
@@ -152,22 +164,35 @@ impl Gate {
     }
 }
 
+impl Line {
+    fn since(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A place in the line; leaving it is dropping it.
-struct Place<'a>(&'a Line);
+struct Place<'a> {
+    line: &'a Line,
+    number: u64,
+}
 
 impl<'a> Place<'a> {
     fn take(line: &'a Line) -> Option<Self> {
         let join = |waiting| (waiting < line.waiting_max).then_some(waiting + 1);
         line.waiting.fetch_update(Relaxed, Relaxed, join).ok()?;
         line.gauge.increment(1);
-        Some(Self(line))
+        let mut since = line.since();
+        let number = since.last_key_value().map_or(0, |(last, _)| last + 1);
+        since.insert(number, Instant::now());
+        Some(Self { line, number })
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
-        self.0.gauge.decrement(1);
+        self.line.since().remove(&self.number);
+        self.line.waiting.fetch_sub(1, Relaxed);
+        self.line.gauge.decrement(1);
     }
 }
 
@@ -204,6 +229,31 @@ mod tests {
         assert_eq!(gate.enter(Instant::now() + LONG / 2, 0).await.unwrap_err(), Shut::Late);
         assert_eq!(gate.enter(Instant::now() + LONG * 2, 0).await.unwrap_err(), Shut::Full);
         assert_eq!(gate.queued(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_of_the_line_is_that_of_who_came_first_of_those_who_wait() {
+        let gate = gate(1, 9);
+        let deadline = Instant::now() + LONG * 2;
+        let pass = gate.enter(deadline, 0).await.unwrap();
+        let line = || (gate.line().queued, gate.line().age_ms);
+        assert_eq!(line(), (0, 0));
+        let first = async {
+            let pass = gate.enter(deadline, 0).await.unwrap();
+            assert_eq!(line(), (1, 3_000), "the second has waited since it came");
+            drop(pass);
+        };
+        let second = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            gate.enter(deadline, 0).await.unwrap()
+        };
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(line(), (2, 5_000));
+            drop(pass);
+        };
+        let _ = tokio::join!(first, second, meanwhile);
+        assert_eq!(line(), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

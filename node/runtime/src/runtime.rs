@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use ractor::{Actor, ActorRef, rpc::CallResult};
 use skein_catalog::{VersionRecord, Watch};
 use skein_engine::{Engine, Output, Program, Room};
+use skein_placement::Line;
 use skein_proto::{
     ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Reply, Start, Usage, VersionId,
 };
@@ -181,10 +182,10 @@ impl Runtime {
         record.is_some_and(|record| self.shared.preparer.is_prepared(record.digest))
     }
 
-    /// How many calls wait for a permit of the version's activation here, at this moment; none if it has no activation
+    /// The calls that wait for a permit of the version's activation here, at this moment; none if it has no activation
     /// that takes calls, or is about to.
-    pub fn line(&self, version: VersionId) -> Option<u32> {
-        self.shared.table.find(version).map(|activation| activation.queued())
+    pub fn line(&self, version: VersionId) -> Option<Line> {
+        self.shared.table.find(version).map(|activation| activation.line())
     }
 
     /// How busy this node's runtime is. CPU and memory are the assembly's to add.
@@ -196,6 +197,7 @@ impl Runtime {
         Load {
             in_flight: activations.iter().map(|status| status.in_flight).sum(),
             queued: activations.iter().map(|status| status.queued).sum(),
+            queue_age_ms: activations.iter().map(|status| status.queue_age_ms).max().unwrap_or(0),
             activations: u32::try_from(activations.len()).unwrap_or(u32::MAX),
             applied_index: self.shared.catalog.borrow().index(),
             is_draining: self.shared.is_draining.load(SeqCst),
@@ -292,7 +294,7 @@ impl Shared {
                 // Who started it was cold, however quickly it was ready.
                 Some(program) => (program, found),
                 None => {
-                    let started = activation.started(invocation.deadline).await;
+                    let started = Box::pin(activation.started(invocation.deadline)).await;
                     let program = started.inspect_err(|failure| activation.meters.ended(Some(failure.code)));
                     (program.map_err(|failure| self.placed(version, failure))?, Start::Cold)
                 }
@@ -334,6 +336,10 @@ impl Shared {
             check_payload(invocation, activation.record())?;
             return Ok((activation, Start::Warm));
         }
+        Box::pin(self.activate(version, invocation)).await
+    }
+
+    async fn activate(&self, version: VersionId, invocation: &Invocation) -> Result<(Arc<Activation>, Start), Failure> {
         let record = self.record(version, invocation.index_min)?;
         check_payload(invocation, &record)?;
         if !invocation.is_insistent
@@ -393,7 +399,7 @@ impl Shared {
         let guest = Guest { permit, program, room, environment, outside };
         let ran = match guest.run_briefly(invocation).await {
             Ok(ran) => ran,
-            Err(guest) => guest.run(&self.executor, invocation).await?,
+            Err(guest) => Box::pin(guest.run(&self.executor, invocation)).await?,
         };
         let Ran { outcome, queued: for_thread, waited, outbound } = ran;
         let queued = queued + for_thread;

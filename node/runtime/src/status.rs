@@ -37,6 +37,8 @@ pub struct ActivationStatus {
     pub in_flight: u32,
     /// Calls in line for a permit.
     pub queued: u32,
+    /// How long the first of them has waited, in milliseconds; 0 if none waits.
+    pub queue_age_ms: u32,
     /// Calls that run on average, in hundredths, over the last seconds.
     pub busy_percent: u32,
     /// Calls that got a permit, so far.

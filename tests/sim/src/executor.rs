@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use metrics::Gauge;
 use rand::{Rng, rngs::SmallRng};
+use skein_placement::Line;
 use skein_proto::{
     ErrorCode, Failure, Invocation, InvocationTarget, Invoke, Load, NodeId, Reply, Start, Usage, VersionId,
 };
@@ -56,10 +57,10 @@ impl Executor {
         self.warm.lock().unwrap().contains(&version)
     }
 
-    /// How many calls wait for a version that is warm here.
-    pub fn line(&self, version: VersionId) -> Option<u32> {
-        let queued = || self.gates.lock().unwrap().get(&version).map_or(0, |gate| gate.queued());
-        self.is_warm(version).then(queued)
+    /// The calls that wait for a version that is warm here.
+    pub fn line(&self, version: VersionId) -> Option<Line> {
+        let line = || self.gates.lock().unwrap().get(&version).map_or(Line::default(), |gate| gate.line());
+        self.is_warm(version).then(line)
     }
 
     /// How busy it is.
@@ -70,6 +71,7 @@ impl Executor {
         Load {
             in_flight: gates.values().map(|gate| gate.in_flight()).sum(),
             queued: gates.values().map(|gate| gate.queued()).sum(),
+            queue_age_ms: gates.values().map(|gate| gate.line().age_ms).max().unwrap_or(0),
             warm: newest,
             is_draining: self.is_draining.load(SeqCst),
             ..Load::default()

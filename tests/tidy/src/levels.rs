@@ -46,6 +46,7 @@ pub const ROOMS: &[Room] = &[
             "skein-proto",
             "skein-catalog",
             "skein-membership",
+            "skein-placement",
             "skein-raft",
             "skein-router",
             "skein-runtime",

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use skein_placement::Line;
+
 use super::*;
 
 fn check_failed(outcome: Result<Reply, Failure>, code: ErrorCode, progress: Progress) -> Failure {
@@ -29,7 +31,7 @@ async fn a_call_goes_where_the_version_is_warm() {
 async fn an_attempt_carries_the_whole_invocation() {
     let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true);
     let sent = |invocation: &mut Invocation| {
-        invocation.headers = vec![("k".into(), "v".into())];
+        invocation.headers = [("k".into(), "v".into())].into();
         invocation.traceparent = Some("00-x".into());
         invocation.depth = 3;
         invocation.is_idempotent = true;
@@ -203,6 +205,22 @@ async fn overload_is_passed_on_when_no_node_has_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_says_it_is_full_is_not_asked_again_until_it_may_have_a_place() {
+    // Digests show room everywhere, as they do for half a second after a line was empty for a moment.
+    let full = |ms| {
+        let failure = Failure::not_executed(ErrorCode::Overloaded, "at its limit");
+        Does::Fails(failure.retry_after(Duration::from_millis(ms)))
+    };
+    let bench = Bench::of(2).plan(1, [full(40), full(40), full(40)]).plan(2, [full(40)]);
+    for _ in 0..2 {
+        check_failed(bench.invoke(|_| {}).await, ErrorCode::Overloaded, Progress::NotExecuted);
+    }
+    assert_eq!(bench.fake.nodes_tried(), [1, 2, 1]);
+    tokio::time::advance(Duration::from_millis(40)).await;
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn overload_is_what_the_caller_hears_even_if_the_next_node_was_gone() {
     let bench =
         Bench::of(2).plan(1, [not_executed(ErrorCode::Overloaded)]).plan(2, [not_executed(ErrorCode::Unreachable)]);
@@ -366,7 +384,7 @@ async fn a_slow_node_gets_fewer_calls_for_a_while_and_all_of_them_when_it_is_the
 async fn what_is_warm_here_is_asked_here_not_read_from_the_digest() {
     let id = version();
     let bench = Bench::of(2).with(2, |peer| peer.load.warm = vec![(id.function.0, id.number)]);
-    bench.router.ask_here(move |version| (version == id).then_some(0));
+    bench.router.ask_here(move |version| (version == id).then_some(Line::default()));
     assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
 }
 
@@ -377,7 +395,7 @@ async fn who_waits_here_is_asked_here_not_read_from_the_digest() {
     let waited = Arc::new(AtomicU32::new(0));
     let bench = Bench::of(2).with(2, warm).with(1, |peer| peer.load.queued = 5);
     let line = waited.clone();
-    bench.router.ask_here(move |_| Some(line.load(SeqCst)));
+    bench.router.ask_here(move |_| Some(Line { queued: line.load(SeqCst), age_ms: 0 }));
     assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1), "the line has gone since the digest");
     waited.store(1, SeqCst);
     assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "there is a line that the digest does not show");

@@ -98,6 +98,8 @@ pub struct NodeLoad {
     pub in_flight: u32,
     /// Calls waiting for a permit.
     pub queued: u32,
+    /// How long the one has waited that has waited longest, in milliseconds; 0 if none waits.
+    pub queue_age_ms: u32,
     /// CPU in use, in thousandths of the whole machine, or of what the node may use of it if that is used up sooner.
     pub cpu_permille: u16,
     /// Resident memory of the process, in MiB.
@@ -113,6 +115,7 @@ impl From<&Load> for NodeLoad {
         Self {
             in_flight: load.in_flight,
             queued: load.queued,
+            queue_age_ms: load.queue_age_ms,
             cpu_permille: load.cpu_permille,
             memory_mib: load.memory_mib,
             memory_budget_mib: load.memory_budget_mib,

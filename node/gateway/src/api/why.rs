@@ -74,7 +74,8 @@ pub struct WhyCandidate {
     pub group: String,
     /// Why it had its place.
     pub reason: String,
-    /// What candidates of a group are compared by: calls running, and four times those waiting.
+    /// What candidates of a group are compared by: calls running, four times those waiting, and one for each 10 ms that the
+    /// first of those has waited.
     pub load: u64,
     /// The figures in words.
     pub figures: String,

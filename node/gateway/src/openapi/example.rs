@@ -114,6 +114,7 @@ fn node() -> NodeStatus {
         load: NodeLoad {
             in_flight: 2,
             queued: 0,
+            queue_age_ms: 0,
             cpu_permille: 120,
             memory_mib: 48,
             memory_budget_mib: 1_024,

@@ -8,7 +8,7 @@ use super::*;
 
 const VERSION: VersionId = VersionId { function: FunctionId(7), number: 1 };
 
-/// `here 3 warm`, `2`, `4 dead`, with figures such as `run=7`, `wait=1`, `cpu=950` and `memory=80` (percent).
+/// `here 3 warm`, `2`, `4 dead`, with figures such as `run=7`, `wait=1`, `age=30` (ms), `cpu=950` and `memory=80` (percent).
 fn parse(text: &str) -> Candidate {
     let number = |word: &str| word.split_once('=').map_or(0, |(_, number)| number.parse().unwrap());
     let find = |key: &str| text.split(' ').find(|word| word.starts_with(key)).map_or(0, number);
@@ -25,9 +25,10 @@ fn parse(text: &str) -> Candidate {
         node: NodeId(node),
         is_here: has("here"),
         is_warm: has("warm"),
+        has_refused: has("refused"),
         standing: standings.into_iter().find(|(word, _)| has(word)).map_or(Standing::Good, |(_, standing)| standing),
         in_flight: find("run="),
-        queued: find("wait="),
+        line: Line { queued: find("wait="), age_ms: find("age=") },
         cpu_permille: u16::try_from(find("cpu=")).unwrap(),
         memory_mib: find("memory=") * 10,
         memory_budget_mib: if text.contains("memory=") { 1_000 } else { 0 },
@@ -89,6 +90,7 @@ fn warm_elsewhere_with_room_comes_before_cold_here() {
 fn warm_without_room_comes_after_cold() {
     check("here 1, 2 warm wait=1", "1 2");
     check("here 1, 2 warm cpu=950", "1 2");
+    check("here 1, 2 warm refused", "1 2");
 }
 
 #[test]
@@ -103,6 +105,13 @@ fn where_all_are_full_a_start_would_make_it_worse() {
     check("here 1 wait=1, 2 warm wait=4", "2 1");
     check("here 1 wait=1, 2 warm wait=5", "1 2");
     check("here 1 cpu=950, 2 warm wait=4, 3 wait=2", "1 3 2 | 1 2 3");
+}
+
+#[test]
+fn of_two_lines_the_one_that_moves_is_taken() {
+    check("2 warm wait=4 age=20, 3 warm wait=4 age=900", "2 3");
+    check("2 warm wait=9 age=20, 3 warm wait=1 age=900", "2 3");
+    check("here 1 warm wait=1 age=900, 2 warm wait=9 age=20", "2 1");
 }
 
 #[test]
@@ -190,8 +199,8 @@ proptest! {
             Standing::Good, Standing::Slow, Standing::Doubtful, Standing::Draining, Standing::Unbound, Standing::Dead,
         ];
         let candidates: Vec<_> = (1..).zip(&states).map(|(node, (standing, is_warm, run, wait, memory))| Candidate {
-            node: NodeId(node), is_here: node == 1, is_warm: *is_warm, standing: standings[*standing],
-            in_flight: *run, queued: *wait, cpu_permille: 0, memory_mib: *memory, memory_budget_mib: 1_000,
+            node: NodeId(node), is_here: node == 1, is_warm: *is_warm, has_refused: false, standing: standings[*standing],
+            in_flight: *run, line: Line { queued: *wait, age_ms: 0 }, cpu_permille: 0, memory_mib: *memory, memory_budget_mib: 1_000,
         }).collect();
         let ranked = rank(VERSION, candidates.clone(), &mut SmallRng::seed_from_u64(seed));
         let mut nodes: Vec<_> = ranked.iter().map(|one| one.candidate.node).collect();
