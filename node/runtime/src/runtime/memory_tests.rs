@@ -202,6 +202,9 @@ async fn no_more_calls_run_at_a_time_than_scale_max() {
     };
     let calls = [call(node.runtime.clone()), call(node.runtime.clone())];
     node.busy(1, 1).await;
+    // What the others are told of the one that waits.
+    eventually(|| node.runtime.load().queue_age_ms > 0).await;
     calls.iter().for_each(|call| call.abort());
+    eventually(|| node.runtime.load().queue_age_ms == 0).await;
     node.end().await;
 }
