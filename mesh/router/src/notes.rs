@@ -79,7 +79,7 @@ impl Notes {
         if self.refusals.len() >= REFUSALS_KEPT {
             self.refusals.retain(|_, until| *until > now);
         }
-        if self.refusals.len() < REFUSALS_KEPT {
+        if self.refusals.len() < REFUSALS_KEPT || self.refusals.contains_key(&(node, version)) {
             self.refusals.insert((node, version), now + time);
         }
     }

@@ -1,6 +1,6 @@
 //! An attempt on its way to a peer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,11 +14,11 @@ pub(crate) struct Attempt {
     pub(crate) version: VersionId,
     pub(crate) payload: Bytes,
     #[serde(default)]
-    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) headers: Arc<[(String, String)]>,
     /// Time left when it was sent: nodes' clocks need not agree.
     pub(crate) deadline_ms: u64,
     #[serde(default)]
-    pub(crate) traceparent: Option<String>,
+    pub(crate) traceparent: Option<Arc<str>>,
     #[serde(default)]
     pub(crate) depth: u8,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -42,9 +42,9 @@ impl Attempt {
             id: invocation.id,
             version,
             payload: invocation.payload.clone(),
-            headers: invocation.headers.to_vec(),
+            headers: invocation.headers.clone(),
             deadline_ms: u64::try_from(invocation.remaining().as_millis()).unwrap_or(u64::MAX),
-            traceparent: invocation.traceparent.as_deref().map(str::to_owned),
+            traceparent: invocation.traceparent.clone(),
             depth: invocation.depth,
             chain: invocation.chain.clone(),
             index_min,
@@ -60,9 +60,9 @@ impl Attempt {
             id: self.id,
             target: InvocationTarget::Version(self.version),
             payload: self.payload,
-            headers: self.headers.into(),
+            headers: self.headers,
             deadline: deadline.min(Instant::now() + left),
-            traceparent: self.traceparent.map(Into::into),
+            traceparent: self.traceparent,
             depth: self.depth,
             chain: self.chain,
             caller: None,
@@ -86,7 +86,7 @@ mod tests {
             id: InvocationId(Uuid::from_u128(7)),
             version: VersionId { function: FunctionId(3), number: 2 },
             payload: Bytes::from_static(b"hi"),
-            headers: vec![("a".into(), "b".into())],
+            headers: [("a".into(), "b".into())].into(),
             deadline_ms: 300,
             traceparent: None,
             depth: 1,
