@@ -17,29 +17,62 @@ pub struct Config {
     pub node: NodeId,
     /// How patient the group is.
     pub timings: Timings,
+    /// How much the group keeps, where, and how large it may become.
+    pub limits: Limits,
+    /// Whether this node has taken part in the group before, as its owner remembers outside of `dir`. Then a directory
+    /// that holds no log is refused with [`StartError::Gone`]: a voter that forgot its vote and its entries would vote
+    /// again, and what a majority acknowledged could be lost. Default false: an empty directory is a new node.
+    pub must_exist: bool,
+}
+
+impl Config {
+    /// The defaults, for this directory and node.
+    pub fn new(dir: impl Into<PathBuf>, node: NodeId) -> Self {
+        Self { dir: dir.into(), node, timings: Timings::default(), limits: Limits::default(), must_exist: false }
+    }
+}
+
+/// The bounds of a group's log, snapshots and messages. All of them may be tiny in a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the newest entries kept in memory, so that replication and apply seldom read the disk. Entries that
+    /// are not on the disk yet are kept beyond it. Default 4 MiB.
+    pub cache_bytes: usize,
+    /// A segment of the log is closed when it holds this many bytes, and is deleted as a whole. Default 8 MiB. A start
+    /// reads one segment at a time into memory.
+    pub segment_bytes: u64,
+    /// Bytes of entries in one frame of the log, unless a single entry is larger. Default 1 MiB: a frame is read and
+    /// checked as a whole, whichever of its entries is wanted.
+    pub frame_bytes: usize,
+    /// Largest entry that is taken on. Default 1 MiB: four times the largest proposal that the catalogue accepts. At
+    /// most 32 MiB: a larger one could be neither read again nor sent to anybody.
+    pub entry_bytes_max: usize,
+    /// Bytes of entries in one message to a follower, unless a single entry is larger. Default 1 MiB.
+    pub message_bytes: usize,
     /// A snapshot is taken each time this many entries were applied since the last one. Default 5,000: replaying
     /// them at a start takes well under a second. More of them lengthen a start and the log.
     pub snapshot_entries: u64,
     /// How many entries already in a snapshot stay in the log, so that a node that was away shortly catches up
     /// without a snapshot. Default 1,000.
     pub kept_entries: u64,
-    /// A segment of the log is closed when it holds this many bytes, and is deleted as a whole. Default 8 MiB.
-    pub segment_bytes: u64,
+    /// How many superfluous entries gather before they are purged together. Default 256: each purge is a sync.
+    pub purge_entries: u64,
     /// New entries are refused with `disk-full` while the disk has less room than this. Default 16 MiB: what remains
     /// is for votes, snapshots and the entries already on their way.
     pub disk_reserve_bytes: u64,
 }
 
-impl Config {
-    /// The defaults, for this directory and node.
-    pub fn new(dir: impl Into<PathBuf>, node: NodeId) -> Self {
+impl Default for Limits {
+    fn default() -> Self {
         Self {
-            dir: dir.into(),
-            node,
-            timings: Timings::default(),
+            cache_bytes: 4 << 20,
+            segment_bytes: 8 << 20,
+            frame_bytes: 1 << 20,
+            entry_bytes_max: 1 << 20,
+            message_bytes: 1 << 20,
             snapshot_entries: 5_000,
             kept_entries: 1_000,
-            segment_bytes: 8 << 20,
+            purge_entries: 256,
             disk_reserve_bytes: 16 << 20,
         }
     }
@@ -86,17 +119,17 @@ impl Timings {
 impl Config {
     /// The same in openraft's words.
     pub(crate) fn to_openraft(&self) -> Result<openraft::Config, StartError> {
-        let timings = &self.timings;
+        let (timings, limits) = (&self.timings, &self.limits);
         let config = openraft::Config {
             cluster_name: "skein".to_owned(),
             heartbeat_interval: timings.heartbeat_ms,
             election_timeout_min: timings.election_min_ms,
             election_timeout_max: timings.election_max_ms,
             install_snapshot_timeout: 10_000,
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
-            replication_lag_threshold: self.snapshot_entries.saturating_mul(2),
-            max_in_snapshot_log_to_keep: self.kept_entries,
-            purge_batch_size: 256,
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(limits.snapshot_entries),
+            replication_lag_threshold: limits.snapshot_entries.saturating_mul(2),
+            max_in_snapshot_log_to_keep: limits.kept_entries,
+            purge_batch_size: limits.purge_entries,
             api_channel_size: Some(4_096),
             enable_pre_vote: Some(true),
             // A leader without a quorum falls silent now and then, so that others it cannot reach may elect.

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, RaftStatus, StartError, StateMachine, Timings,
     disk::Disk,
-    log::Log,
+    log::{Log, Origin},
     metrics,
     network::Peers,
     observe::Observer,
@@ -86,13 +86,20 @@ impl<M: StateMachine> Group<M> {
         let (opening, place) = (config.clone(), volume.clone());
         let opened = volume::run(&*volume, move || open::<M>(&place, &opening)).await;
         let (log, shelf) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
-        let disk = Disk::new(volume, config.dir.clone(), config.disk_reserve_bytes);
+        let disk = Disk::new(volume, config.dir.clone(), config.limits.disk_reserve_bytes);
         let (published, state) = watch::channel(Arc::new(M::default()));
         let (applied_tx, applied) = watch::channel(0);
         let replica = Replica::new(shelf, disk.clone(), published, applied_tx);
         let peers = Peers { transport: transport.clone() };
         let openraft = Arc::new(config.to_openraft()?);
-        let raft = Raft::<M>::new(config.node.0, openraft, peers, Storage { log: log.clone() }, replica).await;
+        let raft = Raft::<M>::new(
+            config.node.0,
+            openraft,
+            peers,
+            Storage { log: log.clone(), message_bytes: config.limits.message_bytes },
+            replica,
+        )
+        .await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         let (tasks, closing, heard) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Heard::new()));
         let (status_tx, status) = watch::channel(RaftStatus { node: config.node, ..RaftStatus::default() });
@@ -222,7 +229,8 @@ impl<M: StateMachine> Group<M> {
 
 /// Opens what is on the disk and checks that its parts fit.
 fn open<M: StateMachine>(volume: &Arc<dyn Volume>, config: &Config) -> Result<(Log, Shelf), StartError> {
-    let log = Log::open(volume, &config.dir.join("log"), config.node, config.segment_bytes)?;
+    let origin = Origin { node: config.node, limits: config.limits, must_exist: config.must_exist };
+    let log = Log::open(volume, &config.dir.join("log"), &origin)?;
     let dir = config.dir.join("snapshots");
     let (shelf, newest) = Shelf::open(volume.clone(), dir.clone())?;
     let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map_or(0, |last| last.index + 1);

@@ -44,7 +44,7 @@ mod volume;
 mod wire;
 
 pub use chance::draw_from;
-pub use config::{Config, Timings};
+pub use config::{Config, Limits, Timings};
 pub use group::{Consensus, Group};
 pub use plan::{Eligibility, Landscape, Step, VOTERS_MAX, plan};
 pub use start_error::StartError;

@@ -33,9 +33,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use skein_proto::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::recovery::Origin;
 use self::{
     frame::{Frame, HEADER_BYTES},
     memory::{FrameRef, Memory},
@@ -72,20 +72,15 @@ const READS_MAX: usize = 5;
 
 impl Log {
     /// Opens the log in `dir`, which is made as needed. Reads all of it: a few segments.
-    pub(crate) fn open(
-        volume: &Arc<dyn Volume>,
-        dir: &Path,
-        node: NodeId,
-        segment_bytes: u64,
-    ) -> Result<Self, StartError> {
-        let recovered = recovery::recover(&**volume, dir, node)?;
+    pub(crate) fn open(volume: &Arc<dyn Volume>, dir: &Path, origin: &Origin) -> Result<Self, StartError> {
+        let recovered = recovery::recover(&**volume, dir, origin)?;
         let memory = Arc::new(Mutex::new(recovered.memory));
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (is_stalled, is_closing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let writer = Writer {
             volume: volume.clone(),
             dir: dir.to_owned(),
-            segment_bytes,
+            limits: origin.limits,
             memory: memory.clone(),
             jobs: queue,
             is_stalled: is_stalled.clone(),
@@ -95,7 +90,7 @@ impl Log {
             offset: recovered.offset,
             synced: recovered.offset,
         };
-        let end = volume.start(format!("raft-log-{node}"), writer.run().boxed());
+        let end = volume.start(format!("raft-log-{}", origin.node), writer.run().boxed());
         let writer = Mutex::new(Some(end.map_err(StartError::io("start the writer of", dir))?));
         let (volume, dir) = (volume.clone(), dir.to_owned());
         let inner = Inner { volume, dir, memory, jobs, is_stalled, is_closing, writer };

@@ -19,6 +19,17 @@ pub enum StartError {
         /// What is wrong there.
         what: String,
     },
+    /// The node has begun before, as [`Config::must_exist`](crate::Config::must_exist) says, but its log and its vote
+    /// are not there. Trying again does not help: remove the node from its group and let it join anew, under a new id.
+    #[error(
+        "{} holds no log, though this node has begun before: without its vote and its entries it must not take part; \
+         remove the node and let it join anew",
+        dir.display()
+    )]
+    Gone {
+        /// Where the log was.
+        dir: PathBuf,
+    },
     /// A file was written by a newer release, which can still read it.
     #[error("{} has format version {version}, and this release knows up to {known}", file.display())]
     TooNew {
@@ -67,7 +78,7 @@ impl StartError {
     /// The stable code that a user sees.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Corrupt { .. } | Self::OtherNode { .. } => ErrorCode::CorruptStore,
+            Self::Corrupt { .. } | Self::Gone { .. } | Self::OtherNode { .. } => ErrorCode::CorruptStore,
             Self::TooNew { .. } => ErrorCode::DataDirTooNew,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::DiskFull,
             Self::Io { .. } | Self::Raft(_) => ErrorCode::Internal,

@@ -24,10 +24,9 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Storage {
     pub(crate) log: Log,
+    /// Bytes of entries that one message to a follower carries at most, unless a single entry is larger.
+    pub(crate) message_bytes: usize,
 }
-
-/// Bytes of entries that one message to a follower carries at most, unless a single entry is larger.
-const MESSAGE_BYTES: usize = 1 << 20;
 
 impl RaftLogReader<Types> for Storage {
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
@@ -57,7 +56,7 @@ impl RaftLogReader<Types> for Storage {
         let mut bytes = 0;
         let fitting = entries.iter().enumerate().take_while(|(at, entry)| {
             bytes += entry.len();
-            *at == 0 || bytes <= MESSAGE_BYTES
+            *at == 0 || bytes <= self.message_bytes
         });
         fitting.map(|(_, entry)| decode(entry)).collect()
     }

@@ -211,9 +211,9 @@ impl Node {
 /// Small enough that segments, snapshots and purges come up in seconds.
 fn config(me: NodeId) -> Config {
     let mut config = Config::new("/raft", me);
-    config.snapshot_entries = 40;
-    config.kept_entries = 10;
-    config.segment_bytes = 8 << 10;
+    config.limits.snapshot_entries = 40;
+    config.limits.kept_entries = 10;
+    config.limits.segment_bytes = 8 << 10;
     config
 }
 

@@ -7,10 +7,6 @@ use bytes::Bytes;
 use super::hard_state::HardState;
 use crate::volume::VolumeFile;
 
-/// Bytes of the newest entries kept in memory, so that replication and apply seldom read the disk. Entries that are
-/// not on the disk yet are kept beyond it.
-pub(super) const CACHE_BYTES_MAX: usize = 4 << 20;
-
 /// A frame of entries on the disk. Those of its entries that were truncated since are not counted.
 #[derive(Debug, Clone)]
 pub(super) struct FrameRef {
@@ -41,8 +37,11 @@ pub(super) struct Memory {
     pub(super) committed: Option<Bytes>,
     /// Entries below this index are on the disk.
     pub(super) synced: u64,
+    /// The newest entries, so that replication and apply seldom read the disk.
     cache: VecDeque<Bytes>,
     cache_bytes: usize,
+    /// The bytes of the cache that are kept. Entries that are not on the disk yet are kept beyond it.
+    cache_bytes_max: usize,
     /// Why nothing more is written, once that is so.
     pub(super) fault: Option<(io::ErrorKind, String)>,
 }
@@ -56,6 +55,10 @@ pub(super) struct Located {
 }
 
 impl Memory {
+    pub(super) fn new(hard: HardState, cache_bytes_max: usize) -> Self {
+        Self { hard, cache_bytes_max, ..Self::default() }
+    }
+
     fn cache_first(&self) -> u64 {
         self.next - self.cache.len() as u64
     }
@@ -78,7 +81,7 @@ impl Memory {
     }
 
     fn evict(&mut self) {
-        while self.cache_bytes > CACHE_BYTES_MAX && self.cache_first() < self.synced {
+        while self.cache_bytes > self.cache_bytes_max && self.cache_first() < self.synced {
             let Some(entry) = self.cache.pop_front() else { return };
             self.cache_bytes -= entry.len();
         }
@@ -129,13 +132,58 @@ impl Memory {
         if range.is_empty() {
             return Located::default();
         }
-        let on_disk = range.start..range.end.min(self.cache_first());
-        let from = self.frames.partition_point(|frame| frame.next <= on_disk.start);
-        let frames = self.frames.iter().skip(from).take_while(|frame| frame.first < on_disk.end);
-        let frames = if on_disk.is_empty() { Vec::new() } else { frames.cloned().collect() };
-        let cached = range.start.max(self.cache_first())..range.end;
-        let skipped = (cached.start - self.cache_first()) as usize;
-        let cached = self.cache.iter().skip(skipped).take((cached.end - cached.start) as usize);
-        Located { cached: cached.cloned().collect(), range, frames }
+        // What lies before the cache begins is on the disk, be it all of the range or nothing of it.
+        let boundary = self.cache_first().clamp(range.start, range.end);
+        Located { frames: self.frames_of(range.start..boundary), cached: self.cached(boundary..range.end), range }
+    }
+
+    /// The frames that hold entries of `range`.
+    fn frames_of(&self, range: Range<u64>) -> Vec<FrameRef> {
+        if range.is_empty() {
+            return Vec::new();
+        }
+        let from = self.frames.partition_point(|frame| frame.next <= range.start);
+        self.frames.iter().skip(from).take_while(|frame| frame.first < range.end).cloned().collect()
+    }
+
+    /// The entries of `range`, which must not begin before the cache does unless it is empty.
+    fn cached(&self, range: Range<u64>) -> Vec<Bytes> {
+        let skipped = range.start.saturating_sub(self.cache_first()) as usize;
+        let wanted = (range.end - range.start) as usize;
+        self.cache.iter().skip(skipped).take(wanted).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::volume::{FileSystem, Volume};
+
+    /// Ten entries of ten bytes in a frame of its own, of which the newest four are cached.
+    fn outgrown() -> Memory {
+        let dir = tempfile::tempdir().unwrap();
+        let file = FileSystem.create(&Path::new(dir.path()).join("1.log")).unwrap();
+        let mut memory = Memory::new(HardState::default(), 40);
+        for index in 0..10_u8 {
+            memory.push(Bytes::from(vec![index; 10]));
+            let (first, next) = (u64::from(index), u64::from(index) + 1);
+            memory.add_frame(FrameRef { file: file.clone(), offset: 0, payload_bytes: 0, first, next });
+        }
+        memory
+    }
+
+    #[test]
+    fn any_range_is_found_however_it_lies_to_the_cache() {
+        let memory = outgrown();
+        assert_eq!(memory.cache_first(), 6);
+        for (start, end) in (0..12).flat_map(|start| (0..12).map(move |end| (start, end))) {
+            let located = memory.locate(&(start..end));
+            let frames = located.frames.iter().map(|frame| frame.first);
+            let cached = located.cached.iter().map(|entry| u64::from(entry[0]));
+            let found: Vec<_> = frames.chain(cached).collect();
+            assert_eq!(found, (start..end.min(10)).collect::<Vec<_>>(), "{start}..{end}");
+        }
     }
 }

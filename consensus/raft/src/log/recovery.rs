@@ -1,6 +1,6 @@
 //! Opens what a log left on the disk: replays its segments, cuts off a write that never finished, refuses damage.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use skein_proto::NodeId;
@@ -13,7 +13,7 @@ use super::{
     writer::{create_segment, segment_path},
 };
 use crate::{
-    StartError,
+    Limits, StartError,
     volume::{Volume, VolumeFile},
 };
 
@@ -25,11 +25,20 @@ pub(super) struct Recovered {
     pub(super) offset: u64,
 }
 
+/// What the owner of a log knows about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    /// Whose log it must be.
+    pub(crate) node: NodeId,
+    pub(crate) limits: Limits,
+    /// Whether there was a log before.
+    pub(crate) must_exist: bool,
+}
+
 /// Opens the log in `dir`, which is made as needed.
-pub(super) fn recover(volume: &dyn Volume, dir: &Path, node: NodeId) -> Result<Recovered, StartError> {
-    volume.create_dir_all(dir).map_err(StartError::io("create", dir))?;
-    let mut memory = Memory::default();
-    memory.hard = load_hard_state(volume, dir, node)?;
+pub(super) fn recover(volume: &dyn Volume, dir: &Path, origin: &Origin) -> Result<Recovered, StartError> {
+    let hard = load_hard_state(volume, dir, origin)?;
+    let mut memory = Memory::new(hard, origin.limits.cache_bytes);
     let numbers = present_segments(volume, dir, &memory.hard)?;
     let mut end = PREFIX_BYTES as u64;
     for number in &numbers {
@@ -50,16 +59,21 @@ pub(super) fn recover(volume: &dyn Volume, dir: &Path, node: NodeId) -> Result<R
     Ok(Recovered { memory, file: last.file, number: last.number, offset: end })
 }
 
-fn load_hard_state(volume: &dyn Volume, dir: &Path, node: NodeId) -> Result<HardState, StartError> {
+fn load_hard_state(volume: &dyn Volume, dir: &Path, origin: &Origin) -> Result<HardState, StartError> {
+    let Origin { node, must_exist, .. } = *origin;
     match HardState::load(volume, dir)? {
         Some(hard) if hard.node != node => {
             Err(StartError::OtherNode { dir: dir.to_owned(), found: hard.node, expected: node })
         }
+        // A node has begun when its log has, and that begins with a segment.
+        Some(hard) if must_exist && hard.newest == 0 => Err(StartError::Gone { dir: dir.to_owned() }),
         Some(hard) => Ok(hard),
         None if !listed_segments(volume, dir)?.is_empty() => {
             Err(StartError::corrupt(HardState::path(dir), 0, "the file is missing, but there is a log beside it"))
         }
+        None if must_exist => Err(StartError::Gone { dir: dir.to_owned() }),
         None => {
+            volume.create_dir_all(dir).map_err(StartError::io("create", dir))?;
             let hard = HardState::new(node);
             hard.save(volume, dir).map_err(StartError::io("write", HardState::path(dir)))?;
             Ok(hard)
@@ -98,9 +112,13 @@ fn present_segments(volume: &dyn Volume, dir: &Path, hard: &HardState) -> Result
 }
 
 fn listed_segments(volume: &dyn Volume, dir: &Path) -> Result<BTreeSet<u64>, StartError> {
-    let list = || -> std::io::Result<BTreeSet<u64>> {
+    let list = || -> io::Result<BTreeSet<u64>> {
         let mut numbers = BTreeSet::new();
-        for path in volume.list(dir)? {
+        let paths = match volume.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            paths => paths?,
+        };
+        for path in paths {
             let name = path.file_name().and_then(|name| name.to_str());
             let number = name.and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
             numbers.extend(number);

@@ -3,9 +3,11 @@
 use std::fs;
 
 use proptest::prelude::*;
+use skein_proto::NodeId;
 use tempfile::TempDir;
 
 use super::*;
+use crate::Limits;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -15,8 +17,13 @@ fn file_system() -> Arc<dyn Volume> {
     Arc::new(crate::FileSystem)
 }
 
+/// A log of node 1 whose segments hold this much.
+fn origin(segment_bytes: u64) -> Origin {
+    Origin { node: NodeId(1), limits: Limits { segment_bytes, ..Limits::default() }, must_exist: false }
+}
+
 fn open(dir: &TempDir) -> Log {
-    Log::open(&file_system(), dir.path(), NodeId(1), 400).unwrap()
+    Log::open(&file_system(), dir.path(), &origin(400)).unwrap()
 }
 
 fn entry(index: u64, salt: u8) -> Bytes {
@@ -145,7 +152,7 @@ proptest! {
     ) {
         runtime().block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
+            let log = Log::open(&file_system(), dir.path(), &origin(1 << 20)).unwrap();
             let (mut next, mut acknowledged, mut safe) = (0, 0, 0);
             let file = dir.path().join("0000000001.log");
             for (count, salt) in batches {
@@ -157,15 +164,15 @@ proptest! {
             let whole = fs::read(&file).unwrap();
             for cut in safe as usize..whole.len() {
                 fs::write(&file, &whole[..cut]).unwrap();
-                let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
+                let log = Log::open(&file_system(), dir.path(), &origin(1 << 20)).unwrap();
                 assert_eq!(log.range(), 0..acknowledged, "cut at {cut}");
                 assert_eq!(fs::metadata(&file).unwrap().len(), safe);
                 log.close().await.unwrap();
             }
-            let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
+            let log = Log::open(&file_system(), dir.path(), &origin(1 << 20)).unwrap();
             append(&log, acknowledged, vec![entry(acknowledged, 1)]).await;
             log.close().await.unwrap();
-            let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
+            let log = Log::open(&file_system(), dir.path(), &origin(1 << 20)).unwrap();
             assert_eq!(all(&log).await.1.last(), Some(&entry(acknowledged, 1)));
         });
     }
@@ -195,7 +202,7 @@ fn segments(dir: &TempDir) -> Vec<PathBuf> {
 }
 
 fn refusal(dir: &TempDir) -> String {
-    match Log::open(&file_system(), dir.path(), NodeId(1), 400) {
+    match Log::open(&file_system(), dir.path(), &origin(400)) {
         Ok(_) => "opened".to_owned(),
         Err(error) => error.to_string(),
     }
@@ -251,7 +258,7 @@ fn a_missing_hard_state_beside_a_log_is_refused() {
 #[test]
 fn the_log_of_another_node_is_refused() {
     let dir = segmented();
-    let refused = Log::open(&file_system(), dir.path(), NodeId(2), 400);
+    let refused = Log::open(&file_system(), dir.path(), &Origin { node: NodeId(2), ..origin(400) });
     assert!(matches!(refused, Err(StartError::OtherNode { found: NodeId(1), expected: NodeId(2), .. })));
 }
 
@@ -275,7 +282,7 @@ fn a_segment_whose_making_never_finished_is_made_again() {
 fn many_waiting_appends_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
+        let log = Log::open(&file_system(), dir.path(), &origin(1 << 20)).unwrap();
         let mut waiting = Vec::new();
         for index in 0..500 {
             let (tx, rx) = oneshot::channel();
@@ -292,18 +299,38 @@ fn many_waiting_appends_share_one_sync() {
 }
 
 #[test]
-fn entries_that_left_memory_are_read_from_the_disk() {
+fn a_log_longer_than_its_cache_is_read_in_any_range_and_starts_again() {
     let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { cache_bytes: 300, segment_bytes: 2_000, frame_bytes: 200, ..Limits::default() };
+    let origin = Origin { limits, ..origin(0) };
     runtime().block_on(async {
-        let log = Log::open(&file_system(), dir.path(), NodeId(1), 1 << 20).unwrap();
+        let log = Log::open(&file_system(), dir.path(), &origin).unwrap();
         for index in 0..40 {
-            append(&log, index, vec![Bytes::from(vec![index as u8; 300_000])]).await;
+            append(&log, index, vec![entry(index, 5)]).await;
         }
-        assert!(!lock(&log.inner.memory).locate(&(0..40)).frames.is_empty());
-        let (first, entries) = log.read(3..38).await.unwrap();
-        assert_eq!((first, entries.len()), (3, 35));
-        for (index, entry) in (3..).zip(&entries) {
-            assert_eq!((entry[0], entry.len()), (index as u8, 300_000));
+        log.close().await.unwrap();
+        for _ in 0..2 {
+            let log = Log::open(&file_system(), dir.path(), &origin).unwrap();
+            assert!(!lock(&log.inner.memory).locate(&(0..40)).frames.is_empty());
+            for (start, end) in (0..40).flat_map(|start| (start + 1..=40).map(move |end| (start, end))) {
+                let expected = (start..end).map(|index| entry(index, 5)).collect();
+                assert_eq!(log.read(start..end).await.unwrap(), (start, expected), "{start}..{end}");
+            }
+            log.close().await.unwrap();
         }
     });
+}
+
+#[test]
+fn a_node_that_has_begun_does_not_start_without_its_log() {
+    let must_exist = Origin { must_exist: true, ..origin(400) };
+    let refusal = |dir: &TempDir| Log::open(&file_system(), dir.path(), &must_exist).err().map(|it| it.to_string());
+    let gone = tempfile::tempdir().unwrap();
+    assert!(refusal(&gone).unwrap().contains("join anew"));
+    assert_eq!(fs::read_dir(gone.path()).unwrap().count(), 0, "nothing is made in its place");
+    fs::remove_dir(gone.path()).unwrap();
+    assert!(refusal(&gone).unwrap().contains("join anew"));
+    assert!(!gone.path().exists());
+    let dir = segmented();
+    assert_eq!(refusal(&dir), None);
 }

@@ -20,7 +20,7 @@ use super::{
     segment::{PREFIX_BYTES, Prefix},
 };
 use crate::{
-    metrics,
+    Limits, metrics,
     volume::{Volume, VolumeFile},
 };
 
@@ -46,9 +46,6 @@ pub(super) enum Job {
 /// Jobs drained at once: what 256 waiting proposers can have in the queue, many times over.
 const DRAIN_MAX: usize = 1_024;
 
-/// Bytes of entries in one frame; a frame is read as a whole.
-const FRAME_BYTES: usize = 1 << 20;
-
 /// How often a write is tried again on a full disk, and for how long before the log gives up.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(200);
 const FULL_DISK_PATIENCE: Duration = Duration::from_secs(600);
@@ -57,7 +54,7 @@ const FULL_DISK_PATIENCE: Duration = Duration::from_secs(600);
 pub(super) struct Writer {
     pub(super) volume: Arc<dyn Volume>,
     pub(super) dir: PathBuf,
-    pub(super) segment_bytes: u64,
+    pub(super) limits: Limits,
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) jobs: mpsc::Receiver<Job>,
     /// True while the disk has no room for what must be written.
@@ -119,12 +116,13 @@ impl Writer {
     }
 
     fn gather(&mut self, mut first: u64, entries: Vec<Bytes>, done: Done, batch: &mut Batch) {
+        let frame_bytes = self.limits.frame_bytes;
         batch.entries += entries.len() as u64;
         batch.waiting.push(done);
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let (mut chunk, mut bytes) = (Vec::new(), 0);
-            while let Some(entry) = entries.next_if(|entry| chunk.is_empty() || bytes + entry.len() <= FRAME_BYTES) {
+            while let Some(entry) = entries.next_if(|entry| chunk.is_empty() || bytes + entry.len() <= frame_bytes) {
                 bytes += entry.len() + 4;
                 chunk.push(entry);
             }
@@ -160,7 +158,7 @@ impl Writer {
         for done in waiting {
             done(copy(&result));
         }
-        if self.offset >= self.segment_bytes {
+        if self.offset >= self.limits.segment_bytes {
             // Its failure is kept in memory and met by the next job.
             let _ = self.guarded(Self::roll);
         }

@@ -25,7 +25,9 @@ fn hasty(config: &mut Config) {
 }
 
 fn forgetful(config: &mut Config) {
-    (config.snapshot_entries, config.kept_entries, config.segment_bytes) = (40, 5, 2_000);
+    let limits = &mut config.limits;
+    (limits.snapshot_entries, limits.kept_entries, limits.segment_bytes) = (40, 5, 2_000);
+    (limits.cache_bytes, limits.frame_bytes, limits.message_bytes) = (500, 300, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,7 +220,7 @@ async fn a_full_disk_refuses_proposals_says_so_and_loses_nothing() {
     cluster.submit(1, Change::Note(1)).await.unwrap();
     cluster.stop(1).await;
     let mut config = cluster.config(1);
-    config.disk_reserve_bytes = u64::MAX;
+    config.limits.disk_reserve_bytes = u64::MAX;
     let full = Group::<Ledger>::start(config, cluster.network.link(NodeId(1))).await.unwrap();
     until("it leads", || full.status().is_leader()).await;
     assert!(full.status().is_disk_full);
