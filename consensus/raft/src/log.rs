@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::recovery::Origin;
 use self::{
-    frame::{Frame, HEADER_BYTES},
+    frame::{ENTRY_BYTES_MAX, Frame, HEADER_BYTES},
     memory::{FrameRef, Memory},
     segment::frame_at,
     writer::{Job, Writer},
@@ -135,6 +135,15 @@ impl Log {
         entries: Vec<Bytes>,
         done: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> io::Result<()> {
+        if let Some(entry) = entries.iter().find(|entry| entry.len() > ENTRY_BYTES_MAX) {
+            let what =
+                format!("an entry of {} bytes could not be read again; at most {ENTRY_BYTES_MAX} can", entry.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        if entries.is_empty() {
+            done(Ok(()));
+            return Ok(());
+        }
         {
             let mut memory = lock(&self.inner.memory);
             if first != memory.next {
@@ -145,6 +154,16 @@ impl Log {
             entries.iter().for_each(|entry| memory.push(entry.clone()));
         }
         self.submit(Job::Append { first, entries, done: Box::new(done) }).await
+    }
+
+    /// Bytes of the log from the entry at `index` on: what a start would have to read again.
+    pub(crate) fn bytes_from(&self, index: u64) -> u64 {
+        lock(&self.inner.memory).bytes_from(index)
+    }
+
+    /// The first index from which on the log holds at most so many bytes.
+    pub(crate) fn first_within(&self, bytes: u64) -> u64 {
+        lock(&self.inner.memory).first_within(bytes)
     }
 
     /// Notes what is committed, without waiting for the disk.

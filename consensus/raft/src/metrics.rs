@@ -21,7 +21,9 @@ pub(crate) const CHANGES: &str = "skein_raft_changes_total";
 
 pub(crate) fn synced(took: Duration, entries: u64) {
     metrics::histogram!(SYNC_SECONDS).record(took.as_secs_f64());
-    metrics::histogram!(BATCH_ENTRIES).record(entries as f64);
+    if entries > 0 {
+        metrics::histogram!(BATCH_ENTRIES).record(entries as f64);
+    }
 }
 
 /// Tells the recorder what the names mean.

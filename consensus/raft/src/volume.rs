@@ -3,6 +3,9 @@
 //! Here are also the two ways in which work on a disk gets off the async threads, since a simulation, whose time stands
 //! still while it computes, has no other threads.
 
+#[cfg(test)]
+pub(crate) mod test_disk;
+
 use std::{
     fmt::Debug,
     fs::{self, File, OpenOptions},
@@ -11,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -18,7 +22,7 @@ use tokio::sync::oneshot;
 
 /// Where a group keeps its files. All of it blocks, unless it returns a future.
 pub trait Volume: Debug + Send + Sync + 'static {
-    /// Makes a directory and those above it, if they are not there.
+    /// Makes a directory and those above it, if they are not there. What is made survives a crash.
     ///
     /// # Errors
     /// What the disk says.
@@ -75,6 +79,9 @@ pub trait Volume: Debug + Send + Sync + 'static {
     /// Waits as long as the next sync takes, where that is not felt in the sync itself.
     fn pace(&self) -> BoxFuture<'static, ()>;
 
+    /// Lets this time pass in work that was begun by [`start`](Volume::start).
+    fn pause(&self, time: Duration) -> BoxFuture<'static, ()>;
+
     /// Has `work` done where it may block, and waits for it. Dropping the future does not stop the work.
     ///
     /// # Errors
@@ -129,14 +136,50 @@ pub(crate) async fn run<T: Send + 'static>(
     rx.await.map_err(io::Error::other)
 }
 
-/// Has `bytes` be the content of `path` in `dir`: entirely, or, after a crash, not at all.
+/// Has `bytes` be the content of `path` in `dir`: entirely, or, after a crash or a failure, not at all.
 pub(crate) fn replace_file(volume: &dyn Volume, dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
-    let file = volume.create(&aside)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync()?;
+    let aside = write_aside(volume, path, bytes)?;
     volume.rename(&aside, path)?;
     volume.sync_dir(dir)
+}
+
+/// Writes a file beside `path`, which is to be renamed to it. When it returns, the content is on the disk.
+pub(crate) fn write_aside(volume: &dyn Volume, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let aside = path.with_extension("tmp");
+    let written = volume.create(&aside).and_then(|file| {
+        file.write_all_at(bytes, 0)?;
+        file.sync()
+    });
+    if written.is_err() {
+        // What did not fit would take the room that others wait for. If it cannot be removed either, it is written over
+        // at the next attempt.
+        let _ = volume.remove(&aside);
+    }
+    written.map(|()| aside)
+}
+
+/// Has the names in `dir`, and its own, survive a crash, whoever made them.
+pub(crate) fn settle_dir(volume: &dyn Volume, dir: &Path) -> io::Result<()> {
+    volume.sync_dir(dir)?;
+    volume.sync_dir(parent(dir))
+}
+
+/// The directory that holds the name of `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// Whether asking again may help: there is no room, or there are no descriptors, and nothing was half done that asking
+/// again does not do anew.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let is_short = |errno| [Errno::MFILE, Errno::NFILE].contains(&errno);
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || Errno::from_io_error(error).is_some_and(is_short)
 }
 
 /// The operating system's file system.
@@ -145,7 +188,16 @@ pub struct FileSystem;
 
 impl Volume for FileSystem {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = parent(dir);
+        self.create_dir_all(parent)?;
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            made => made?,
+        }
+        self.sync_dir(parent)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -183,6 +235,11 @@ impl Volume for FileSystem {
 
     fn pace(&self) -> BoxFuture<'static, ()> {
         std::future::ready(()).boxed()
+    }
+
+    fn pause(&self, time: Duration) -> BoxFuture<'static, ()> {
+        // The work has a thread of its own.
+        async move { thread::sleep(time) }.boxed()
     }
 
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, io::Result<()>> {

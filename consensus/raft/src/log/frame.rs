@@ -16,6 +16,9 @@ pub(super) const HEADER_BYTES: usize = 24;
 /// Largest payload: far above what a batch of proposals holds, and small enough to read at once.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
+/// Largest entry: with the bytes around it, it fills a frame. What is longer could never be read again.
+pub(super) const ENTRY_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 12;
+
 /// What a frame says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Frame {

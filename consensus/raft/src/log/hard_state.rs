@@ -32,6 +32,18 @@ pub(super) struct HardState {
     pub(super) oldest: u64,
     /// The newest segment that must be there; 0 while there is none. One more may be there, just begun.
     pub(super) newest: u64,
+    /// Up to where the log was on the disk when this was written. A log that ends before has lost something since.
+    #[serde(default)]
+    pub(super) synced: Option<Place>,
+}
+
+/// A place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The segment.
+    pub(super) segment: u64,
+    /// The byte in it.
+    pub(super) offset: u64,
 }
 
 const FILE: &str = "hard-state";
@@ -67,6 +79,11 @@ impl HardState {
 
     pub(super) fn path(dir: &Path) -> PathBuf {
         dir.join(FILE)
+    }
+
+    /// Up to which byte this segment was on the disk, as far as is known here.
+    pub(super) fn synced_in(&self, segment: u64) -> u64 {
+        self.synced.filter(|place| place.segment == segment).map_or(0, |place| place.offset)
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, impl FnOnce(PathBuf) -> StartError + use<>> {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::hard_state::HardState;
+use super::{frame::HEADER_BYTES, hard_state::HardState};
 use crate::volume::VolumeFile;
 
 /// A frame of entries on the disk. Those of its entries that were truncated since are not counted.
@@ -15,6 +15,8 @@ pub(super) struct FrameRef {
     pub(super) payload_bytes: usize,
     pub(super) first: u64,
     pub(super) next: u64,
+    /// Bytes of all frames that came before it.
+    pub(super) before: u64,
 }
 
 /// A segment on the disk. The last one is being written.
@@ -37,6 +39,8 @@ pub(super) struct Memory {
     pub(super) committed: Option<Bytes>,
     /// Entries below this index are on the disk.
     pub(super) synced: u64,
+    /// Bytes of all frames of entries that were added so far, those that are gone again included.
+    written: u64,
     /// The newest entries, so that replication and apply seldom read the disk.
     cache: VecDeque<Bytes>,
     cache_bytes: usize,
@@ -76,8 +80,27 @@ impl Memory {
         if let Some(segment) = self.segments.back_mut() {
             segment.next = segment.next.max(frame.next);
         }
-        self.frames.push_back(frame);
+        let before = self.written;
+        self.written += (HEADER_BYTES + frame.payload_bytes) as u64;
+        self.frames.push_back(FrameRef { before, ..frame });
         self.evict();
+    }
+
+    /// Gives the cached entries memory of their own: a slice of a segment would keep all of it in memory.
+    pub(super) fn detach(&mut self) {
+        self.cache.iter_mut().for_each(|entry| *entry = Bytes::copy_from_slice(entry));
+    }
+
+    /// Bytes of the log from the entry at `index` on, and of what was truncated behind it.
+    pub(super) fn bytes_from(&self, index: u64) -> u64 {
+        let at = self.frames.partition_point(|frame| frame.next <= index);
+        self.frames.get(at).map_or(0, |frame| self.written - frame.before)
+    }
+
+    /// The first index from which on the log holds at most so many bytes.
+    pub(super) fn first_within(&self, bytes: u64) -> u64 {
+        let at = self.frames.partition_point(|frame| self.written - frame.before > bytes);
+        self.frames.get(at).map_or(self.next, |frame| frame.first)
     }
 
     fn evict(&mut self) {
@@ -89,12 +112,11 @@ impl Memory {
 
     /// Forgets the entries from `next` on.
     pub(super) fn truncate(&mut self, next: u64) {
-        while self.next > next {
-            if let Some(entry) = self.cache.pop_back() {
-                self.cache_bytes -= entry.len();
-            }
-            self.next -= 1;
+        let kept = next.saturating_sub(self.cache_first());
+        while self.cache.len() as u64 > kept {
+            self.cache_bytes -= self.cache.pop_back().map_or(0, |entry| entry.len());
         }
+        self.next = self.next.min(next);
         self.synced = self.synced.min(next);
         while let Some(frame) = self.frames.back_mut() {
             frame.next = frame.next.min(next);
@@ -169,7 +191,7 @@ mod tests {
         for index in 0..10_u8 {
             memory.push(Bytes::from(vec![index; 10]));
             let (first, next) = (u64::from(index), u64::from(index) + 1);
-            memory.add_frame(FrameRef { file: file.clone(), offset: 0, payload_bytes: 0, first, next });
+            memory.add_frame(FrameRef { file: file.clone(), offset: 0, payload_bytes: 76, first, next, before: 0 });
         }
         memory
     }
@@ -185,5 +207,27 @@ mod tests {
             let found: Vec<_> = frames.chain(cached).collect();
             assert_eq!(found, (start..end.min(10)).collect::<Vec<_>>(), "{start}..{end}");
         }
+    }
+
+    #[test]
+    fn what_lies_behind_an_index_is_measured_by_frames() {
+        let mut memory = outgrown();
+        assert_eq!((memory.bytes_from(0), memory.bytes_from(7), memory.bytes_from(10)), (1_000, 300, 0));
+        let within = |bytes| memory.first_within(bytes);
+        assert_eq!((within(1_000), within(999), within(300), within(99), within(0)), (0, 1, 7, 10, 10));
+        memory.truncate(8);
+        assert_eq!(memory.bytes_from(7), 300, "what was truncated is still on the disk");
+        memory.purge(7);
+        assert_eq!((memory.bytes_from(0), memory.first_within(u64::MAX)), (300, 7));
+    }
+
+    #[test]
+    fn a_truncation_may_reach_behind_the_cache() {
+        let mut memory = outgrown();
+        memory.truncate(3);
+        assert_eq!((memory.next, memory.cache_first(), memory.cache_bytes), (3, 3, 0));
+        memory.push(Bytes::from_static(b"new"));
+        assert_eq!(memory.locate(&(2..9)).frames.len(), 1);
+        assert_eq!(memory.locate(&(2..9)).cached, [Bytes::from_static(b"new")]);
     }
 }

@@ -1,6 +1,18 @@
 //! Opens what a log left on the disk: replays its segments, cuts off a write that never finished, refuses damage.
+//!
+//! What is read need not be on the disk. A process that was killed, or whose sync failed, may have left bytes that only
+//! the system's cache holds, and after a failed sync the cache may even take them for written. Whoever answers by them
+//! promises what a power cut can still take away. So before a log is used, all that its last life may not have synced
+//! is written and synced again:
+//!
+//! - of the last segment, what lies behind the `synced` of its last frame: a frame says up to where the segment was
+//!   on the disk when it was written, and no frame was written after a sync had failed;
+//! - the names: of segments, of the hard state, and of the directory itself. Files are synced before they get the name
+//!   by which they are read.
+//!
+//! The other segments were synced before the next was begun.
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use skein_proto::NodeId;
@@ -9,12 +21,12 @@ use super::{
     frame::Frame,
     hard_state::HardState,
     memory::{FrameRef, Memory, SegmentRef},
-    segment::{Damage, PREFIX_BYTES, Placed, Prefix, VERSION, scan},
+    segment::{Damage, Ending, PREFIX_BYTES, Placed, Prefix, VERSION, scan},
     writer::{create_segment, segment_path},
 };
 use crate::{
     Limits, StartError,
-    volume::{Volume, VolumeFile},
+    volume::{Volume, VolumeFile, settle_dir},
 };
 
 /// A log as it was found, and where to go on writing.
@@ -42,13 +54,12 @@ pub(super) fn recover(volume: &dyn Volume, dir: &Path, origin: &Origin) -> Resul
     let numbers = present_segments(volume, dir, &memory.hard)?;
     let mut end = PREFIX_BYTES as u64;
     for number in &numbers {
-        let is_last = Some(number) == numbers.last();
-        if let Some(at) = replay(volume, (dir, *number), is_last, &mut memory)? {
-            end = at;
-        }
+        end = replay(volume, (dir, *number), Some(number) == numbers.last(), &mut memory)?;
+        memory.detach();
     }
     check_no_gap(dir, &memory)?;
     memory.purge(memory.hard.first);
+    settle_dir(volume, dir).map_err(StartError::io("sync", dir))?;
     let Some(last) = memory.segments.back().cloned() else {
         return begin(volume, dir, memory);
     };
@@ -74,6 +85,7 @@ fn load_hard_state(volume: &dyn Volume, dir: &Path, origin: &Origin) -> Result<H
         None if must_exist => Err(StartError::Gone { dir: dir.to_owned() }),
         None => {
             volume.create_dir_all(dir).map_err(StartError::io("create", dir))?;
+            settle_dir(volume, dir).map_err(StartError::io("sync", dir))?;
             let hard = HardState::new(node);
             hard.save(volume, dir).map_err(StartError::io("write", HardState::path(dir)))?;
             Ok(hard)
@@ -93,22 +105,41 @@ fn begin(volume: &dyn Volume, dir: &Path, mut memory: Memory) -> Result<Recovere
 }
 
 /// The segments that are there, which must be those that the hard state names and at most one that was just begun.
-/// Older ones are left over from a purge and removed.
+/// What a purge or a crash left over is removed.
 fn present_segments(volume: &dyn Volume, dir: &Path, hard: &HardState) -> Result<Vec<u64>, StartError> {
     let mut numbers = listed_segments(volume, dir)?;
-    let kept = numbers.split_off(&hard.oldest);
+    let mut kept = numbers.split_off(&hard.oldest);
+    if let Some(last) = kept.last().copied().filter(|last| *last > hard.newest)
+        && is_unborn(volume, &segment_path(dir, last))?
+    {
+        kept.remove(&last);
+        numbers.insert(last);
+    }
     for number in numbers {
         let path = segment_path(dir, number);
-        volume.remove(&path).map_err(StartError::io("remove", path))?;
+        if let Err(error) = volume.remove(&path) {
+            tracing::warn!(file = %path.display(), %error, "a segment that is no longer needed cannot be removed");
+        }
     }
     let newest = kept.last().copied().unwrap_or(0).max(hard.newest);
     if let Some(missing) = (hard.oldest..=newest).find(|number| !kept.contains(number)) {
         return Err(StartError::corrupt(segment_path(dir, missing), 0, "the segment is missing"));
     }
-    if newest > hard.newest.max(hard.oldest - 1) + 1 {
+    if newest > hard.newest.max(hard.oldest.saturating_sub(1)) + 1 {
         return Err(StartError::corrupt(segment_path(dir, newest), 0, "the segment was never begun by this log"));
     }
     Ok(kept.into_iter().collect())
+}
+
+/// Whether the segment was being made when the power failed or the process ended: nothing was ever written to it.
+fn is_unborn(volume: &dyn Volume, path: &Path) -> Result<bool, StartError> {
+    let file = volume.open(path).map_err(StartError::io("open", path))?;
+    let mut prefix = [0; PREFIX_BYTES];
+    match file.read_exact_at(&mut prefix, 0) {
+        Ok(()) => Ok(matches!(Prefix::parse(&prefix), Err(Damage::Unborn))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+        Err(error) => Err(StartError::io("read", path)(error)),
+    }
 }
 
 fn listed_segments(volume: &dyn Volume, dir: &Path) -> Result<BTreeSet<u64>, StartError> {
@@ -128,13 +159,13 @@ fn listed_segments(volume: &dyn Volume, dir: &Path) -> Result<BTreeSet<u64>, Sta
     list().map_err(StartError::io("list", dir))
 }
 
-/// Adds a segment to the memory and says where its frames end; none for one whose making never finished.
+/// Adds a segment to the memory and says where its frames end.
 fn replay(
     volume: &dyn Volume,
     (dir, number): (&Path, u64),
     is_last: bool,
     memory: &mut Memory,
-) -> Result<Option<u64>, StartError> {
+) -> Result<u64, StartError> {
     let path = segment_path(dir, number);
     let bytes = Bytes::from(volume.read(&path).map_err(StartError::io("read", &path))?);
     let refuse = |damage| match damage {
@@ -142,33 +173,53 @@ fn replay(
         Damage::Corrupt { offset, what } => StartError::corrupt(&path, offset, what),
         Damage::Unborn => StartError::corrupt(&path, 0, "the segment has no prefix"),
     };
-    let prefix = match Prefix::parse(&bytes) {
-        Err(Damage::Unborn) if is_last && number > memory.hard.newest => return Ok(None),
-        prefix => prefix.map_err(refuse)?,
-    };
+    let prefix = Prefix::parse(&bytes).map_err(refuse)?;
     if prefix.number != number {
         return Err(StartError::corrupt(path, 12, format!("the file holds segment {}", prefix.number)));
     }
-    let scanned = scan(&bytes, is_last).map_err(refuse)?;
+    check_follows(&path, prefix, memory)?;
+    let ending = Ending { is_last, synced: memory.hard.synced_in(number) };
+    let scanned = scan(&bytes, ending).map_err(refuse)?;
     let file = volume.open(&path).map_err(StartError::io("open", &path))?;
-    if scanned.end < bytes.len() as u64 {
-        let lost = bytes.len() as u64 - scanned.end;
-        tracing::warn!(file = %path.display(), at = scanned.end, bytes = lost, "cut off a write that never finished");
-        let cut = file.set_len(scanned.end).and_then(|()| file.sync());
-        cut.map_err(StartError::io("cut", &path))?;
-    }
-    if memory.segments.is_empty() {
-        memory.next = prefix.next;
+    if is_last {
+        let from = scanned.frames.last().map_or(0, |last| last.synced).max(ending.synced);
+        settle_end(&*file, &bytes, from..scanned.end, &path)
+            .map_err(StartError::io("write and sync the end of", &path))?;
     }
     memory.segments.push_back(SegmentRef { number, file: file.clone(), next: prefix.next });
     for placed in scanned.frames {
         apply(placed, &file, &path, memory)?;
     }
-    Ok(Some(scanned.end))
+    Ok(scanned.end)
+}
+
+/// Whether the segment goes on where the one before ended, or where a purge ended that went beyond it.
+fn check_follows(path: &Path, prefix: Prefix, memory: &mut Memory) -> Result<(), StartError> {
+    if memory.segments.is_empty() {
+        memory.next = prefix.next;
+    }
+    let is_purged = prefix.next > memory.next && prefix.next <= memory.hard.first;
+    if prefix.next == memory.next || is_purged {
+        return Ok(());
+    }
+    let what = format!("the segment was begun at index {}, but the one before ends at {}", prefix.next, memory.next);
+    Err(StartError::corrupt(path, 20, what))
+}
+
+/// Cuts off what lies beyond the frames, and has those on the disk that may not be there yet.
+fn settle_end(file: &dyn VolumeFile, bytes: &Bytes, unsynced: Range<u64>, path: &Path) -> io::Result<()> {
+    if unsynced.end < bytes.len() as u64 {
+        let lost = bytes.len() as u64 - unsynced.end;
+        tracing::warn!(file = %path.display(), at = unsynced.end, bytes = lost, "cut off a write that never finished");
+        file.set_len(unsynced.end)?;
+    }
+    let from = unsynced.start.min(unsynced.end);
+    file.write_all_at(&bytes[from as usize..unsynced.end as usize], from)?;
+    file.sync()
 }
 
 fn apply(placed: Placed, file: &Arc<dyn VolumeFile>, path: &Path, memory: &mut Memory) -> Result<(), StartError> {
-    let Placed { offset, payload_bytes, frame } = placed;
+    let Placed { offset, payload_bytes, frame, .. } = placed;
     match frame {
         Frame::Committed(id) => memory.committed = Some(id),
         Frame::Truncate { next } => memory.truncate(next),
@@ -183,7 +234,7 @@ fn apply(placed: Placed, file: &Arc<dyn VolumeFile>, path: &Path, memory: &mut M
             }
             let next = first + entries.len() as u64;
             entries.into_iter().for_each(|entry| memory.push(entry));
-            memory.add_frame(FrameRef { file: file.clone(), offset, payload_bytes, first, next });
+            memory.add_frame(FrameRef { file: file.clone(), offset, payload_bytes, first, next, before: 0 });
         }
     }
     Ok(())

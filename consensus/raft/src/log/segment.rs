@@ -31,6 +31,8 @@ pub(super) struct Prefix {
 pub(super) struct Placed {
     pub(super) offset: u64,
     pub(super) payload_bytes: usize,
+    /// Up to which byte the segment was on the disk when the frame was written.
+    pub(super) synced: u64,
     pub(super) frame: Frame,
 }
 
@@ -89,9 +91,18 @@ impl Prefix {
     }
 }
 
-/// The frames of the segment in `bytes`. Only the last segment may end in an unfinished write: the others were synced
-/// before the next was begun.
-pub(super) fn scan(bytes: &Bytes, is_last: bool) -> Result<Scan, Damage> {
+/// How a segment may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// Whether it is the last one. Only that may end in an unfinished write: the others were synced before the next was
+    /// begun.
+    pub(super) is_last: bool,
+    /// Up to which byte it is known to have been on the disk. What was there cannot be unfinished.
+    pub(super) synced: u64,
+}
+
+/// The frames of the segment in `bytes`.
+pub(super) fn scan(bytes: &Bytes, ending: Ending) -> Result<Scan, Damage> {
     let mut scan = Scan { frames: Vec::new(), end: PREFIX_BYTES as u64 };
     let mut at = PREFIX_BYTES;
     while at < bytes.len() {
@@ -101,12 +112,18 @@ pub(super) fn scan(bytes: &Bytes, is_last: bool) -> Result<Scan, Damage> {
                 scan.end = at as u64;
                 scan.frames.push(placed);
             }
-            Err(what) if is_last && is_unfinished(bytes, at) => {
+            Err(what) if ending.is_last && at as u64 >= ending.synced && is_unfinished(bytes, at) => {
                 tracing::debug!(at, what, "the log ends in an unfinished write");
                 return Ok(scan);
             }
             Err(what) => return Err(Damage::Corrupt { offset: at as u64, what }),
         }
+    }
+    if scan.end < ending.synced {
+        return Err(Damage::Corrupt {
+            offset: scan.end,
+            what: "the segment ends here, but more of it was on the disk",
+        });
     }
     Ok(scan)
 }
@@ -123,7 +140,7 @@ pub(super) fn frame_at(bytes: &Bytes, at: usize) -> Result<Placed, &'static str>
         return Err("a frame does not match its checksum");
     }
     let frame = Frame::parse(header.kind, &payload)?;
-    Ok(Placed { offset: at as u64, payload_bytes: header.len, frame })
+    Ok(Placed { offset: at as u64, payload_bytes: header.len, synced: header.synced, frame })
 }
 
 /// Whether the unreadable frame at `at` is a write that never finished, so that nobody was told that it is safe.
@@ -147,9 +164,14 @@ fn is_unfinished(bytes: &Bytes, at: usize) -> bool {
 }
 
 /// Whether any readable frame after `at` was written when the bytes at `at` were known to be on the disk.
+///
+/// What the unreadable frame holds is left out where its length is known: an entry may hold what looks like a frame.
 fn is_synced_beyond(bytes: &Bytes, at: usize) -> bool {
-    (at + 1..bytes.len().saturating_sub(HEADER_BYTES - 1)).any(|start| {
-        let is_later = Header::parse(&bytes[start..]).is_some_and(|header| header.synced > at as u64);
+    let behind = Header::parse(&bytes[at..]).map_or(at + 1, |header| at + HEADER_BYTES + header.len);
+    (behind..bytes.len().saturating_sub(HEADER_BYTES - 1)).any(|start| {
+        // A frame cannot know more to be on the disk than what was written before it.
+        let knows = at as u64 + 1..=start as u64;
+        let is_later = Header::parse(&bytes[start..]).is_some_and(|header| knows.contains(&header.synced));
         is_later && frame_at(bytes, start).is_ok()
     })
 }
@@ -202,8 +224,10 @@ mod tests {
         (bytes, offsets)
     }
 
+    const LAST: Ending = Ending { is_last: true, synced: 0 };
+
     fn frames_of(bytes: Vec<u8>) -> Result<usize, Damage> {
-        scan(&Bytes::from(bytes), true).map(|scan| scan.frames.len())
+        scan(&Bytes::from(bytes), LAST).map(|scan| scan.frames.len())
     }
 
     #[test]
@@ -254,8 +278,35 @@ mod tests {
     fn no_segment_but_the_last_may_end_in_an_unfinished_write() {
         let (bytes, offsets) = segment(false);
         let cut = Bytes::copy_from_slice(&bytes[..bytes.len() - 1]);
-        let damage = scan(&cut, false).unwrap_err();
+        let damage = scan(&cut, Ending { is_last: false, synced: 0 }).unwrap_err();
         assert_eq!(damage, Damage::Corrupt { offset: offsets[2] as u64, what: "a frame is cut" });
+    }
+
+    #[test]
+    fn what_is_known_to_have_been_on_the_disk_is_no_unfinished_write() {
+        let (bytes, offsets) = segment(false);
+        for synced in [offsets[2] + 1, bytes.len()] {
+            let ending = Ending { is_last: true, synced: synced as u64 };
+            for cut in PREFIX_BYTES..synced {
+                let damage = scan(&Bytes::copy_from_slice(&bytes[..cut]), ending).unwrap_err();
+                assert!(matches!(damage, Damage::Corrupt { offset, .. } if offset <= cut as u64), "{damage:?}");
+            }
+            assert_eq!(scan(&Bytes::copy_from_slice(&bytes), ending).unwrap().frames.len(), 3);
+        }
+        let ending = Ending { is_last: true, synced: offsets[2] as u64 };
+        assert_eq!(scan(&Bytes::copy_from_slice(&bytes[..offsets[2] + 9]), ending).unwrap().frames.len(), 2);
+    }
+
+    #[test]
+    fn an_entry_that_looks_like_a_frame_does_not_make_a_torn_write_look_like_damage() {
+        let (mut bytes, _) = segment(false);
+        let at = bytes.len();
+        let mut image = vec![7; 600];
+        Frame::Truncate { next: 0 }.write(at as u64 + 1, &mut image);
+        image.resize(3_000, 7);
+        Frame::Entries { first: 3, entries: vec![Bytes::from(image)] }.write(at as u64, &mut bytes);
+        bytes[2_560..3_072].fill(0);
+        assert_eq!(frames_of(bytes), Ok(3));
     }
 
     #[test]
@@ -278,7 +329,7 @@ mod tests {
             prop_assume!((offsets[0]..hint).contains(&byte));
             let frame = offsets.iter().rev().find(|offset| **offset <= byte).copied().unwrap();
             bytes[byte] ^= 1 << bit;
-            let damage = scan(&Bytes::from(bytes), true).unwrap_err();
+            let damage = scan(&Bytes::from(bytes), LAST).unwrap_err();
             prop_assert!(matches!(damage, Damage::Corrupt { offset, .. } if offset == frame as u64), "{damage:?}");
         }
 
@@ -286,7 +337,7 @@ mod tests {
         fn any_bytes_are_scanned_or_refused(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = Prefix { number: 1, next: 0 }.to_bytes().to_vec();
             bytes.extend(tail);
-            let _ = scan(&Bytes::from(bytes), true);
+            let _ = scan(&Bytes::from(bytes), LAST);
         }
     }
 }

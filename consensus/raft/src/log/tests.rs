@@ -1,5 +1,7 @@
 //! The log against a plain vector, over restarts, cuts and flipped bits.
 
+mod crashes;
+
 use std::fs;
 
 use proptest::prelude::*;
@@ -160,10 +162,14 @@ proptest! {
                 append(&log, next, (next..next + count).map(|index| entry(index, salt)).collect()).await;
                 next += count;
             }
+            // As a crash leaves it: an orderly end notes that all of it is on the disk.
+            let hard_state = dir.path().join("hard-state");
+            let crashed = fs::read(&hard_state).unwrap();
             log.close().await.unwrap();
             let whole = fs::read(&file).unwrap();
             for cut in safe as usize..whole.len() {
                 fs::write(&file, &whole[..cut]).unwrap();
+                fs::write(&hard_state, &crashed).unwrap();
                 let log = Log::open(&file_system(), dir.path(), &origin(1 << 20)).unwrap();
                 assert_eq!(log.range(), 0..acknowledged, "cut at {cut}");
                 assert_eq!(fs::metadata(&file).unwrap().len(), safe);

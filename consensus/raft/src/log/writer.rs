@@ -15,13 +15,14 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     frame::{Frame, HEADER_BYTES},
+    hard_state::{HardState, Place},
     lock,
     memory::{FrameRef, Memory, SegmentRef},
     segment::{PREFIX_BYTES, Prefix},
 };
 use crate::{
     Limits, metrics,
-    volume::{Volume, VolumeFile},
+    volume::{Volume, VolumeFile, is_passing},
 };
 
 /// What is told when a job is done.
@@ -79,6 +80,18 @@ struct Batch {
     entries: u64,
 }
 
+/// What may fail, and is not tried again after it did.
+enum Step<'a> {
+    Write(&'a [u8]),
+    /// So many entries are made safe by it.
+    Sync(u64),
+    SaveVote(Bytes),
+    Truncate(u64),
+    Purge(u64, Bytes),
+    Roll,
+    Seal,
+}
+
 impl Writer {
     /// Works until the log is dropped or closed.
     pub(super) async fn run(mut self) {
@@ -92,48 +105,56 @@ impl Writer {
             }
             self.flush(&mut batch).await;
         }
+        if !is_open {
+            // Its failure was logged, and the next start does without.
+            let _ = self.guarded(Step::Seal).await;
+        }
     }
 
     async fn take(&mut self, job: Job, batch: &mut Batch) {
         match job {
-            Job::Append { first, entries, done } => self.gather(first, entries, done, batch),
+            Job::Append { first, entries, done } => self.gather(first, entries, done, batch).await,
             Job::Committed(id) => batch.hint = Some(id),
             Job::Close => {}
             Job::Vote { vote, done } => {
                 self.flush(batch).await;
                 self.volume.pace().await;
-                done(self.guarded(|writer| writer.save_vote(vote)));
+                done(self.guarded(Step::SaveVote(vote)).await);
             }
             Job::Truncate { next, done } => {
                 self.flush(batch).await;
-                done(self.guarded(|writer| writer.truncate(next)));
+                done(self.guarded(Step::Truncate(next)).await);
             }
             Job::Purge { first, id, done } => {
                 self.flush(batch).await;
-                done(self.guarded(|writer| writer.purge(first, id)));
+                done(self.guarded(Step::Purge(first, id)).await);
             }
         }
     }
 
-    fn gather(&mut self, mut first: u64, entries: Vec<Bytes>, done: Done, batch: &mut Batch) {
-        let frame_bytes = self.limits.frame_bytes;
-        batch.entries += entries.len() as u64;
-        batch.waiting.push(done);
+    async fn gather(&mut self, mut first: u64, entries: Vec<Bytes>, done: Done, batch: &mut Batch) {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
+            if self.offset + batch.bytes.len() as u64 >= self.limits.segment_bytes {
+                // However much is in the queue, a segment stays so small that a start can read it as a whole.
+                self.flush(batch).await;
+            }
             let (mut chunk, mut bytes) = (Vec::new(), 0);
+            let frame_bytes = self.limits.frame_bytes;
             while let Some(entry) = entries.next_if(|entry| chunk.is_empty() || bytes + entry.len() <= frame_bytes) {
                 bytes += entry.len() + 4;
                 chunk.push(entry);
             }
             let next = first + chunk.len() as u64;
             let at = batch.bytes.len();
+            batch.entries += chunk.len() as u64;
             Frame::Entries { first, entries: chunk }.write(self.synced, &mut batch.bytes);
             let payload_bytes = batch.bytes.len() - at - HEADER_BYTES;
             let (file, offset) = (self.file.clone(), self.offset + at as u64);
-            batch.frames.push(FrameRef { file, offset, payload_bytes, first, next });
+            batch.frames.push(FrameRef { file, offset, payload_bytes, first, next, before: 0 });
             first = next;
         }
+        batch.waiting.push(done);
     }
 
     /// Writes and syncs the batch, tells who waits, and leaves the batch empty.
@@ -145,10 +166,10 @@ impl Writer {
         if bytes.is_empty() {
             return;
         }
-        let mut result = self.guarded(|writer| writer.write(&bytes));
+        let mut result = self.guarded(Step::Write(&bytes)).await;
         if result.is_ok() && entries > 0 {
             self.volume.pace().await;
-            result = self.guarded(|writer| writer.sync(entries));
+            result = self.guarded(Step::Sync(entries)).await;
         }
         if result.is_ok() {
             let mut memory = lock(&self.memory);
@@ -160,17 +181,25 @@ impl Writer {
         }
         if self.offset >= self.limits.segment_bytes {
             // Its failure is kept in memory and met by the next job.
-            let _ = self.guarded(Self::roll);
+            let _ = self.guarded(Step::Roll).await;
         }
     }
 
     /// Does what may fail. After the first failure nothing is done any more: what a disk that failed to sync holds is
     /// not known, and asking it again would be answered with a success that means nothing.
-    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+    async fn guarded(&mut self, step: Step<'_>) -> io::Result<()> {
         if let Some((kind, fault)) = &lock(&self.memory).fault {
             return Err(io::Error::new(*kind, fault.clone()));
         }
-        let result = work(self);
+        let result = match step {
+            Step::Write(bytes) => self.write(bytes).await,
+            Step::Sync(entries) => self.sync(entries),
+            Step::SaveVote(vote) => self.save_vote(vote).await,
+            Step::Truncate(next) => self.truncate(next).await,
+            Step::Purge(first, id) => self.purge(first, id).await,
+            Step::Roll => self.roll().await,
+            Step::Seal => self.seal(),
+        };
         if let Err(error) = &result {
             tracing::error!(dir = %self.dir.display(), %error, "the log cannot be written; this node stops voting");
             lock(&self.memory).fault = Some((error.kind(), error.to_string()));
@@ -178,9 +207,9 @@ impl Writer {
         result
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (file, offset) = (self.file.clone(), self.offset);
-        self.with_room(|| file.write_all_at(bytes, offset))?;
+        self.with_room(|| file.write_all_at(bytes, offset)).await?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -193,47 +222,55 @@ impl Writer {
         Ok(())
     }
 
-    /// Tries again while the disk is full. A write at a fixed offset may be repeated: what it left half-done is
-    /// overwritten.
-    fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    /// Tries again while the disk is full or descriptors are short. A write at a fixed offset may be repeated, and so may
+    /// a file that is written aside: what an attempt left half-done is overwritten.
+    async fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let started = Instant::now();
         loop {
             let result = attempt();
-            let is_full = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
-            if self.is_stalled.swap(is_full, Ordering::Relaxed) != is_full {
-                tracing::warn!(is_full, dir = %self.dir.display(), "room for the log");
+            let is_short = result.as_ref().is_err_and(is_passing);
+            if self.is_stalled.swap(is_short, Ordering::Relaxed) != is_short {
+                let why = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(is_short, why, dir = %self.dir.display(), "room for the log");
             }
-            if !is_full || self.is_closing.load(Ordering::Relaxed) || started.elapsed() > FULL_DISK_PATIENCE {
+            if !is_short || self.is_closing.load(Ordering::Relaxed) || started.elapsed() > FULL_DISK_PATIENCE {
                 return result;
             }
-            std::thread::sleep(FULL_DISK_RETRY);
+            self.volume.pause(FULL_DISK_RETRY).await;
         }
     }
 
-    fn save_vote(&mut self, vote: Bytes) -> io::Result<()> {
+    /// Replaces the hard state, and notes in it up to where the log is on the disk now.
+    async fn save(&self, mut hard: HardState) -> io::Result<HardState> {
+        hard.synced = Some(Place { segment: self.number, offset: self.synced });
+        self.with_room(|| hard.save(&*self.volume, &self.dir)).await?;
+        Ok(hard)
+    }
+
+    async fn save_vote(&mut self, vote: Bytes) -> io::Result<()> {
         let mut hard = lock(&self.memory).hard.clone();
         hard.vote = Some(vote);
-        self.with_room(|| hard.save(&*self.volume, &self.dir))?;
+        let hard = self.save(hard).await?;
         lock(&self.memory).hard = hard;
         Ok(())
     }
 
-    fn truncate(&mut self, next: u64) -> io::Result<()> {
+    async fn truncate(&mut self, next: u64) -> io::Result<()> {
         let mut bytes = Vec::new();
         Frame::Truncate { next }.write(self.synced, &mut bytes);
-        self.write(&bytes)?;
+        self.write(&bytes).await?;
         self.sync(0)?;
         lock(&self.memory).truncate(next);
         Ok(())
     }
 
-    fn purge(&mut self, first: u64, id: Bytes) -> io::Result<()> {
+    async fn purge(&mut self, first: u64, id: Bytes) -> io::Result<()> {
         let mut hard = lock(&self.memory).hard.clone();
         (hard.first, hard.purged) = (first, Some(id));
         lock(&self.memory).hard.first = first;
         let gone = lock(&self.memory).purged_segments();
         hard.oldest = gone.last().map_or(hard.oldest, |last| last + 1);
-        self.with_room(|| hard.save(&*self.volume, &self.dir))?;
+        let hard = self.save(hard).await?;
         {
             let mut memory = lock(&self.memory);
             memory.hard = hard;
@@ -241,24 +278,42 @@ impl Writer {
             memory.segments.drain(..gone.len());
         }
         for number in gone {
-            self.volume.remove(&segment_path(&self.dir, number))?;
+            let path = segment_path(&self.dir, number);
+            if let Err(error) = self.volume.remove(&path) {
+                // It is not needed, and the next start tries again.
+                tracing::warn!(file = %path.display(), %error, "a purged segment of the log cannot be removed");
+            }
         }
         Ok(())
     }
 
     /// Closes the segment and begins the next.
-    fn roll(&mut self) -> io::Result<()> {
-        self.file.sync()?;
+    async fn roll(&mut self) -> io::Result<()> {
+        self.sync(0)?;
         let (number, next) = (self.number + 1, lock(&self.memory).synced);
-        self.file = self.with_room(|| create_segment(&*self.volume, &self.dir, Prefix { number, next }))?;
+        let create = || create_segment(&*self.volume, &self.dir, Prefix { number, next });
+        self.file = self.with_room(create).await?;
+        (self.number, self.offset, self.synced) = (number, PREFIX_BYTES as u64, PREFIX_BYTES as u64);
         let mut hard = lock(&self.memory).hard.clone();
         hard.newest = number;
-        self.with_room(|| hard.save(&*self.volume, &self.dir))?;
-        (self.number, self.offset, self.synced) = (number, PREFIX_BYTES as u64, PREFIX_BYTES as u64);
+        let hard = self.save(hard).await?;
         let mut memory = lock(&self.memory);
         memory.hard = hard;
         memory.segments.push_back(SegmentRef { number, file: self.file.clone(), next });
         Ok(())
+    }
+
+    /// Notes, at an orderly end, that all of the log is on the disk: should the next start find less, it is not for a
+    /// crash.
+    fn seal(&mut self) -> io::Result<()> {
+        self.sync(0)?;
+        let mut hard = lock(&self.memory).hard.clone();
+        hard.synced = Some(Place { segment: self.number, offset: self.synced });
+        match hard.save(&*self.volume, &self.dir) {
+            // There is no waiting for room at the end: the note before this one holds as well.
+            Err(error) if is_passing(&error) => Ok(()),
+            saved => saved,
+        }
     }
 }
 
@@ -277,6 +332,7 @@ pub(super) fn create_segment(volume: &dyn Volume, dir: &Path, prefix: Prefix) ->
     Ok(file)
 }
 
-fn copy(result: &io::Result<()>) -> io::Result<()> {
+/// The same result for one more who waits.
+pub(super) fn copy(result: &io::Result<()>) -> io::Result<()> {
     result.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string())).copied()
 }
