@@ -52,9 +52,14 @@ pub struct Limits {
     /// A snapshot is taken each time this many entries were applied since the last one. Default 5,000: replaying
     /// them at a start takes well under a second. More of them lengthen a start and the log.
     pub snapshot_entries: u64,
+    /// A snapshot is taken, too, when the log behind the last one holds this many bytes, or as many as the snapshot if
+    /// that is more. Default 8 MiB. What a start reads, and how long it takes, is bounded by this.
+    pub snapshot_bytes: u64,
     /// How many entries already in a snapshot stay in the log, so that a node that was away shortly catches up
     /// without a snapshot. Default 1,000.
     pub kept_entries: u64,
+    /// How many bytes of the log stay for that at most, but for the segment in which they begin. Default 8 MiB.
+    pub kept_bytes: u64,
     /// How many superfluous entries gather before they are purged together. Default 256: each purge is a sync.
     pub purge_entries: u64,
     /// New entries are refused with `disk-full` while the disk has less room than this. Default 16 MiB: what remains
@@ -71,7 +76,9 @@ impl Default for Limits {
             entry_bytes_max: 1 << 20,
             message_bytes: 1 << 20,
             snapshot_entries: 5_000,
+            snapshot_bytes: 8 << 20,
             kept_entries: 1_000,
+            kept_bytes: 8 << 20,
             purge_entries: 256,
             disk_reserve_bytes: 16 << 20,
         }
@@ -126,7 +133,8 @@ impl Config {
             election_timeout_min: timings.election_min_ms,
             election_timeout_max: timings.election_max_ms,
             install_snapshot_timeout: 10_000,
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(limits.snapshot_entries),
+            // The compactor asks for them.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
             replication_lag_threshold: limits.snapshot_entries.saturating_mul(2),
             max_in_snapshot_log_to_keep: limits.kept_entries,
             purge_batch_size: limits.purge_entries,

@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, RaftStatus, StartError, StateMachine, Timings,
+    compaction::Compactor,
     disk::Disk,
     log::{Log, Origin},
     metrics,
@@ -19,11 +20,11 @@ use crate::{
     propose_service::ProposeService,
     raft_service::RaftService,
     reconcile::Reconciler,
-    replica::Replica,
+    replica::{Parts, Replica},
     snapshot::Shelf,
     status::Heard,
     storage::Storage,
-    types::{Raft, Snapshot, Types},
+    types::{Raft, Snapshot, SnapshotMeta, Types},
     volume::{self, FileSystem, Volume},
 };
 
@@ -83,15 +84,23 @@ impl<M: StateMachine> Group<M> {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
         metrics::describe();
-        let (opening, place) = (config.clone(), volume.clone());
-        let opened = volume::run(&*volume, move || open::<M>(&place, &opening)).await;
-        let (log, shelf) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
-        let disk = Disk::new(volume, config.dir.clone(), config.limits.disk_reserve_bytes);
+        let openraft = Arc::new(config.to_openraft()?);
+        let disk = Disk::new(volume.clone(), config.dir.clone(), config.limits.disk_reserve_bytes);
+        let (opening, place, room) = (config.clone(), volume.clone(), disk.clone());
+        let opened = volume::run(&*volume, move || open::<M>(&place, &opening, room)).await;
+        let (log, shelf, restored) = opened.map_err(|error| StartError::Raft(error.to_string()))??;
         let (published, state) = watch::channel(Arc::new(M::default()));
         let (applied_tx, applied) = watch::channel(0);
-        let replica = Replica::new(shelf, disk.clone(), published, applied_tx);
+        let closing = CancellationToken::new();
+        let replica = Replica::new(Parts {
+            shelf: shelf.clone(),
+            restored,
+            disk: disk.clone(),
+            published,
+            applied: applied_tx,
+            closing: closing.clone(),
+        });
         let peers = Peers { transport: transport.clone() };
-        let openraft = Arc::new(config.to_openraft()?);
         let raft = Raft::<M>::new(
             config.node.0,
             openraft,
@@ -101,7 +110,7 @@ impl<M: StateMachine> Group<M> {
         )
         .await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
-        let (tasks, closing, heard) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Heard::new()));
+        let (tasks, heard) = (TaskTracker::new(), Arc::new(Heard::new()));
         let (status_tx, status) = watch::channel(RaftStatus { node: config.node, ..RaftStatus::default() });
         let observer = Observer {
             node: config.node,
@@ -114,6 +123,8 @@ impl<M: StateMachine> Group<M> {
         };
         observer.publish();
         tasks.spawn(observer.run(closing.clone()));
+        let compactor = Compactor { raft: raft.clone(), log: log.clone(), shelf, limits: config.limits };
+        tasks.spawn(compactor.run(closing.clone()));
         let (node, timings) = (config.node, config.timings);
         let inner = Inner { node, raft, transport, disk, timings, state, applied, status, heard, log, tasks, closing };
         Ok(Self { inner: Arc::new(inner) })
@@ -227,21 +238,28 @@ impl<M: StateMachine> Group<M> {
     }
 }
 
-/// Opens what is on the disk and checks that its parts fit.
-fn open<M: StateMachine>(volume: &Arc<dyn Volume>, config: &Config) -> Result<(Log, Shelf), StartError> {
-    let origin = Origin { node: config.node, limits: config.limits, must_exist: config.must_exist };
-    let log = Log::open(volume, &config.dir.join("log"), &origin)?;
+/// Opens what is on the disk and checks that its parts fit. Returns the state in the newest snapshot, too.
+#[expect(clippy::type_complexity, reason = "the parts of a group, taken apart where they are made")]
+fn open<M: StateMachine>(
+    volume: &Arc<dyn Volume>,
+    config: &Config,
+    disk: Disk,
+) -> Result<(Log, Shelf, Option<(M, SnapshotMeta)>), StartError> {
     let dir = config.dir.join("snapshots");
-    let (shelf, newest) = Shelf::open(volume.clone(), dir.clone())?;
+    // Snapshots without a log: the log was lost, and with it the vote.
+    let is_used = Shelf::is_used(&**volume, &dir).map_err(StartError::io("list", &dir))?;
+    let must_exist = config.must_exist || is_used;
+    let log =
+        Log::open(volume, &config.dir.join("log"), &Origin { node: config.node, limits: config.limits, must_exist })?;
+    let (shelf, newest) = Shelf::open(volume.clone(), dir.clone(), disk)?;
+    volume::settle_dir(&**volume, &config.dir).map_err(StartError::io("sync", &config.dir))?;
     let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map_or(0, |last| last.index + 1);
     if covered < log.range().start {
         let what = format!("the log begins with entry {}, but the snapshot ends before {covered}", log.range().start);
         return Err(StartError::corrupt(dir, 0, what));
     }
-    if let Some(Snapshot { snapshot, .. }) = newest {
-        M::restore(&snapshot).map_err(|what| StartError::corrupt(dir, 0, what))?;
-    }
-    Ok((log, shelf))
+    let restored = newest.map(|Snapshot { meta, snapshot }| Ok((M::restore(&snapshot)?, meta))).transpose();
+    Ok((log, shelf, restored.map_err(|what: String| StartError::corrupt(dir, 0, what))?))
 }
 
 /// The voters that may lead next, the one with the most of the log first.

@@ -21,6 +21,7 @@
 //! ```
 
 mod chance;
+mod compaction;
 mod config;
 mod disk;
 mod group;

@@ -78,8 +78,8 @@ impl<M: StateMachine> RaftService<M> {
         let Some(state) = self.add(sender, &chunk)? else {
             return Ok(Reply::More);
         };
-        if self.disk.is_full() {
-            return Err(Failure::not_executed(ErrorCode::DiskFull, "the follower's disk has no room"));
+        if !self.disk.has_room_for(state.len() as u64) {
+            return Err(Failure::not_executed(ErrorCode::DiskFull, "the follower's disk has no room for the snapshot"));
         }
         let snapshot = Snapshot { meta: chunk.meta, snapshot: state };
         let response = self.raft.install_full_snapshot(chunk.vote, snapshot).await.map_err(stopped)?;

@@ -3,7 +3,7 @@
 //! The state lives in memory. What survives is the newest snapshot and the log behind it, from which openraft replays
 //! up to the last known commit when the group starts.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -12,10 +12,14 @@ use openraft::{
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
 use skein_proto::codec;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    StateMachine,
+    StartError, StateMachine,
     disk::Disk,
     metrics,
     snapshot::Shelf,
@@ -34,15 +38,37 @@ pub(crate) struct Replica<M: StateMachine> {
     published: watch::Sender<Arc<M>>,
     /// The number of entries applied: one more than the last one's index.
     applied: watch::Sender<u64>,
+    closing: CancellationToken,
+}
+
+/// What a replica is made of.
+pub(crate) struct Parts<M: StateMachine> {
+    pub(crate) shelf: Shelf,
+    /// The state in the newest snapshot on the shelf.
+    pub(crate) restored: Option<(M, SnapshotMeta)>,
+    pub(crate) disk: Disk,
+    pub(crate) published: watch::Sender<Arc<M>>,
+    pub(crate) applied: watch::Sender<u64>,
+    /// Ends what waits for room.
+    pub(crate) closing: CancellationToken,
 }
 
 /// Entries applied before they are published, when many are at hand.
 const PUBLISH_EVERY: usize = 256;
 
+/// How often a snapshot from the leader is tried again on a disk that is full, and for how long before the group gives
+/// up on this node.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(200);
+const FULL_DISK_PATIENCE: Duration = Duration::from_secs(600);
+
 impl<M: StateMachine> Replica<M> {
-    pub(crate) fn new(shelf: Shelf, disk: Disk, published: watch::Sender<Arc<M>>, applied: watch::Sender<u64>) -> Self {
-        let (state, last, membership) = (M::default(), None, StoredMembership::default());
-        Self { state, last, membership, shelf, disk, published, applied }
+    pub(crate) fn new(parts: Parts<M>) -> Self {
+        let Parts { shelf, restored, disk, published, applied, closing } = parts;
+        let (state, meta) = restored.unwrap_or_default();
+        let (last, membership) = (meta.last_log_id, meta.last_membership);
+        let replica = Self { state, last, membership, shelf, disk, published, applied, closing };
+        replica.publish(&mut Vec::new());
+        replica
     }
 
     /// Applies one entry and says what is to be answered.
@@ -106,8 +132,8 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder<M>> {
-        // A snapshot that fails stops the group, and on a full disk it would; the log can wait for room.
-        if !force && self.disk.is_full() {
+        // The state is about as large as it was last; what it has grown to is known when it was written out.
+        if !force && !self.disk.has_room_for(self.shelf.bytes()) {
             return None;
         }
         Some(self.get_snapshot_builder().await)
@@ -119,15 +145,29 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
-        let (shelf, stored) = (self.shelf.clone(), Snapshot { meta: meta.clone(), snapshot });
-        let volume = shelf.volume();
-        let installed = volume::run(&*volume, move || {
-            let state =
-                M::restore(&stored.snapshot).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
-            shelf.put(&stored)?;
-            Ok::<M, io::Error>(state)
-        });
-        self.state = installed.await??;
+        let stored = Arc::new(Snapshot { meta: meta.clone(), snapshot });
+        let (started, volume) = (Instant::now(), self.shelf.volume());
+        let state = loop {
+            let (shelf, stored) = (self.shelf.clone(), stored.clone());
+            let installed = volume::run(&*volume, move || {
+                let state =
+                    M::restore(&stored.snapshot).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
+                shelf.put(&stored)?;
+                Ok::<M, io::Error>(state)
+            });
+            match installed.await? {
+                Err(error) if volume::is_passing(&error) && started.elapsed() < FULL_DISK_PATIENCE => {
+                    tracing::warn!(%error, "a snapshot from the leader waits for room on the disk");
+                    tokio::select! {
+                        biased;
+                        () = self.closing.cancelled() => return Err(error),
+                        () = sleep(FULL_DISK_RETRY) => {}
+                    }
+                }
+                installed => break installed?,
+            }
+        };
+        self.state = state;
         (self.last, self.membership) = (meta.last_log_id, meta.last_membership.clone());
         self.publish(&mut Vec::new());
         Ok(())
@@ -135,7 +175,30 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let shelf = self.shelf.clone();
-        volume::run(&*shelf.volume(), move || shelf.get()).await?
+        match volume::run(&*shelf.volume(), move || shelf.get()).await? {
+            Ok(snapshot) => Ok(snapshot),
+            // The state in memory holds all that the snapshot did, once it was restored from it.
+            Err(error) if self.last.is_some() => self.snapshot_anew(error).await.map(Some),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// A snapshot of the state in memory, in place of one that cannot be read.
+    async fn snapshot_anew(&mut self, error: StartError) -> io::Result<Snapshot> {
+        tracing::error!(%error, "the snapshot cannot be read; the state in memory takes its place");
+        let is_damaged = !matches!(error, StartError::Io { .. });
+        let Builder { state, meta, shelf } = self.get_snapshot_builder().await;
+        let volume = shelf.volume();
+        let taken = volume::run(&*volume, move || {
+            let snapshot = Snapshot { meta, snapshot: state.snapshot().map_err(io::Error::other)? };
+            if is_damaged && let Err(error) = shelf.put_anew(&snapshot) {
+                tracing::error!(%error, "the damaged snapshot cannot be replaced; without it this node cannot restart");
+            }
+            Ok(snapshot)
+        });
+        taken.await?
     }
 }
 
@@ -154,10 +217,17 @@ impl<M: StateMachine> RaftSnapshotBuilder<Types> for Builder<M> {
         let volume = shelf.volume();
         let built = volume::run(&*volume, move || {
             let snapshot = Snapshot { meta, snapshot: state.snapshot().map_err(io::Error::other)? };
-            let bytes = shelf.put(&snapshot)?;
-            metrics::snapshot(bytes);
-            Ok(snapshot)
+            shelf.put(&snapshot)?;
+            Ok::<_, io::Error>(snapshot)
         });
-        built.await?
+        match built.await? {
+            Ok(snapshot) => Ok(snapshot),
+            // Nothing is lost without it but the time to replay the log, so that it is no reason to stop: the log stays,
+            // and the compactor asks again. A snapshot of nothing says that there is no newer one than before.
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot could be taken; the log is kept until one can");
+                Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: Bytes::new() })
+            }
+        }
     }
 }
