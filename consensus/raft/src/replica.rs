@@ -231,3 +231,6 @@ impl<M: StateMachine> RaftSnapshotBuilder<Types> for Builder<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ pub(super) struct Memory {
     pub(super) committed: Option<Bytes>,
     /// Entries below this index are on the disk.
     pub(super) synced: u64,
-    /// Bytes of all frames of entries that were added so far, those that are gone again included.
+    /// Bytes of all frames that were written so far, those that are gone again included.
     written: u64,
     /// The newest entries, so that replication and apply seldom read the disk.
     cache: VecDeque<Bytes>,
@@ -84,6 +84,11 @@ impl Memory {
         self.written += (HEADER_BYTES + frame.payload_bytes) as u64;
         self.frames.push_back(FrameRef { before, ..frame });
         self.evict();
+    }
+
+    /// Notes a frame that holds no entries.
+    pub(super) fn add_bytes(&mut self, bytes: usize) {
+        self.written += bytes as u64;
     }
 
     /// Gives the cached entries memory of their own: a slice of a segment would keep all of it in memory.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use skein_proto::NodeId;
 
 use super::{
-    frame::Frame,
+    frame::{Frame, HEADER_BYTES},
     hard_state::HardState,
     memory::{FrameRef, Memory, SegmentRef},
     segment::{Damage, Ending, PREFIX_BYTES, Placed, Prefix, VERSION, scan},
@@ -220,6 +220,9 @@ fn settle_end(file: &dyn VolumeFile, bytes: &Bytes, unsynced: Range<u64>, path: 
 
 fn apply(placed: Placed, file: &Arc<dyn VolumeFile>, path: &Path, memory: &mut Memory) -> Result<(), StartError> {
     let Placed { offset, payload_bytes, frame, .. } = placed;
+    if !matches!(frame, Frame::Entries { .. }) {
+        memory.add_bytes(HEADER_BYTES + payload_bytes);
+    }
     match frame {
         Frame::Committed(id) => memory.committed = Some(id),
         Frame::Truncate { next } => memory.truncate(next),

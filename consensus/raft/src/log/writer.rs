@@ -160,6 +160,7 @@ impl Writer {
     /// Writes and syncs the batch, tells who waits, and leaves the batch empty.
     async fn flush(&mut self, batch: &mut Batch) {
         let Batch { mut bytes, frames, hint, waiting, entries } = std::mem::take(batch);
+        let entry_bytes = bytes.len();
         if let Some(id) = &hint {
             Frame::Committed(id.clone()).write(self.synced, &mut bytes);
         }
@@ -174,6 +175,7 @@ impl Writer {
         if result.is_ok() {
             let mut memory = lock(&self.memory);
             frames.into_iter().for_each(|frame| memory.add_frame(frame));
+            memory.add_bytes(bytes.len() - entry_bytes);
             memory.committed = hint.or(memory.committed.take());
         }
         for done in waiting {

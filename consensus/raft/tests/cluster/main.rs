@@ -255,3 +255,52 @@ async fn a_damaged_log_or_snapshot_is_named_and_not_served() {
     cluster.start(1).await.unwrap();
     cluster.await_notes(1, &(0..100).collect::<Vec<_>>()).await;
 }
+
+/// A log that is bounded by its bytes only.
+fn frugal(config: &mut Config) {
+    let limits = &mut config.limits;
+    (limits.snapshot_bytes, limits.kept_bytes, limits.segment_bytes) = (4_000, 1_000, 1_000);
+    limits.cache_bytes = 500;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_bounded_by_bytes_however_few_its_entries_are() {
+    let mut cluster = Cluster::found(frugal).await;
+    let notes: Vec<u64> = (0..300).collect();
+    for note in &notes {
+        cluster.submit(1, Change::Note(*note)).await.unwrap();
+    }
+    let log = cluster.dir_of(1).join("log");
+    let bytes = || {
+        let files = std::fs::read_dir(&log).unwrap().filter_map(|entry| entry.ok()?.metadata().ok());
+        files.map(|file| file.len()).sum::<u64>()
+    };
+    // What is kept, what a start replays, a segment at either end, and the hard state.
+    until("the log is purged", || bytes() < 8_000).await;
+    assert!(cluster.status(1).snapshot_index > 200);
+    cluster.stop(1).await;
+    cluster.start(1).await.unwrap();
+    cluster.await_notes(1, &notes).await;
+    cluster.join(2).await;
+    cluster.await_notes(2, &notes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_log_is_gone_does_not_start_as_a_blank_one() {
+    let mut cluster = Cluster::found(forgetful).await;
+    for note in 0..100 {
+        cluster.submit(1, Change::Note(note)).await.unwrap();
+    }
+    until("there is a snapshot", || cluster.status(1).snapshot_index > 0).await;
+    cluster.stop(1).await;
+    std::fs::remove_dir_all(cluster.dir_of(1).join("log")).unwrap();
+    let refused = cluster.start(1).await.unwrap_err();
+    assert!(matches!(refused, StartError::Gone { .. }), "a snapshot is left: {refused}");
+    std::fs::remove_dir_all(cluster.dir_of(1)).unwrap();
+    let mut config = cluster.config(1);
+    config.must_exist = true;
+    let refused = Group::<Ledger>::start(config, cluster.network.link(NodeId(1))).await.err().unwrap();
+    assert!(matches!(refused, StartError::Gone { .. }), "its owner remembers: {refused}");
+    assert_eq!(refused.code(), ErrorCode::CorruptStore);
+    assert!(!cluster.dir_of(1).exists(), "nothing is made in its place");
+}
