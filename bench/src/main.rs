@@ -20,6 +20,7 @@ mod nodes;
 mod overload;
 mod publish;
 mod report;
+mod restart;
 mod rivals;
 mod script;
 mod single;
@@ -80,8 +81,19 @@ enum Bench {
     Commit,
     /// Publish to serving on three nodes, split
     Publish,
+    /// A node's start after 10, 100 and 1,000 MiB of log: time and memory, beside reading the same bytes
+    Restart,
     /// All of them
     All,
+    /// Open the log in a directory once, and print what that took
+    #[command(hide = true)]
+    RestartOnce {
+        /// The directory of the group
+        dir: std::path::PathBuf,
+        /// Read the bytes only
+        #[arg(long)]
+        floor: bool,
+    },
     /// Serve the bare axum echo until stdin ends
     #[command(hide = true)]
     AxumEcho,
@@ -94,7 +106,7 @@ const OVERLOAD_SECONDS: u64 = 60;
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    if !matches!(cli.bench, Bench::AxumEcho) {
+    if !matches!(cli.bench, Bench::AxumEcho | Bench::RestartOnce { .. }) {
         report::machine();
     }
     let (binary, quick) = (cli.binary.as_str(), cli.quick);
@@ -112,6 +124,8 @@ fn main() -> anyhow::Result<()> {
         Bench::AxumEcho => rivals::axum_echo::serve(),
         Bench::Commit => commit::run(binary, rounds),
         Bench::Publish => publish::run(binary),
+        Bench::Restart => restart::run(quick),
+        Bench::RestartOnce { dir, floor } => restart::run_once(&dir, floor),
         Bench::All => {
             engine::run(rounds, quick, None)?;
             transport::run(rounds)?;
@@ -123,6 +137,7 @@ fn main() -> anyhow::Result<()> {
             overload::run(binary, quick, OVERLOAD_SECONDS)?;
             script::run(binary, rounds, quick)?;
             publish::run(binary)?;
+            restart::run(quick)?;
             commit::run(binary, rounds)
         }
     }
