@@ -35,7 +35,7 @@ use wasmparser::{Parser, Payload};
 use crate::{EngineConfig, Tier, clock, inspect, metrics, safepoint, stop::lock};
 
 /// Raised when what is compiled changes in a way that nothing else in the fingerprint shows.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 /// All that artefacts depend on besides their module: those of another fingerprint are not looked at.
 pub(crate) fn fingerprint() -> String {

@@ -130,7 +130,10 @@ impl Program {
         slot.enter(0, false);
         slot.set_limit(u64::MAX);
         let make = AssertUnwindSafe(|| Husk::make(&self.mould, Arc::clone(&slot)).ok());
-        catch_unwind(make).ok()?.filter(|_| slot.reset())
+        let husk = catch_unwind(make).ok()??;
+        // Not reset: nobody has called it, and what a reset cannot undo may be what it begins with.
+        slot.rest();
+        Some(husk)
     }
 
     /// Runs the program once, on the calling thread, which it blocks until the guest has ended or was stopped.

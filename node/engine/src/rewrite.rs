@@ -1,14 +1,18 @@
 //! What becomes of a module before it is compiled: the same module, in the form that starts fastest.
 //!
-//! - Data segments with constant addresses move into an [image](crate::image), which instances map. wasmer would
-//!   evaluate and copy each of them for every instance; large programs have tens of thousands.
+//! - Data segments move into an [image](crate::image), which instances map. wasmer would evaluate and copy each of them
+//!   for every instance; large programs have tens of thousands.
 //! - A start section becomes an export, so that an instance may be made without running it.
 //! - A module without a memory gets an empty one: [safepoints](crate::safepoint) need it to find their gate.
 //! - Custom sections go, but for the names that traps are explained with.
 //!
 //! Nothing of this can be seen by the guest. On the way the code is searched for what a
-//! [reset](crate::husk) cannot undo.
+//! [reset](crate::husk) cannot undo. Data segments that do not fit an image are among it: wasmer writes them into the
+//! memory of a new instance, where a reset takes them for a call's own bytes.
 
+mod constants;
+
+use constants::Constants;
 use wasm_encoder::{ExportKind, ExportSection, MemorySection, MemoryType, Module, RawSection};
 use wasmparser::{
     BinaryReaderError, DataKind, DataSectionReader, ExternalKind, GlobalSectionReader, Operator, Parser, Payload,
@@ -39,10 +43,10 @@ pub(crate) struct Rewritten {
 pub(crate) fn rewrite(code: &[u8]) -> Result<Rewritten, BinaryReaderError> {
     let survey = Survey::of(code)?;
     let mut rewriting = Rewriting { code, survey, image: Draft::default(), module: Module::new(), names: None };
-    rewriting.image = rewriting.survey.image(code)?.unwrap_or_else(|| {
-        rewriting.survey.keeps_data = true;
-        Draft::default()
-    });
+    match rewriting.survey.image(code)? {
+        Some(image) => rewriting.image = image,
+        None => rewriting.survey.keeps_data = true,
+    }
     for payload in Parser::new(0).parse_all(code) {
         rewriting.add(&payload?)?;
     }
@@ -51,7 +55,8 @@ pub(crate) fn rewrite(code: &[u8]) -> Result<Rewritten, BinaryReaderError> {
     if let Some(names) = names {
         module.section(&wasm_encoder::CustomSection { name: "name".into(), data: names.into() });
     }
-    let (is_resettable, is_portable) = (survey.is_resettable, survey.is_resettable && !survey.has_references);
+    let is_resettable = survey.is_resettable && !survey.keeps_data;
+    let is_portable = is_resettable && !survey.has_references;
     Ok(Rewritten { code: module.finish(), image, is_resettable, is_portable })
 }
 
@@ -68,6 +73,7 @@ struct Survey {
     names_data: bool,
     /// True if the data segments stay in the module.
     keeps_data: bool,
+    constants: Constants,
 }
 
 impl Survey {
@@ -81,6 +87,7 @@ impl Survey {
                         survey.memory_bytes = memory?.initial.saturating_mul(64 << 10);
                     }
                 }
+                Payload::ImportSection(section) => survey.constants.add_imports(section)?,
                 Payload::GlobalSection(section) => survey.search_globals(section)?,
                 Payload::ExportSection(_) => survey.has_exports = true,
                 Payload::StartSection { func, .. } => survey.start = Some(func),
@@ -93,7 +100,9 @@ impl Survey {
 
     fn search_globals(&mut self, section: GlobalSectionReader<'_>) -> Result<(), BinaryReaderError> {
         for global in section {
-            let ty = global?.ty;
+            let global = global?;
+            self.constants.add(&global.init_expr)?;
+            let ty = global.ty;
             let is_reference = ty.content_type.is_reference_type();
             self.has_references |= is_reference;
             self.is_resettable &= !(ty.mutable && is_reference);
@@ -121,8 +130,8 @@ impl Survey {
         Ok(())
     }
 
-    /// The data segments as an image; none if one of them is not where a constant says, inside the memory, and not too
-    /// far from the others.
+    /// The data segments as an image; none if one of them does not begin where constants say, or is not inside the
+    /// memory, or too far from the others.
     fn image(&self, code: &[u8]) -> Result<Option<Draft>, BinaryReaderError> {
         let mut image = Draft::default();
         for payload in Parser::new(0).parse_all(code) {
@@ -130,10 +139,8 @@ impl Survey {
             for segment in section {
                 let segment = segment?;
                 let DataKind::Active { memory_index: 0, offset_expr } = segment.kind else { continue };
-                let mut expression = offset_expr.get_operators_reader();
-                let (first, second) = (expression.read()?, expression.read()?);
-                let (Operator::I32Const { value }, Operator::End) = (first, second) else { return Ok(None) };
-                let at = value.cast_unsigned() as usize;
+                let Some(at) = self.constants.value(&offset_expr)? else { return Ok(None) };
+                let at = at as usize;
                 let is_inside = (at + segment.data.len()) as u64 <= self.memory_bytes;
                 if !is_inside || !image.put(at, segment.data) {
                     return Ok(None);

@@ -221,6 +221,14 @@ impl Slot {
         self.bill.keep(self.length() as u64)
     }
 
+    /// The memory of a new instance rests as it was made: it pays for the pages that are written already, which are
+    /// those of data segments that are in no image.
+    pub(crate) fn rest(&self) {
+        let parts = if self.length() == 0 { None } else { self.written() };
+        // Where the kernel does not tell them, the next look at the process finds them.
+        self.bill.leave(parts.map_or(0, |parts| parts.map(|(from, to)| (to - from) as u64).sum()));
+    }
+
     /// Counts what the host keeps for the guest besides its memory; false if the node has not as much.
     pub(crate) fn hold(&self, bytes: u64) -> bool {
         let is_held = self.bill.hold(bytes, self.length() as u64);
