@@ -38,6 +38,10 @@ pub enum EngineError {
         /// How many.
         waiting: usize,
     },
+    /// The node has no memory, or no room for an instance, to try the module in. Nothing of it was kept; a retry later,
+    /// or at another node, may help.
+    #[error("this node has no room to load it: {0}; repeat it later, or at another node")]
+    Short(String),
     /// The bytes could not be had. Says itself whether a retry helps.
     #[error("{0}")]
     Code(Failure),
@@ -56,7 +60,7 @@ impl From<EngineError> for Failure {
             EngineError::Module(_) => ErrorCode::BadModule,
             EngineError::TooLarge { .. } => ErrorCode::TooLarge,
             EngineError::Shutdown => ErrorCode::Unavailable,
-            EngineError::Busy { .. } => ErrorCode::Overloaded,
+            EngineError::Busy { .. } | EngineError::Short(_) => ErrorCode::Overloaded,
             EngineError::Digest { .. } | EngineError::Cache(_) | EngineError::Internal(_) => ErrorCode::Internal,
         };
         Failure::not_executed(code, error.to_string())

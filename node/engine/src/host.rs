@@ -65,13 +65,15 @@ pub(crate) struct Written {
     pub(crate) failure: Option<String>,
 }
 
-/// What would make an image taken now differ from one taken at another time or place.
+/// What would make an image taken now differ from one taken at another time or place, or for another call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Inconstant {
     /// Random bytes.
     pub(crate) random: bool,
     /// A clock.
     pub(crate) clock: bool,
+    /// The environment, most of which is the call's.
+    pub(crate) environment: bool,
     /// Its payload, a file, or anything outside: never in an image.
     pub(crate) input: bool,
 }

@@ -10,6 +10,7 @@ use crate::{
     Call, EngineError, ModuleReport, StopHandle,
     artefacts::LiveCode,
     engine::Shared,
+    host::{Inconstant, Written},
     husk::{Husk, Mould},
     image::Image,
     inspect, metrics,
@@ -72,24 +73,26 @@ impl Snapshot<'_> {
 
     /// All that the state after the initialisation depends on, besides the module.
     fn key(&self) -> [u8; 32] {
-        let Manifest { abi, entry, args, grants, snapshot, limits, .. } = self.manifest;
+        let Manifest { app, name, abi, entry, args, grants, snapshot, limits, .. } = self.manifest;
         let bound = (limits.memory_bytes, limits.table_elements, limits.stack_bytes);
         let mut hash = Sha256::new();
-        // Libraries look for directories when they are initialised: whether there is one is part of the state.
-        let given = (&grants.env, grants.scratch);
-        hash.update(format!("3 {abi:?} {entry:?} {args:?} {given:?} {snapshot:?} {bound:?}"));
+        // Libraries look for directories when they are initialised: whether there is one is part of the state. The name
+        // is an argument; the app is in the key so that nothing an app's initialisation leaves is ever another app's.
+        let whose = (app.as_str(), name.as_str());
+        let given = (args, &grants.env, grants.scratch);
+        hash.update(format!("4 {whose:?} {abi:?} {entry:?} {given:?} {snapshot:?} {bound:?}"));
         hash.finalize().into()
     }
 
     /// Initialises an instance and takes its image, or one that says that there is none to take. `None` if the guest
-    /// failed, which is for the call to show.
+    /// failed, which is for the call to show, or if it was another guest's doing what it found.
     fn take(&self, mould: &Mould, key: &[u8; 32]) -> Result<Option<Image>, EngineError> {
         let limits = self.manifest.limits;
         let Ok(slot) = self.shared.slots.reserve(&Arc::default()) else { return Ok(None) };
         slot.enter(0, true);
         slot.set_limit(limits.memory_bytes);
         let Ok(mut husk) = Husk::make(mould, Arc::clone(&slot)) else { return Ok(None) };
-        let interrupt = Interrupt::new(slot);
+        let interrupt = Interrupt::new(Arc::clone(&slot));
         let deadline = Instant::now() + INITIALISATION_MAX.min(Duration::from_millis(limits.deadline_ms));
         let Some(watch) = self.shared.watchdog.watch(deadline.into_std(), &interrupt) else { return Ok(None) };
         let environment: Vec<_> = self.manifest.grants.env.clone().into_iter().collect();
@@ -100,15 +103,27 @@ impl Snapshot<'_> {
         let initialised = husk.initialise();
         drop(watch);
         interrupt.detach();
-        let (_, asked) = husk.end();
-        if initialised.is_err() || interrupt.reason().is_some() {
+        let (written, asked) = husk.end();
+        // What the node was short of, another instance may get.
+        if initialised.is_err() || interrupt.reason().is_some() || slot.was_short() {
             return Ok(None);
         }
-        let is_constant = self.manifest.snapshot == Policy::Always || !(asked.random || asked.clock);
-        let draft = (is_constant && !asked.input).then(|| husk.draft()).flatten();
+        let draft = is_for_all(self.manifest.snapshot, asked, &written).then(|| husk.draft()).flatten();
         ::metrics::counter!(metrics::SNAPSHOTS).increment(u64::from(draft.is_some()));
         self.shared.artefacts.store_image(self.digest, key, draft.unwrap_or_default())?;
         self.shared.artefacts.image(self.digest, key)
+    }
+}
+
+/// Whether what an initialisation leaves may be what all instances begin with: nobody can tell, or the author says that
+/// what one could tell by does not matter. What it says to its caller, as result or as failure, always matters.
+pub(crate) fn is_for_all(policy: Policy, asked: Inconstant, written: &Written) -> bool {
+    let is_of_its_call = asked.input || !written.output.is_empty() || written.failure.is_some();
+    let differs = asked.random || asked.clock || asked.environment || written.log_bytes_total > 0;
+    match policy {
+        Policy::Never => false,
+        Policy::Always => !is_of_its_call,
+        _ => !is_of_its_call && !differs,
     }
 }
 

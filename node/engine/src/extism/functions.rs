@@ -199,6 +199,8 @@ impl Host {
     }
 
     pub(super) fn extism_log(&mut self, level: Level, text: u64) -> Result<(), Halt> {
+        // It is told which levels are wanted.
+        self.asked.environment = true;
         if level < self.log_level() {
             self.plugin.free(text);
             return Ok(());

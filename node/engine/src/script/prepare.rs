@@ -4,18 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use skein_proto::{Abi, Digest, Failure, FunctionName, InstancePolicy, Manifest, Snapshot as Policy};
+use skein_proto::{Abi, Digest, Failure, FunctionName, InstancePolicy, Manifest};
 use skein_script::RUNTIME;
 use tokio::time::Instant;
 
 use super::{Guest, STACK_BYTES_MIN, Script, runtime_digest};
 use crate::{
     Call, Engine, EngineError, ModuleReport, Prepared, Program, RunError, StopHandle, clock,
-    host::Inconstant,
     husk::{Husk, Mould, NotMade},
     image::Image,
     metrics,
     run::trapped,
+    snapshot::is_for_all,
     stop::{Interrupt, lock},
 };
 
@@ -141,28 +141,31 @@ impl Engine {
         mould: &Mould,
         manifest: &Manifest,
     ) -> Result<Option<Image>, EngineError> {
-        let (mut husk, asked) = self.load_once(guest, mould, manifest)?;
-        let is_constant = manifest.snapshot == Policy::Always || !(asked.random || asked.clock);
-        let is_wanted = manifest.snapshot != Policy::Never && is_constant && !asked.input;
-        let draft = is_wanted.then(|| husk.draft()).flatten();
+        let (mut husk, is_for_all) = self.load_once(guest, mould, manifest)?;
+        if husk.slot().was_short() {
+            // What the node was short of, another instance may get.
+            return Ok(None);
+        }
+        let draft = is_for_all.then(|| husk.draft()).flatten();
         ::metrics::counter!(metrics::SNAPSHOTS).increment(u64::from(draft.is_some()));
         let key = key(manifest);
         self.shared.artefacts.store_image(digest, &key, draft.unwrap_or_default())?;
         Ok(self.shared.artefacts.image(digest, &key)?.filter(Image::is_initialised))
     }
 
-    /// An instance in which the script's top level has run, and what that asked for.
-    fn load_once(&self, guest: &Guest, mould: &Mould, manifest: &Manifest) -> Result<(Husk, Inconstant), EngineError> {
+    /// An instance in which the script's top level has run, and whether others may begin as it is then.
+    fn load_once(&self, guest: &Guest, mould: &Mould, manifest: &Manifest) -> Result<(Husk, bool), EngineError> {
         let limits = manifest.limits;
         if limits.memory_bytes < guest.report.memory_bytes_min {
             return Err(EngineError::Module(format!("{}; raise limits.memory", short_of_memory(limits.memory_bytes))));
         }
         let reserved = self.shared.slots.reserve(&Arc::default());
-        let slot = reserved.map_err(|error| EngineError::Internal(error.to_string()))?;
+        let slot = reserved.map_err(|error| EngineError::Short(error.to_string()))?;
         slot.enter(0, true);
         slot.set_limit(limits.memory_bytes);
         let made = Husk::make(mould, Arc::clone(&slot));
-        let mut husk = made.map_err(|why| unmade(why, limits.memory_bytes))?;
+        let short = || EngineError::Short("its memory is used up".to_owned());
+        let mut husk = made.map_err(|why| if slot.was_short() { short() } else { unmade(why, limits.memory_bytes) })?;
         let interrupt = Interrupt::new(Arc::clone(&slot));
         let deadline = Instant::now() + LOADING_MAX;
         let Some(watch) = self.shared.watchdog.watch(deadline.into_std(), &interrupt) else {
@@ -173,7 +176,12 @@ impl Engine {
         drop(watch);
         interrupt.detach();
         let (written, asked) = husk.end();
-        let Err(error) = initialised else { return Ok((husk, asked)) };
+        let Err(error) = initialised else {
+            return Ok((husk, is_for_all(manifest.snapshot, asked, &written)));
+        };
+        if interrupt.reason().is_none() && slot.was_short() {
+            return Err(short());
+        }
         Err(EngineError::Module(if interrupt.reason().is_some() {
             format!(
                 "the script's top level took longer than {} s; do less before the first call",
@@ -207,9 +215,12 @@ fn mould(guest: &Guest, manifest: &Manifest, script: Script) -> Mould {
 
 /// All that a loaded script depends on, besides its files.
 fn key(manifest: &Manifest) -> [u8; 32] {
-    let Manifest { entry, snapshot, limits, .. } = manifest;
+    let Manifest { app, name, entry, snapshot, limits, .. } = manifest;
     let mut hash = Sha256::new();
-    hash.update(format!("script 1 {} {entry:?} {snapshot:?} {}", runtime_digest(), limits.memory_bytes));
+    // As with modules, what a top level leaves is never another app's, or another function's.
+    let whose = (app.as_str(), name.as_str());
+    let bound = (limits.memory_bytes, limits.stack_bytes);
+    hash.update(format!("script 2 {} {whose:?} {entry:?} {snapshot:?} {bound:?}", runtime_digest()));
     hash.finalize().into()
 }
 
@@ -233,6 +244,7 @@ fn unmade(why: NotMade, memory_bytes: u64) -> EngineError {
             RunError::Trap { .. } => format!("{}; raise limits.memory", short_of_memory(memory_bytes)),
             other => other.to_string(),
         }),
-        NotMade::Short(what) | NotMade::Broken(what) => EngineError::Internal(what),
+        NotMade::Short(what) => EngineError::Short(what),
+        NotMade::Broken(what) => EngineError::Internal(what),
     }
 }

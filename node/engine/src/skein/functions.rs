@@ -111,6 +111,7 @@ impl Host {
         if !self.requests.has_open() {
             // Without a request there is only time to wait for.
             if wait.is_some() {
+                self.asked.clock = true;
                 self.sleep_until(end).map_err(|halt| RuntimeError::user(Box::new(halt)))?;
             }
             return Ok(0);

@@ -38,6 +38,7 @@ impl Host {
     }
 
     pub(super) fn fd_fdstat_set_flags(&mut self, fd: u32, flags: u32) -> Result<(), Fault> {
+        self.asked.input = true;
         Ok(self.files.set_flags(fd, Flags::from_bits(flags)?)?)
     }
 

@@ -22,10 +22,12 @@ impl Host {
     }
 
     pub(super) fn environ_sizes_get(&mut self, count: u32, bytes: u32) -> Result<(), Fault> {
+        self.asked.environment = true;
         self.write_sizes(self.env.iter().map(|(name, value)| [name.as_str(), "=", value]), count, bytes)
     }
 
     pub(super) fn environ_get(&mut self, pointers: u32, buffer: u32) -> Result<(), Fault> {
+        self.asked.environment = true;
         self.write_strings(self.env.iter().map(|(name, value)| [name.as_str(), "=", value]), pointers, buffer)
     }
 

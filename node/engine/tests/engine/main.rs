@@ -7,6 +7,7 @@ mod cache;
 mod escapes;
 mod extism;
 mod files;
+mod images;
 mod instances;
 mod limits;
 mod modules;

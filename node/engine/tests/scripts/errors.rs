@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use skein_engine::{EngineError, RunError, StopHandle};
-use skein_proto::{Limits, Manifest};
+use skein_proto::{ErrorCode, Failure, Limits, Manifest, Progress};
 use tokio::time::Instant;
 
-use crate::support::{LONG, bundle, call, engine, load, load_as, manifest, run, text};
+use crate::support::{LONG, bundle, call, engine, engine_with, load, load_as, manifest, run, text};
 
 fn refused(code: &[u8], expected: &str) {
     match engine().inspect(code, &manifest()) {
@@ -130,4 +130,18 @@ fn a_small_limit_of_memory_is_named_where_it_is_too_small() {
     let error = load_as(b"export default () => 1;".to_vec(), &manifest).unwrap_err();
     assert!(error.to_string().contains("limits.memory"), "{error}");
     let _ = LONG;
+}
+
+#[test]
+fn a_node_without_memory_to_try_a_script_in_is_overloaded_and_says_what_to_do() {
+    let engine = engine_with(|config| config.memory_bytes_max = 4 << 20);
+    let taken = engine.room(7 << 19).unwrap();
+    // As it is made, and as its top level wants more.
+    for code in ["export default () => 1;", "const list = new Array(1e5).fill(0); export default () => list.length;"] {
+        let failure = Failure::from(engine.inspect(code.as_bytes(), &manifest()).unwrap_err());
+        assert_eq!((failure.code, failure.progress), (ErrorCode::Overloaded, Progress::NotExecuted), "{failure}");
+        assert!(failure.message.contains("repeat it later, or at another node"), "{failure}");
+    }
+    drop(taken);
+    engine.inspect(b"export default () => 1;", &manifest()).unwrap();
 }

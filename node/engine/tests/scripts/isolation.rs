@@ -57,6 +57,18 @@ fn a_top_level_that_asked_for_chance_or_time_is_run_for_every_call_unless_told_o
 }
 
 #[test]
+fn what_a_top_level_logs_is_in_the_log_of_every_call() {
+    let code = "console.log('at the top'); export default () => 'done';";
+    let logs = |policy: Snapshot| {
+        let program = load_as(code.into(), &Manifest { snapshot: policy, ..manifest() }).unwrap();
+        [0; 3].map(|_| String::from_utf8_lossy(&program.run(call("")).unwrap().log).matches("at the top").count())
+    };
+    assert_eq!(logs(Snapshot::Auto), [1, 1, 1]);
+    assert_eq!(logs(Snapshot::Never), [1, 1, 1]);
+    assert_eq!(logs(Snapshot::Always), [0, 0, 0], "its author says that it does not matter");
+}
+
+#[test]
 fn a_clock_goes_on_from_an_image() {
     let program = load(
         "const list = []; export default async () => { const at = Date.now(); await new Promise((done) => setTimeout(done, 5)); return [at, performance.now() < 1000]; }",

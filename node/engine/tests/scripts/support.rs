@@ -15,12 +15,24 @@ use tokio::time::Instant;
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn engine() -> &'static Engine {
+    &shared().0
+}
+
+/// Another engine that finds the compiled runtime where the first has put it.
+pub(crate) fn engine_with(change: impl FnOnce(&mut EngineConfig)) -> Engine {
+    let (engine, dir) = shared();
+    engine.inspect(b"export default () => 1;", &manifest()).unwrap();
+    let mut config = EngineConfig::new(dir.path());
+    change(&mut config);
+    Engine::open(config).unwrap()
+}
+
+fn shared() -> &'static (Engine, tempfile::TempDir) {
     static ENGINE: OnceLock<(Engine, tempfile::TempDir)> = OnceLock::new();
-    let (engine, _) = ENGINE.get_or_init(|| {
+    ENGINE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         (Engine::open(EngineConfig::new(dir.path())).unwrap(), dir)
-    });
-    engine
+    })
 }
 
 pub(crate) fn manifest() -> Manifest {

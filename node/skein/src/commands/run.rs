@@ -53,8 +53,12 @@ async fn call(command: Run) -> Result<(), Failure> {
         let message = format!("the payload has {} bytes; limits.payload is {}", payload.len(), limits.payload_bytes);
         return Err(Failure::not_executed(ErrorCode::TooLarge, message));
     }
+    if !command.args.is_empty() {
+        // In the manifest, since an image is of the arguments that its initialisation saw.
+        source.manifest.args = command.args;
+    }
     let mut args = vec![source.manifest.name.to_string()];
-    args.extend(if command.args.is_empty() { source.manifest.args.clone() } else { command.args });
+    args.extend(source.manifest.args.clone());
     let mut env: Vec<(String, String)> = source.manifest.grants.env.clone().into_iter().collect();
     env.extend(command.env);
     let stop = StopHandle::new();
