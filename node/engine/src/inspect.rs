@@ -11,7 +11,7 @@ use skein_proto::{Abi, InstancePolicy, Limits, Manifest};
 use wasmer_types::Features;
 use wasmparser::{BinaryReaderError, ExternalKind, FuncType, MemoryType, TypeRef, Validator, WasmFeatures};
 
-use crate::{EngineError, ModuleReport, extism, link, skein, wasi};
+use crate::{EngineError, ModuleReport, extism, link, rewrite, skein, wasi};
 
 /// The page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -103,6 +103,10 @@ fn examine(code: &[u8]) -> Result<(ModuleReport, Shape<'_>), EngineError> {
         }
     })?;
     check_imports(&shape)?;
+    if shape.exports.iter().any(|(name, ..)| *name == rewrite::START) {
+        let name = shown(rewrite::START);
+        return Err(refuse(format!("the module has an export `{name}`, a name that the engine needs; rename it")));
+    }
     let memory = check_memory(&shape)?;
     Validator::new_with_features(wasm_features()).validate_all(code).map_err(|error| malformed(&error, code))?;
     let report = ModuleReport {

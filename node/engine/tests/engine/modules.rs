@@ -86,6 +86,14 @@ fn a_module_without_an_entry_lists_what_it_exports() {
 }
 
 #[test]
+fn an_export_by_the_engines_own_name_is_refused_with_a_start_section_and_without() {
+    let bench = Bench::new();
+    let exports = r#"(func $f (export "\01start")) (func (export "_start"))"#;
+    check_text(&bench, &format!("(module {exports})"), &["\\u{1}start", "rename it"]);
+    check_text(&bench, &format!("(module {exports} (start $f))"), &["\\u{1}start", "rename it"]);
+}
+
+#[test]
 fn what_skein_does_not_run_is_refused_with_a_way_out() {
     let bench = Bench::new();
     let start = "(func (export \"_start\"))";
