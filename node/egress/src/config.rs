@@ -4,10 +4,12 @@
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EgressConfig {
-    /// Most requests at a time. Default 1,024; each has a connection, some 20 KiB and what its answer takes.
+    /// Most requests at a time. Default 1,024; each has a connection, some 20 KiB and what its answer takes. One app has
+    /// no more of them than are left for the others: half, if it is alone.
     pub requests_max: usize,
-    /// Most bytes of answers held at a time, in all. Default 256 MiB; a request that finds no room fails as
-    /// `overloaded`.
+    /// Most bytes of answers held at a time, in all, from their first byte until their guest has taken them. Default
+    /// 256 MiB, shared out among apps in the same way; a request that finds no room fails as `overloaded`. Must be at
+    /// least twice the largest answer, 64 MiB.
     pub answers_bytes_max: usize,
     /// Certificates of authorities to trust besides the built-in ones, in PEM. Default none.
     pub roots_pem: Vec<u8>,

@@ -4,19 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Client, Response, redirect::Policy};
 use skein_engine::{Asked, HttpRequest, HttpResponse, grants};
-use skein_proto::{ErrorCode, Failure, Grants, Progress};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use skein_proto::{AppName, ErrorCode, Failure, Grants, Progress};
+use tokio::time::{Instant, timeout_at};
 use url::Host;
 
 use crate::{
     EgressConfig,
     address::{Lookup, Resolver, is_private},
-    body::{self, Room},
-    fault,
+    body, fault,
     hop::Hop,
+    share::Shares,
 };
 
 /// Sends HTTP requests for guests. Clones share connections and limits.
@@ -30,8 +27,8 @@ struct Shared {
     named: Client,
     /// For hosts below a domain that a grant names: reaches no private address.
     guarded: Client,
-    turns: Semaphore,
-    room: Room,
+    turns: Shares,
+    room: Shares,
     may_reach_private: bool,
 }
 
@@ -68,24 +65,24 @@ impl HttpEgress {
         let shared = Shared {
             named: client(!config.may_reach_private)?,
             guarded: client(true)?,
-            turns: Semaphore::new(config.requests_max.clamp(1, Semaphore::MAX_PERMITS)),
-            room: Room::new(config.answers_bytes_max),
+            turns: Shares::of(config.requests_max),
+            room: Shares::of(config.answers_bytes_max),
             may_reach_private: config.may_reach_private,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Sends `request` if `grants` allow it, and gives the whole answer, whatever its status, by `deadline` at the
+    /// Sends `request` of a function of `app` if `grants` allow it, and gives the whole answer, whatever its status, by `deadline` at the
     /// latest. Dropping the future breaks the request off.
     ///
     /// # Errors
     /// `not-granted` for an origin, or a redirect to one, that no grant covers, and for private addresses; `bad-request`;
     /// `too-large` for an answer over the request's limit; `overloaded`; `unreachable`, not executed, without a
     /// connection; `peer-lost` for one that breaks; `malformed`; `deadline-exceeded`.
-    pub fn send(&self, request: HttpRequest, grants: &Grants, deadline: Instant) -> Asked<HttpResponse> {
-        let (shared, grants) = (Arc::clone(&self.shared), grants.clone());
+    pub fn send(&self, request: HttpRequest, app: &AppName, grants: &Grants, deadline: Instant) -> Asked<HttpResponse> {
+        let (shared, app, grants) = (Arc::clone(&self.shared), app.clone(), grants.clone());
         Box::pin(async move {
-            timeout_at(deadline, shared.exchange(request, &grants)).await.unwrap_or_else(|_| {
+            timeout_at(deadline, shared.exchange(request, &app, &grants)).await.unwrap_or_else(|_| {
                 let message = "the call's deadline passed before the answer of its HTTP request was there";
                 Err(Failure::maybe_executed(ErrorCode::DeadlineExceeded, message))
             })
@@ -94,19 +91,20 @@ impl HttpEgress {
 }
 
 impl Shared {
-    async fn exchange(&self, request: HttpRequest, granted: &Grants) -> Result<HttpResponse, Failure> {
+    async fn exchange(&self, request: HttpRequest, app: &AppName, granted: &Grants) -> Result<HttpResponse, Failure> {
         let (url, leave) = grants::http(granted, &request.url)?;
-        let Ok(_turn) = self.turns.try_acquire() else {
-            let message = "this node sends as many HTTP requests for its functions as it may";
+        let mut turn = self.turns.begin(app);
+        if !turn.grow_to(1) {
+            let message = format!("this node sends as many HTTP requests for functions of app {app} as it may now");
             return Err(Failure::not_executed(ErrorCode::Overloaded, message).retry_after(TURN_RETRY_AFTER));
-        };
+        }
         let bytes_max = request.response_bytes_max;
         let mut hop = Hop::first(request, url, leave)?;
         for _ in 0..=REDIRECTS_MAX {
             let response = self.attempt(&hop).await?;
             let status = response.status();
             let Some(url) = hop.redirected_to(status, response.headers())? else {
-                return body::read(response, &hop, bytes_max, &self.room).await;
+                return body::read(response, &hop, bytes_max, self.room.begin(app)).await;
             };
             let leave = grants::http_url(granted, &url).map_err(|failure| {
                 // The first origin has seen the request.

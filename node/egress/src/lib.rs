@@ -1,7 +1,7 @@
 //! The HTTP requests that functions send: the one way out of a node that is not to a peer.
 //!
-//! **Owns** the HTTP client and its connections, which redirects are followed, which addresses are reached, and how
-//! much of an answer is taken.
+//! **Owns** the HTTP client and its connections, which redirects are followed, which addresses are reached, how much of
+//! an answer is taken, and how much of all that one app may have.
 //!
 //! **Refuses** what a version was not granted, at the first request and at every redirect; addresses of the node's own
 //! networks, unless a grant names the very host; proxies of the environment, which would hide where a request goes;
@@ -24,7 +24,7 @@
 //!     let egress = HttpEgress::new(EgressConfig::default())?;
 //!     let grants = Grants { http: vec!["https://api.example.com".into()], ..Grants::default() };
 //!     let request = HttpRequest::new("GET", "https://api.example.com/v1", Default::default(), 1 << 20);
-//!     let answer = egress.send(request, &grants, Instant::now() + Duration::from_secs(3)).await?;
+//!     let answer = egress.send(request, &"shop".parse()?, &grants, Instant::now() + Duration::from_secs(3)).await?;
 //!     assert_eq!(answer.status, 200);
 //!     Ok(())
 //! }
@@ -36,6 +36,7 @@ mod config;
 mod egress;
 mod fault;
 mod hop;
+mod share;
 
 pub use config::EgressConfig;
 pub use egress::HttpEgress;

@@ -8,7 +8,9 @@ use skein_proto::Failure;
 /// Answers the outward requests of one call. The runtime gives one to every call whose version has outward grants.
 ///
 /// The engine has checked the version's grants, its depth and its limits before it asks. It waits on the guest's own
-/// thread, and drops the future when the guest is stopped, which must take the request back.
+/// thread, and drops the future when the guest is stopped, which must take the request back. A guest need not wait for
+/// all that it has asked for: then nobody polls the future until the guest waits again, or ever. So what is behind it
+/// must hold nothing that others need until it is polled.
 pub trait Services: Send + Sync {
     /// Calls another function.
     fn invoke(&self, request: InvokeRequest) -> Asked<Bytes>;

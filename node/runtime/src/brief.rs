@@ -131,8 +131,7 @@ impl Guest {
     /// Runs the guest here, if its version may run briefly; gives it back if it is to run on the executor, from its start.
     pub(crate) async fn run_briefly(self, invocation: &Invocation) -> Result<Ran, Self> {
         let activation = self.permit.activation();
-        // A nested call may be polled in the thread of the guest that made it.
-        if invocation.depth > 0 || !activation.brevity.is_granted() {
+        if !activation.brevity.is_granted() {
             return Err(self);
         }
         if HELD.get() >= HELD_MAX {

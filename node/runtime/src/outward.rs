@@ -1,7 +1,9 @@
 //! What guests ask of the world outside: calls of other functions, HTTP requests, and leave to wait for them.
 //!
-//! Everything here runs on the guest's own thread. A future that the guest waits for is polled there too, so that a
-//! nested call on this node costs one hop to another thread and back, and no async thread is held.
+//! What is asked for runs on the async runtime, not on the guest's thread: the permits, places in line, turns and memory
+//! that a call comes to hold on its way pass on by themselves, whatever the guest does meanwhile. A guest may ask for
+//! several things, take the first answer and compute for minutes. It owns what it has asked for: when it ends, or is
+//! stopped, that is taken back.
 
 use std::{
     pin::Pin,
@@ -18,7 +20,8 @@ use rand::Rng as _;
 use skein_catalog::VersionRecord;
 use skein_engine::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services, grants};
 use skein_proto::{ErrorCode, Failure, Invocation, InvocationId, Invoke};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, task::JoinError, time::Instant};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
     Egress,
@@ -30,8 +33,10 @@ use crate::{
 /// Where requests of guests go; one for a runtime.
 pub(crate) struct Outside {
     executor: Executor,
-    /// What the futures run on: their timers and sockets, not their threads.
+    /// What the requests run on.
     handle: Handle,
+    /// The requests under way, so that shutdown can wait for them.
+    tasks: TaskTracker,
     doors: OnceLock<Doors>,
 }
 
@@ -73,12 +78,12 @@ struct Place {
 }
 
 impl Outside {
-    /// For a runtime whose guests run on `executor`.
+    /// For a runtime whose guests run on `executor` and whose tasks are `tasks`.
     ///
     /// # Panics
     /// Outside of an async runtime.
-    pub(crate) fn new(executor: Executor) -> Arc<Self> {
-        Arc::new(Self { executor, handle: Handle::current(), doors: OnceLock::new() })
+    pub(crate) fn new(executor: Executor, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { executor, handle: Handle::current(), tasks, doors: OnceLock::new() })
     }
 
     /// Says where requests go. Only the first word counts.
@@ -173,7 +178,8 @@ impl Outward {
 
     fn request(&self, request: HttpRequest) -> Result<Asked<HttpResponse>, Failure> {
         self.check_place()?;
-        let granted = &self.record.manifest.grants;
+        let manifest = &self.record.manifest;
+        let granted = &manifest.grants;
         grants::http(granted, &request.url)?;
         let Some(egress) = &self.doors()?.egress else {
             let message = "this node sends no HTTP requests for functions";
@@ -181,12 +187,20 @@ impl Outward {
         };
         // Made where its sockets and timers belong.
         let _entered = self.outside.handle.enter();
-        Ok(egress.send(request, granted, self.caller.deadline))
+        Ok(egress.send(request, &manifest.app, granted, self.caller.deadline))
     }
 
-    fn counted<T: 'static>(&self, kind: &'static str, asked: Asked<T>) -> Asked<T> {
+    /// Starts what the guest has asked for, and counts it.
+    fn start<T: Send + 'static>(&self, kind: &'static str, asked: Asked<T>) -> Asked<T> {
         self.asked.fetch_add(1, Relaxed);
-        Box::pin(Within { handle: self.outside.handle.clone(), asked: Some(asked), tally: metrics::Tally::new(kind) })
+        let mut tally = metrics::Tally::new(kind);
+        let work = async move {
+            let answer = asked.await;
+            tally.ended(answer.as_ref().err().map(|failure| failure.code));
+            answer
+        };
+        let Outside { handle, tasks, .. } = &*self.outside;
+        Box::pin(Within(AbortOnDropHandle::new(tasks.spawn_on(work, handle))))
     }
 }
 
@@ -197,12 +211,12 @@ impl Services for Outward {
             let (invoke, invocation) = nested?;
             invoke.invoke(invocation).await.map(|reply| reply.payload)
         };
-        self.counted("invoke", Box::pin(asked))
+        self.start("invoke", Box::pin(asked))
     }
 
     fn http(&self, request: HttpRequest) -> Asked<HttpResponse> {
         let asked = self.request(request).unwrap_or_else(|failure| Box::pin(std::future::ready(Err(failure))));
-        self.counted("http", asked)
+        self.start("http", asked)
     }
 
     fn waits(&self) {
@@ -218,34 +232,24 @@ impl Services for Outward {
     }
 }
 
-/// A future that is polled, and dropped, by a thread of ours as if it were one of the async runtime's.
-struct Within<T> {
-    handle: Handle,
-    asked: Option<Asked<T>>,
-    tally: metrics::Tally,
-}
+/// The guest's end of a request. Dropping it takes the request back: it ends on the runtime, as soon as a thread there
+/// comes to it.
+struct Within<T>(AbortOnDropHandle<Result<T, Failure>>);
 
 impl<T> Future for Within<T> {
     type Output = Result<T, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let _entered = this.handle.enter();
-        let Some(asked) = &mut this.asked else { return Poll::Pending };
-        let polled = asked.as_mut().poll(context);
-        if let Poll::Ready(answer) = &polled {
-            this.tally.ended(answer.as_ref().err().map(|failure| failure.code));
-            this.asked = None;
-        }
-        polled
+        Pin::new(&mut self.0).poll(context).map(|ended| ended.unwrap_or_else(|error| Err(broken(&error))))
     }
 }
 
-impl<T> Drop for Within<T> {
-    fn drop(&mut self) {
-        // A connection that is given up is cleaned up by a task.
-        let _entered = self.handle.enter();
-        self.asked = None;
+/// A request that ended without an answer.
+fn broken(error: &JoinError) -> Failure {
+    if error.is_cancelled() {
+        Failure::maybe_executed(ErrorCode::Unavailable, "this node stopped while the request was under way")
+    } else {
+        Failure::maybe_executed(ErrorCode::Internal, "the request broke while it was under way")
     }
 }
 

@@ -95,7 +95,7 @@ impl Runtime {
         metrics::describe();
         let (tasks, stop, table) = (TaskTracker::new(), CancellationToken::new(), Arc::new(Table::new()));
         let executor = Executor::new(config.bounds());
-        let rooms = Rooms::new(engine.clone(), table.clone());
+        let rooms = Rooms::new(engine.clone(), table.clone(), tasks.clone());
         let preparer = Preparer::new(prepare::Arguments {
             engine,
             source: code,
@@ -137,7 +137,7 @@ impl Runtime {
                 node: config.node,
                 catalog,
                 table,
-                outside: Outside::new(executor.clone()),
+                outside: Outside::new(executor.clone(), tasks.clone()),
                 foresight,
                 executor,
                 preparer,

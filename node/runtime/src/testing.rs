@@ -1,7 +1,7 @@
 //! What the tests of this crate share: a catalogue to publish in, guests, and a store of code.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -48,12 +48,15 @@ pub(crate) fn publish(catalog: &mut Catalog, manifest: Manifest, code: &[u8], is
     }
 }
 
-/// Code bytes in memory, with a count of how often they were asked for.
+/// Code bytes that peers have, and of which some have been fetched; with a count of the fetches.
 #[derive(Default)]
 pub(crate) struct Store {
     code: Mutex<HashMap<Digest, Bytes>>,
+    /// What is on this node.
+    here: Mutex<HashSet<Digest>>,
     pub(crate) fetches: AtomicUsize,
     is_held: AtomicBool,
+    breaks: AtomicBool,
 }
 
 impl Store {
@@ -61,21 +64,40 @@ impl Store {
         self.code.lock().unwrap().insert(Digest::of(code), Bytes::copy_from_slice(code));
     }
 
-    /// From now on nothing is answered.
+    /// As if it had been fetched.
+    pub(crate) fn put_here(&self, code: &[u8]) {
+        self.here.lock().unwrap().insert(Digest::of(code));
+    }
+
+    /// From now on no peer answers.
     pub(crate) fn hold(&self) {
         self.is_held.store(true, SeqCst);
+    }
+
+    /// The next fetch panics.
+    pub(crate) fn break_once(&self) {
+        self.breaks.store(true, SeqCst);
     }
 }
 
 #[async_trait]
 impl CodeSource for Store {
     async fn code(&self, version: &VersionRecord, _: Instant) -> Result<Bytes, Failure> {
-        self.fetches.fetch_add(1, SeqCst);
-        if self.is_held.load(SeqCst) {
-            std::future::pending::<()>().await;
+        if !self.has(version) {
+            self.fetches.fetch_add(1, SeqCst);
+            assert!(!self.breaks.swap(false, SeqCst), "on purpose");
+            if self.is_held.load(SeqCst) {
+                std::future::pending::<()>().await;
+            }
         }
         let found = self.code.lock().unwrap().get(&version.digest).cloned();
-        found.ok_or_else(|| Failure::not_executed(ErrorCode::ArtifactUnavailable, "no node has it"))
+        let found = found.ok_or_else(|| Failure::not_executed(ErrorCode::ArtifactUnavailable, "no node has it"))?;
+        self.here.lock().unwrap().insert(version.digest);
+        Ok(found)
+    }
+
+    fn has(&self, version: &VersionRecord) -> bool {
+        self.here.lock().unwrap().contains(&version.digest)
     }
 }
 
@@ -184,6 +206,18 @@ pub(crate) const FAN: &str = skein_guest!(
       (call $pass (i32.load (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 4)))))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
       (br_if $take (i32.lt_u (local.get $i) (local.get $length))))"
+);
+
+/// Calls `default/slow` six times and `default/echo` once, takes the answer of the last, and computes for ever.
+pub(crate) const HOG: &str = skein_guest!(
+    "default/slowdefault/echo",
+    "(loop $ask
+      (drop (call $invoke (i32.const 64) (i32.const 12) (i32.const 0) (i32.const 0) (i32.const 4096) (i32.const 0)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $ask (i32.lt_u (local.get $i) (i32.const 6))))
+    (drop (call $answer (call $invoke (i32.const 76) (i32.const 12) (i32.const 0) (i32.const 0)
+      (i32.const 4096) (i32.const 0))))
+    (loop $compute (br $compute))"
 );
 
 /// Sends the HTTP request whose head its payload is.

@@ -98,8 +98,12 @@ fn of(server: &Server) -> Grants {
 }
 
 async fn get(egress: &HttpEgress, grants: &Grants, url: &str) -> Result<HttpResponse, Failure> {
+    get_as("shop", egress, grants, url).await
+}
+
+async fn get_as(app: &str, egress: &HttpEgress, grants: &Grants, url: &str) -> Result<HttpResponse, Failure> {
     let request = HttpRequest::new("GET", url, Default::default(), 1 << 10);
-    egress.send(request, grants, Instant::now() + Duration::from_secs(20)).await
+    egress.send(request, &app.parse().unwrap(), grants, Instant::now() + Duration::from_secs(20)).await
 }
 
 fn check(answer: Result<HttpResponse, Failure>, code: ErrorCode, progress: Progress, expected: &str) {
@@ -113,7 +117,10 @@ async fn a_granted_request_is_answered_in_full() {
     let mut server = Server::start(|_| ok("hello")).await;
     let mut request = HttpRequest::new("PUT", server.url("/a?b=c"), "sent".into(), 5);
     request.headers = vec![("X-Two".into(), "2".into()), ("Host".into(), "evil.example".into())];
-    let answer = egress().send(request, &of(&server), Instant::now() + Duration::from_secs(20)).await.unwrap();
+    let answer = egress()
+        .send(request, &"shop".parse().unwrap(), &of(&server), Instant::now() + Duration::from_secs(20))
+        .await
+        .unwrap();
     assert_eq!((answer.status, answer.body.as_ref()), (200, &b"hello"[..]));
     let ones: Vec<_> =
         answer.headers.iter().filter(|(name, _)| name == "x-one").map(|(_, value)| value.as_str()).collect();
@@ -194,15 +201,67 @@ async fn an_answer_over_its_limit_is_refused_with_and_without_a_length() {
     let config = EgressConfig { answers_bytes_max: 1 << 10, ..EgressConfig::default() };
     let small = HttpEgress::new(config).unwrap();
     let request = HttpRequest::new("GET", server.url("/untold"), Default::default(), 1 << 20);
-    let answer = small.send(request, &of(&server), Instant::now() + Duration::from_secs(20)).await;
-    check(answer, ErrorCode::Overloaded, Progress::Executed, "all the room");
+    let answer =
+        small.send(request, &"shop".parse().unwrap(), &of(&server), Instant::now() + Duration::from_secs(20)).await;
+    check(answer, ErrorCode::Overloaded, Progress::Executed, "all the room it may have");
+}
+
+#[tokio::test]
+async fn an_answer_sent_byte_by_byte_takes_no_more_room_than_its_bytes() {
+    // Each byte in a chunk, and so in a frame, of its own.
+    let chunks = "1\r\nx\r\n".repeat(1_000);
+    let server = Server::start(move |_| {
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n{chunks}0\r\n\r\n")
+    })
+    .await;
+    let egress = HttpEgress::new(EgressConfig { answers_bytes_max: 4 << 10, ..EgressConfig::default() }).unwrap();
+    let answer = get(&egress, &of(&server), &server.url("/")).await.unwrap();
+    assert_eq!(answer.body.len(), 1_000);
+    assert!(egress.shared.room.left() >= (4 << 10) - 1_100, "{} are left", egress.shared.room.left());
+    drop(answer);
+    assert_eq!(egress.shared.room.left(), 4 << 10, "it is held until it is taken");
+}
+
+#[tokio::test]
+async fn what_one_app_receives_leaves_room_for_another() {
+    let server = Server::start(|_| ok(&"x".repeat(1_000))).await;
+    let egress = HttpEgress::new(EgressConfig { answers_bytes_max: 6 << 10, ..EgressConfig::default() }).unwrap();
+    let mut held = Vec::new();
+    let refused = loop {
+        match get_as("evil", &egress, &of(&server), &server.url("/")).await {
+            Ok(answer) => held.push(answer),
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!((held.len(), refused.code), (3, ErrorCode::Overloaded), "{refused}");
+    assert_eq!(get_as("good", &egress, &of(&server), &server.url("/")).await.unwrap().body.len(), 1_000);
+}
+
+#[tokio::test]
+async fn the_open_requests_of_one_app_leave_some_for_another() {
+    let server = Server::start(|head| if head.starts_with("GET /slow") { String::new() } else { ok("") }).await;
+    let egress = HttpEgress::new(EgressConfig { requests_max: 4, ..EgressConfig::default() }).unwrap();
+    let open = || {
+        let (egress, grants, url) = (egress.clone(), of(&server), server.url("/slow"));
+        tokio::spawn(async move { get_as("evil", &egress, &grants, &url).await })
+    };
+    let slow: Vec<_> = (0..2).map(|_| open()).collect();
+    while egress.shared.turns.left() > 2 {
+        tokio::task::yield_now().await;
+    }
+    let more = get_as("evil", &egress, &of(&server), &server.url("/slow")).await;
+    check(more, ErrorCode::Overloaded, Progress::NotExecuted, "app evil");
+    assert!(get_as("good", &egress, &of(&server), &server.url("/")).await.is_ok());
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
 async fn what_breaks_or_takes_too_long_says_whether_it_was_sent() {
     let server = Server::start(|_| String::new()).await;
     let request = HttpRequest::new("GET", server.url("/"), Default::default(), 1);
-    let late = egress().send(request, &of(&server), Instant::now() + Duration::from_millis(50)).await;
+    let late = egress()
+        .send(request, &"shop".parse().unwrap(), &of(&server), Instant::now() + Duration::from_millis(50))
+        .await;
     check(late, ErrorCode::DeadlineExceeded, Progress::MaybeExecuted, "deadline");
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let url = format!("http://{closed}");
@@ -228,7 +287,7 @@ async fn only_so_many_requests_are_sent_at_a_time() {
     first.abort();
     first.await.unwrap_err();
     let freed = async {
-        while egress.shared.turns.available_permits() == 0 {
+        while egress.shared.turns.left() == 0 {
             tokio::task::yield_now().await
         }
     };

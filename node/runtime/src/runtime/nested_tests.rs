@@ -7,13 +7,13 @@ use std::{
 };
 
 use skein_engine::{Asked, HttpRequest, HttpResponse};
-use skein_proto::{FunctionRef, Grants, Progress};
+use skein_proto::{AppName, FunctionRef, Grants, Progress};
 
 use tokio::task::JoinSet;
 
 use super::tests::{LONG, Node, eventually, invocation, slow};
 use super::*;
-use crate::testing::{ASK, DOWN, FAN, FETCH, NAP, SPIN, manifest};
+use crate::testing::{ASK, DOWN, ECHO, FAN, FETCH, HOG, NAP, SPIN, manifest};
 
 /// Stands for the router: resolves names, and keeps what passes.
 struct Names {
@@ -53,7 +53,7 @@ impl Invoke for Names {
 struct Mirror;
 
 impl Egress for Mirror {
-    fn send(&self, request: HttpRequest, _: &Grants, _: Instant) -> Asked<HttpResponse> {
+    fn send(&self, request: HttpRequest, _: &AppName, _: &Grants, _: Instant) -> Asked<HttpResponse> {
         Box::pin(async move {
             // tidy: sleeps because a request takes time, during which its guest waits.
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -105,7 +105,7 @@ impl Bench {
 #[tokio::test]
 async fn a_nested_call_is_one_deeper_in_the_same_trace_and_within_the_deadline() {
     let bench = Bench::with(|_| {}).await;
-    bench.publish("echo", crate::testing::ECHO, |_| {});
+    bench.publish("echo", ECHO, |_| {});
     let ask = bench.publish("ask", ASK, |_| {});
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let mut call = invocation(ask, b"default/echo", Duration::from_secs(20));
@@ -127,7 +127,7 @@ async fn a_nested_call_is_one_deeper_in_the_same_trace_and_within_the_deadline()
 #[tokio::test]
 async fn what_is_not_granted_is_refused_by_name() {
     let bench = Bench::with(|_| {}).await;
-    bench.publish("echo", crate::testing::ECHO, |_| {});
+    bench.publish("echo", ECHO, |_| {});
     let none = bench.publish("none", ASK, |manifest| manifest.grants.invoke.clear());
     let answer = bench.text(none, b"default/echo").await;
     assert!(answer.contains("not-granted") && answer.contains("default/echo"), "{answer}");
@@ -212,9 +212,48 @@ async fn two_functions_that_call_each_other_do_not_lock_up() {
 #[tokio::test]
 async fn a_guest_may_wait_for_several_at_once() {
     let bench = Bench::with(|_| {}).await;
-    bench.publish("echo", crate::testing::ECHO, |_| {});
+    bench.publish("echo", ECHO, |_| {});
     let fan = bench.publish("fan", FAN, |_| {});
     assert_eq!(bench.text(fan, b"abcdefgh").await, "abcdefgh".repeat(8));
+    bench.node.end().await;
+}
+
+#[tokio::test]
+async fn what_a_guest_has_started_goes_on_and_frees_its_permits_while_the_guest_computes() {
+    let bench = Bench::with(|_| {}).await;
+    let nap = NAP.replace("600000000000", "200000000");
+    let slow = bench.publish("slow", &nap, |manifest| manifest.limits.concurrency = 1);
+    let (echo, hog) = (bench.publish("echo", ECHO, |_| {}), bench.publish("hog", HOG, |_| {}));
+    // Ready, so that the answer that the hog waits for comes before all others.
+    bench.text(slow, b"").await;
+    bench.text(echo, b"").await;
+    let runtime = bench.node.runtime.clone();
+    let computes = tokio::spawn(async move { runtime.invoke(invocation(hog, b"", LONG)).await });
+    eventually(|| bench.passed().len() == 7).await;
+    // Those that run are followed by those in line, though nobody asks for an answer any more.
+    eventually(|| bench.node.runtime.line(slow).is_some_and(|line| line.queued == 0)).await;
+    let calls = || bench.node.runtime.activations().iter().map(|one| one.in_flight).sum::<u32>();
+    eventually(|| calls() == 1).await;
+    bench.text(slow, b"").await;
+    assert!(!computes.is_finished());
+    computes.abort();
+    bench.node.busy(0, 0).await;
+    bench.node.end().await;
+}
+
+#[tokio::test]
+async fn what_a_guest_has_started_ends_with_it() {
+    let bench = Bench::with(|_| {}).await;
+    let slow = bench.publish("slow", NAP, |manifest| manifest.limits.concurrency = 1);
+    let (echo, hog) = (bench.publish("echo", ECHO, |_| {}), bench.publish("hog", HOG, |_| {}));
+    bench.text(echo, b"").await;
+    bench.node.runtime.prepare(slow, Instant::now() + LONG).await.unwrap();
+    let runtime = bench.node.runtime.clone();
+    let computes = tokio::spawn(async move { runtime.invoke(invocation(hog, b"", LONG)).await });
+    eventually(|| bench.passed().len() == 7 && bench.node.runtime.shared.executor.waiting() > 0).await;
+    computes.abort();
+    bench.node.busy(0, 0).await;
+    eventually(|| bench.names.taken_back.load(SeqCst) > 0).await;
     bench.node.end().await;
 }
 
@@ -256,7 +295,7 @@ async fn without_a_place_to_wait_a_request_is_refused_and_the_guest_goes_on() {
 #[tokio::test]
 async fn a_sleeping_guest_leaves_its_slot_to_others() {
     let bench = Bench::with(|config| config.threads_max = 1).await;
-    let (nap, echo) = (bench.publish("nap", NAP, |_| {}), bench.publish("echo", crate::testing::ECHO, |_| {}));
+    let (nap, echo) = (bench.publish("nap", NAP, |_| {}), bench.publish("echo", ECHO, |_| {}));
     let runtime = bench.node.runtime.clone();
     let napping = tokio::spawn(async move { runtime.invoke(invocation(nap, b"", LONG)).await });
     eventually(|| bench.node.runtime.shared.executor.waiting() == 1).await;

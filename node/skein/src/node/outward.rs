@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use skein_egress::{EgressConfig, HttpEgress};
 use skein_engine::{Asked, HttpRequest, HttpResponse};
-use skein_proto::{Failure, Grants};
+use skein_proto::{AppName, Failure, Grants};
 use skein_runtime::Egress;
 use tokio::time::Instant;
 
@@ -13,8 +13,8 @@ use crate::{config::NodeConfig, data_dir::io_failure};
 struct WayOut(HttpEgress);
 
 impl Egress for WayOut {
-    fn send(&self, request: HttpRequest, grants: &Grants, deadline: Instant) -> Asked<HttpResponse> {
-        self.0.send(request, grants, deadline)
+    fn send(&self, request: HttpRequest, app: &AppName, grants: &Grants, deadline: Instant) -> Asked<HttpResponse> {
+        self.0.send(request, app, grants, deadline)
     }
 }
 
