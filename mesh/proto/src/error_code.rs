@@ -64,8 +64,8 @@ codes! {
     BadModule "bad-module" 422 1 "Rebuild the module as the message says; docs/abi.md lists what a function may be.";
     /// The function's settings are wrong: an unknown key, a value out of range.
     BadManifest "bad-manifest" 422 1 "Correct `function.toml` as the message says.";
-    /// The function is at its concurrency limit and its waiting line is full.
-    Overloaded "overloaded" 429 1 "Retry after the delay given; if it stays so, raise `limits.concurrency` or the node's `--memory`.";
+    /// There is no room for the call now: the function is at its limit and its waiting line is full, or the node is short of memory or threads.
+    Overloaded "overloaded" 429 1 "Retry after the delay given; if it stays so, raise what the message names: `limits.concurrency`, or the node's `--memory`.";
     /// The function ended with an error of its own: a non-zero exit code.
     FunctionFailed "function-failed" 502 1 "Read the function's message and log; the platform did its part.";
     /// The function trapped: it did what WebAssembly forbids.

@@ -51,6 +51,9 @@ pub struct Failure {
     /// The end of what the function wrote to its log (stderr), if it ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
+    /// With `overloaded`: the node is short of memory, whatever the function's own limits; another node may have some.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_memory: bool,
     /// Where the version went, of a call that came to the place it has just left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<NodeId>,
@@ -81,6 +84,7 @@ impl Failure {
             exit_code: None,
             index: None,
             log_tail: String::new(),
+            lacks_memory: false,
             moved_to: None,
         }
     }

@@ -251,6 +251,7 @@ impl From<RunError> for Failure {
         if let RunError::Exit { code, .. } = &error {
             failure.exit_code = Some(*code);
         }
+        failure.lacks_memory = matches!(error, RunError::Starved { .. });
         if let Some(output) = error.output() {
             failure.log_tail = output.log_tail(RunError::LOG_TAIL_BYTES_MAX);
         }

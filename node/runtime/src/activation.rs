@@ -227,6 +227,13 @@ impl Activation {
         }
     }
 
+    /// Takes no more calls from now on, before its actor comes to drain it. True if it has none: then it is over soon,
+    /// and else nobody knows when.
+    pub(crate) fn shut(&self) -> bool {
+        self.gate.close();
+        self.gate.is_empty()
+    }
+
     /// Notes why it leaves. Only the first word counts. For the supervisor only.
     pub(crate) fn leaves_for(&self, cause: ColdCause) {
         let _ = self.left_for.set(cause);

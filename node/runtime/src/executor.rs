@@ -6,8 +6,11 @@
 //!
 //! ```text
 //! submit --> queue --> a slot: runs --- waits ---> a place: waits --- resumed ---> runs --> ends
-//!            nested first |                          (the slot is free for others)
+//!    mostly nested first |                          (the slot is free for others)
 //! ```
+//!
+//! Nested work does not keep what comes from outside waiting for ever: after some of it in a row, one from outside has its
+//! turn.
 //!
 //! **No chain of calls locks up.** Who stands in the queue waits for slots only, and who has a slot does not wait for
 //! anybody. Places run out, so a guest that finds none is refused its request (`overloaded`) instead of waiting for one;
@@ -21,6 +24,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use metrics::Gauge;
@@ -38,8 +42,8 @@ use pool::{Before, Place, Pool, Thread};
 pub(crate) struct Job {
     /// Stops the guest in it, if it runs one, when the executor shuts down.
     pub(crate) stop: Option<StopHandle>,
-    /// How many functions called one another to get here. What is nested goes first: others wait for it.
-    pub(crate) depth: u8,
+    /// Whether a guest waits for it, or many calls do: a nested call, or a version that is made ready. Such goes first.
+    pub(crate) is_nested: bool,
     /// What to do. A panic in it is caught, and ends nothing but the job.
     pub(crate) work: Box<dyn FnOnce() + Send>,
 }
@@ -53,6 +57,13 @@ pub(crate) struct Executor {
 /// The queue is full, or the executor shuts down; the job was not taken.
 #[derive(Debug)]
 pub(crate) struct Refused;
+
+/// A job that was taken. It goes on by itself.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    number: u64,
+    is_nested: bool,
+}
 
 /// A place for a guest that waits. Dropping it is going on.
 pub(crate) struct Waiting {
@@ -95,26 +106,31 @@ impl Executor {
     ///
     /// # Errors
     /// [`Refused`] when the queue is full, at shutdown, or when every thread there may be waits; the job is dropped.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Refused> {
+    pub(crate) fn submit(&self, job: Job) -> Result<Ticket, Refused> {
         let shared = &self.shared;
-        let gone = {
+        let ticket = {
             let mut pool = shared.lock();
-            let is_nested = job.depth > 0;
+            let is_nested = job.is_nested;
             if pool.is_stopping || pool.queued() >= shared.bounds.queue_max(is_nested) {
                 return Err(Refused);
             }
-            pool.line(is_nested).push_back(job);
+            let number = pool.push(job);
             shared.start_threads(&mut pool);
             if pool.active() == 0 {
                 pool.line(is_nested).pop_back();
                 return Err(Refused);
             }
-            std::mem::take(&mut pool.gone)
+            Ticket { number, is_nested }
         };
         shared.work.notify_one();
-        // They have left their loop, so this does not wait.
-        gone.into_iter().for_each(join);
-        Ok(())
+        Ok(ticket)
+    }
+
+    /// Takes a job back that nobody wants any more, and drops it with all that it holds. One that has begun goes on.
+    pub(crate) fn withdraw(&self, ticket: &Ticket) {
+        let job = self.shared.lock().take_back(ticket);
+        // Not under the lock: what it holds may be much.
+        drop(job);
     }
 
     /// Gives the slot of the calling job away while its guest waits; none if as many wait as may, and then the guest
@@ -145,6 +161,12 @@ impl Executor {
     pub(crate) fn is_busy(&self, cores: usize) -> bool {
         let pool = self.shared.lock();
         pool.queued() + pool.running > cores
+    }
+
+    /// How many jobs wait for a thread now.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.shared.lock().queued()
     }
 
     /// How many threads live now.
@@ -180,7 +202,9 @@ impl Executor {
         let mut live = self.shared.live.subscribe();
         let ended = timeout_at(deadline, live.wait_for(|live| *live == 0)).await.is_ok();
         let gone = std::mem::take(&mut self.shared.lock().gone);
-        gone.into_iter().for_each(join);
+        // They have left their loop, but may be off the CPU before their end: no async thread waits for that.
+        let joined = tokio::task::spawn_blocking(move || gone.into_iter().for_each(join));
+        let _ = timeout_at(deadline.max(Instant::now() + JOIN_MAX), joined).await;
         if !ended {
             warn!(threads = *self.shared.live.borrow(), "threads did not end by the deadline");
         }
@@ -262,7 +286,8 @@ impl Shared {
             self.report(&pool);
             gone
         };
-        // A thread's stack is given back when it is joined: after a burst nobody else may come to do that.
+        // A thread's stack is given back when it is joined. Each thread that ends joins those that ended before it, and
+        // the last one waits for the next, or for shutdown: no async thread ever does.
         gone.into_iter().for_each(join);
     }
 
@@ -284,7 +309,7 @@ impl Shared {
                 return None;
             }
             let has_slot = pool.running < self.bounds.running_max;
-            if has_slot && let Some(job) = pool.nested.pop_front().or_else(|| pool.outer.pop_front()) {
+            if has_slot && let Some(job) = pool.pop() {
                 pool.running += 1;
                 if let Some(thread) = pool.threads.get_mut(&id) {
                     thread.running.clone_from(&job.stop);
@@ -326,6 +351,9 @@ fn join(thread: JoinHandle<()>) {
         error!("a thread of the executor panicked");
     }
 }
+
+/// Longest wait at shutdown for threads that have left their loop.
+const JOIN_MAX: Duration = Duration::from_millis(500);
 
 /// A ninth of the weight of the other threads, by the kernel's table of weights (sched(7), "The nice value").
 const GUEST_NICENESS: i32 = 10;

@@ -128,7 +128,8 @@ impl Gate {
         }
     }
 
-    /// Lets nobody in any more; those in line are told so. Those who hold a pass keep it.
+    /// Lets nobody in any more; those in line are told so. Those who hold a pass keep it. If nobody is here then, nobody
+    /// will be.
     pub fn close(&self) {
         self.permits.close();
         self.calls.close();
@@ -229,6 +230,18 @@ mod tests {
         assert_eq!(gate.enter(Instant::now() + LONG / 2, 0).await.unwrap_err(), Shut::Late);
         assert_eq!(gate.enter(Instant::now() + LONG * 2, 0).await.unwrap_err(), Shut::Full);
         assert_eq!(gate.queued(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_that_is_closed_says_whether_a_call_is_inside() {
+        let (busy, idle) = (gate(2, 0), gate(2, 0));
+        let pass = busy.enter(Instant::now() + LONG, 0).await.unwrap();
+        busy.close();
+        idle.close();
+        assert!(!busy.is_empty() && idle.is_empty());
+        drop(pass);
+        assert!(busy.is_empty());
+        assert_eq!(busy.enter(Instant::now() + LONG, 0).await.unwrap_err(), Shut::Closed);
     }
 
     #[tokio::test(start_paused = true)]

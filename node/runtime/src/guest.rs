@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     activation::{Permit, deadline_in_line},
-    executor::{Executor, Job},
+    executor::{Executor, Job, Ticket},
     outward::{Caller, Outside, Outward},
 };
 
@@ -49,10 +49,11 @@ impl Guest {
         let stop = StopHandle::new();
         let _guard = StopOnDrop(stop.clone());
         let claim = Arc::new(AtomicBool::new(false));
+        let is_nested = invocation.depth > 0;
         let (done, mut ran) = oneshot::channel();
         let (payload, deadline, queued, claimed) =
             (invocation.payload.clone(), invocation.deadline, Instant::now(), claim.clone());
-        let (handle, depth) = (stop.clone(), invocation.depth);
+        let handle = stop.clone();
         let limit = Duration::from_millis(record.manifest.limits.deadline_ms);
         let mut caller = Caller::new(invocation);
         let work = move || {
@@ -88,11 +89,12 @@ impl Guest {
             let (waited, outbound) = (outward.waited(), outward.asked());
             let _ = done.send(Ran { outcome, queued, waited, outbound });
         };
-        executor.submit(Job { stop: Some(stop), depth, work: Box::new(work) }).map_err(|_| {
+        let ticket = executor.submit(Job { stop: Some(stop), is_nested, work: Box::new(work) }).map_err(|_| {
             let message = "all threads of this node are busy, and their queue is full";
             Failure::not_executed(ErrorCode::Overloaded, message).retry_after(BUSY_RETRY_AFTER)
         })?;
-        let is_mine = || !claim.swap(true, AcqRel);
+        let queued = Queued { executor, ticket, claim };
+        let is_mine = || queued.take_back();
         match timeout_at(deadline, &mut ran).await {
             Ok(Ok(ran)) => Ok(ran),
             Ok(Err(_dropped)) => Err(broken(is_mine())),
@@ -116,6 +118,32 @@ fn broken(never_ran: bool) -> Failure {
         Failure::not_executed(ErrorCode::Draining, "this node is stopping")
     } else {
         Failure::maybe_executed(ErrorCode::Internal, "the engine broke while the function ran")
+    }
+}
+
+/// A call in the executor's queue, with its permit and its memory. When its caller goes, all of that goes home at once,
+/// not when a thread comes to it.
+struct Queued<'a> {
+    executor: &'a Executor,
+    ticket: Ticket,
+    /// Set by whoever has the call: the thread that begins it, or its caller who takes it back.
+    claim: Arc<AtomicBool>,
+}
+
+impl Queued<'_> {
+    /// True if it had not begun, nor been taken back: now it never runs.
+    fn take_back(&self) -> bool {
+        let is_mine = !self.claim.swap(true, AcqRel);
+        if is_mine {
+            self.executor.withdraw(&self.ticket);
+        }
+        is_mine
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.take_back();
     }
 }
 

@@ -4,16 +4,16 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use ractor::ActorRef;
 use skein_catalog::{Catalog, VersionRecord, Watch};
-use skein_proto::{FunctionId, NodeId, VersionId};
+use skein_proto::{ErrorCode, Failure, FunctionId, NodeId, VersionId};
 use tokio::{
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -35,19 +35,15 @@ pub(crate) struct Prefetch {
 impl Prefetch {
     /// Follows the catalogue until it ends or `stop` is cancelled.
     pub(crate) async fn run(mut self) {
-        let mut plan = Plan { me: self.node, ..Plan::default() };
-        let mut work = JoinSet::new();
+        let mut plan = Plan { me: self.node, parallel: self.parallel.max(1), ..Plan::default() };
+        let (mut work, mut versions) = (JoinSet::new(), HashMap::new());
         let mut seen: Arc<Catalog> = Arc::default();
         self.catalog.mark_changed();
         loop {
-            while work.len() < self.parallel.max(1)
-                && let Some((version, record)) = plan.next(Instant::now())
-            {
+            while let Some((version, record)) = plan.next(Instant::now()) {
                 let preparer = self.preparer.clone();
-                work.spawn(async move {
-                    let outcome = preparer.prepare(&record, Instant::now() + PREFETCH_MAX).await;
-                    (version, outcome)
-                });
+                let task = work.spawn(async move { preparer.prepare(&record, Instant::now() + PREFETCH_MAX).await });
+                versions.insert(task.id(), version);
             }
             let retry = plan.retry_at();
             tokio::select! {
@@ -62,7 +58,12 @@ impl Prefetch {
                     let _ = self.supervisor.cast(supervisor::Message::Changed(now.clone()));
                     seen = now;
                 }
-                Some(Ok((version, outcome))) = work.join_next(), if !work.is_empty() => {
+                Some(ended) = work.join_next_with_id() => {
+                    let (task, outcome) = match ended {
+                        Ok((task, outcome)) => (task, outcome),
+                        Err(broken) => (broken.id(), Err(broke(&broken))),
+                    };
+                    let Some(version) = versions.remove(&task) else { continue };
                     if let Err(failure) = &outcome {
                         warn!(%version, code = %failure.code, error = %failure, "version could not be prefetched");
                         metrics::prefetch_failed();
@@ -75,10 +76,17 @@ impl Prefetch {
     }
 }
 
+/// The failure of a preparation that broke.
+fn broke(error: &JoinError) -> Failure {
+    Failure::not_executed(ErrorCode::Internal, format!("the preparation broke: {error}"))
+}
+
 /// The versions still to prepare, the newest first.
 #[derive(Debug, Default)]
 struct Plan {
     me: NodeId,
+    /// Most that are in hand at a time.
+    parallel: usize,
     wanted: BTreeMap<Order, Wanted>,
     in_hand: HashSet<VersionId>,
 }
@@ -122,8 +130,11 @@ impl Plan {
         }
     }
 
-    /// The next version to prepare now.
+    /// The next version to prepare now; none while as many are in hand as may be.
     fn next(&mut self, now: Instant) -> Option<(VersionId, Arc<VersionRecord>)> {
+        if self.is_full() {
+            return None;
+        }
         let is_due = |wanted: &Wanted| wanted.not_before.is_none_or(|time| time <= now);
         let (order, wanted) =
             self.wanted.iter().find(|(order, wanted)| is_due(wanted) && !self.in_hand.contains(&id(**order)))?;
@@ -145,8 +156,15 @@ impl Plan {
         }
     }
 
-    /// When something that failed is due again.
+    fn is_full(&self) -> bool {
+        self.in_hand.len() >= self.parallel
+    }
+
+    /// When something that failed is due again. While nothing more may be begun nothing is: whatever ends next says more.
     fn retry_at(&self) -> Option<Instant> {
+        if self.is_full() {
+            return None;
+        }
         let waiting = self.wanted.iter().filter(|(order, _)| !self.in_hand.contains(&id(**order)));
         waiting.filter_map(|(_, wanted)| wanted.not_before).min()
     }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use skein_catalog::VersionRecord;
-use skein_engine::{Engine, Program, Room};
+use skein_engine::{Engine, NoRoom, Program, Room};
 use skein_proto::{Digest, ErrorCode, Failure};
 use tokio::{
     runtime::Handle,
@@ -24,7 +24,7 @@ use crate::{
     executor::{Executor, Job},
     metrics,
     room::{LOAD_PATIENCE, Rooms},
-    turns::Turns,
+    turns::{Turn, Turns},
 };
 
 /// What a preparer works with.
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     pub(crate) tasks: TaskTracker,
     /// Ends them.
     pub(crate) stop: CancellationToken,
-    /// How many at a time.
+    /// How many are compiled at a time.
     pub(crate) parallel: usize,
     /// Where the memory for it comes from.
     pub(crate) rooms: Rooms,
@@ -54,7 +54,9 @@ struct Shared {
     executor: Executor,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// For preparations.
+    /// For fetching from peers. Apart, since a slow peer takes nothing that a compilation needs.
+    fetches: Turns,
+    /// For compiling.
     turns: Turns,
     /// For loads of what is prepared.
     loads: Turns,
@@ -76,9 +78,10 @@ type Flight = watch::Receiver<Option<Result<(), Failure>>>;
 impl Preparer {
     pub(crate) fn new(arguments: Arguments) -> Self {
         let Arguments { engine, source, executor, tasks, stop, parallel, rooms } = arguments;
-        let (turns, loads) = (Turns::new(parallel), Turns::new(LOADS_PARALLEL));
+        let (fetches, turns, loads) = (Turns::new(FETCHES_PARALLEL), Turns::new(parallel), Turns::new(LOADS_PARALLEL));
         let flights = Mutex::default();
-        Self { shared: Arc::new(Shared { engine, source, executor, tasks, stop, turns, loads, rooms, flights }) }
+        let shared = Shared { engine, source, executor, tasks, stop, fetches, turns, loads, rooms, flights };
+        Self { shared: Arc::new(shared) }
     }
 
     /// True if the compiled code of `digest` is on this node.
@@ -116,15 +119,14 @@ impl Preparer {
         let deadline = Instant::now() + START_MAX;
         self.prepare(&record, deadline).await?;
         let (shared, runtime) = (self.shared.clone(), Handle::current());
-        let _turn = self.shared.loads.take(&record.manifest).await?;
         let take = || self.shared.engine.room_to_load(record.digest);
-        let room = match room {
-            Some(room) => room,
-            None => self.shared.rooms.find(take, Instant::now() + LOAD_PATIENCE).await?,
+        let (_turn, room) = match room {
+            Some(room) => (shared.loads.take(&record.manifest).await?, room),
+            None => shared.turn_and_room(&shared.loads, &record, take).await?,
         };
         on_thread(&self.shared.executor, move || {
             // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
-            let code = || runtime.block_on(shared.code(&record, deadline));
+            let code = || runtime.block_on(shared.code(&record, deadline.min(Instant::now() + FETCH_MAX)));
             let began = Instant::now();
             let program = shared.engine.load(record.digest, &record.manifest, code)?;
             room.settle();
@@ -156,6 +158,7 @@ impl Preparer {
         }
         let (outcome, flight) = watch::channel(None);
         flights.insert(record.digest, flight.clone());
+        let landing = Landing { shared: self.shared.clone(), digest: record.digest, outcome };
         let (shared, record) = (self.shared.clone(), record.clone());
         self.shared.tasks.spawn(async move {
             let ended = tokio::select! {
@@ -163,22 +166,47 @@ impl Preparer {
                 () = shared.stop.cancelled() => Err(stopping()),
             };
             metrics::prepared(ended.as_ref().err().map(|failure| failure.code));
-            shared.flights().remove(&record.digest);
-            outcome.send_replace(Some(ended));
+            landing.lands(ended);
         });
         flight
     }
 }
 
+/// The end of a flight, however it comes: after it the next caller begins a new one.
+struct Landing {
+    shared: Arc<Shared>,
+    digest: Digest,
+    outcome: watch::Sender<Option<Result<(), Failure>>>,
+}
+
+impl Landing {
+    fn lands(self, ended: Result<(), Failure>) {
+        // Whoever comes now sees what has become of it on this node.
+        self.shared.flights().remove(&self.digest);
+        self.outcome.send_replace(Some(ended));
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // One that broke off told nobody: those who wait see that it is gone.
+        let mut flights = self.shared.flights();
+        if flights.get(&self.digest).is_some_and(|flight| flight.same_channel(&self.outcome.subscribe())) {
+            flights.remove(&self.digest);
+        }
+    }
+}
+
 impl Shared {
     async fn fly(self: &Arc<Self>, record: &Arc<VersionRecord>) -> Result<(), Failure> {
-        let _turn = self.turns.take(&record.manifest).await?;
+        self.fetch(record).await?;
+        let wanted = COMPILE_BYTES_EACH.saturating_mul(record.size).saturating_add(COMPILE_BYTES_MIN);
+        let (_turn, _room) = self.turn_and_room(&self.turns, record, || self.engine.room(wanted)).await?;
         // An earlier flight may have landed between its caller's look and this one.
         if self.engine.is_cached(record.digest) {
             return Ok(());
         }
-        let wanted = COMPILE_BYTES_MIN + COMPILE_BYTES_EACH * record.size;
-        let _room = self.rooms.find(|| self.engine.room(wanted), Instant::now() + LOAD_PATIENCE).await?;
+        // From this node's disk, unless it was damaged there in between.
         let code = self.code(record, Instant::now() + FETCH_MAX).await?;
         let (shared, digest, wanted) = (self.clone(), record.digest, record.clone());
         let prepared =
@@ -186,6 +214,40 @@ impl Shared {
         let (was_cached, compile_ms) = (prepared.was_cached, prepared.compile.as_millis());
         debug!(function = %name(record), %digest, was_cached, compile_ms, "version is prepared");
         Ok(())
+    }
+
+    /// Has the bytes on this node. What is here waits for nobody who fetches.
+    async fn fetch(&self, record: &VersionRecord) -> Result<(), Failure> {
+        if self.source.has(record) {
+            return Ok(());
+        }
+        let (_turn, _room) = self.turn_and_room(&self.fetches, record, || self.engine.room(record.size)).await?;
+        self.code(record, Instant::now() + FETCH_MAX).await.map(drop)
+    }
+
+    /// A turn, and the memory that what it is for takes. Who finds no memory waits for it without the turn, and whoever
+    /// waits for a turn holds no memory.
+    async fn turn_and_room(
+        &self,
+        turns: &Turns,
+        record: &VersionRecord,
+        take: impl Fn() -> Result<Room, NoRoom>,
+    ) -> Result<(Turn, Room), Failure> {
+        let mut until = None;
+        loop {
+            let turn = turns.take(&record.manifest).await?;
+            if let Ok(room) = take() {
+                return Ok((turn, room));
+            }
+            drop(turn);
+            let until = *until.get_or_insert_with(|| Instant::now() + LOAD_PATIENCE);
+            // It was there, and went to somebody else before the turn came: as often as there is time for.
+            drop(self.rooms.find(&take, until).await?);
+            if Instant::now() >= until {
+                let turn = turns.take(&record.manifest).await?;
+                return Ok((turn, self.rooms.find(&take, until).await?));
+            }
+        }
     }
 
     async fn code(&self, record: &VersionRecord, deadline: Instant) -> Result<Bytes, Failure> {
@@ -216,7 +278,8 @@ async fn on_thread<T: Send + 'static>(
         // Whoever waited may have gone.
         let _ = done.send(work());
     };
-    let job = Job { stop: None, depth: 0, work: Box::new(work) };
+    // Calls wait for it, nested ones among them.
+    let job = Job { stop: None, is_nested: true, work: Box::new(work) };
     executor
         .submit(job)
         .map_err(|_| Failure::not_executed(ErrorCode::Overloaded, "all threads of this node are busy"))?;
@@ -232,8 +295,63 @@ const COMPILE_BYTES_MIN: u64 = 1 << 20;
 /// Longest fetch of one artifact: 64 MiB over a slow link.
 const FETCH_MAX: Duration = Duration::from_secs(30);
 
+/// Artifacts fetched at a time, each at most 64 MiB in memory for as long as it arrives: enough that some slow peers keep
+/// nobody else waiting.
+const FETCHES_PARALLEL: usize = 8;
+
 /// Programs loaded at a time: each takes a thread for some milliseconds.
 const LOADS_PARALLEL: usize = 8;
 
 /// Longest start of an activation: a fetch and a large compilation, with others before them.
 const START_MAX: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    use skein_catalog::Catalog;
+    use skein_engine::EngineConfig;
+
+    use super::*;
+    use crate::{
+        executor::Bounds,
+        table::Table,
+        testing::{Store, manifest, publish},
+    };
+
+    #[tokio::test]
+    async fn what_waits_for_memory_has_no_turn_that_others_need() {
+        let cache = tempfile::tempdir().unwrap();
+        let engine = Engine::open(EngineConfig::new(cache.path())).unwrap();
+        let (tasks, bounds) =
+            (TaskTracker::new(), Bounds { running_max: 1, waiting_max: 1, thread_idle: LOAD_PATIENCE });
+        let preparer = Preparer::new(Arguments {
+            engine: engine.clone(),
+            source: Arc::new(Store::default()),
+            executor: Executor::new(bounds),
+            tasks: tasks.clone(),
+            stop: CancellationToken::new(),
+            parallel: 1,
+            rooms: Rooms::new(engine.clone(), Arc::new(Table::new()), tasks),
+        });
+        let mut catalog = Catalog::default();
+        let version = publish(&mut catalog, manifest("large"), b"1", true);
+        let record = catalog.version(version).unwrap().clone();
+        let is_free = Arc::new(AtomicBool::new(false));
+        let (shared, free) = (preparer.shared.clone(), is_free.clone());
+        let waits = tokio::spawn(async move {
+            let none = NoRoom { wanted: 1, missing: 1, budget: u64::MAX };
+            let take = || if free.load(SeqCst) { shared.engine.room(1) } else { Err(none) };
+            shared.turn_and_room(&shared.turns, &record, take).await.map(drop)
+        });
+        // As often as there is a look: the only turn is free, and whoever is small has it at once.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            drop(preparer.shared.turns.take(&manifest("small")).await.unwrap());
+        }
+        let turn = preparer.shared.turns.take(&manifest("small")).await.unwrap();
+        is_free.store(true, SeqCst);
+        drop(turn);
+        waits.await.unwrap().unwrap();
+    }
+}

@@ -14,4 +14,8 @@ pub trait CodeSource: Send + Sync {
     /// # Errors
     /// `artifact-unavailable` when no reachable node has them by `deadline`; nothing was executed.
     async fn code(&self, version: &VersionRecord, deadline: Instant) -> Result<Bytes, Failure>;
+
+    /// Whether the bytes are on this node, so that [`CodeSource::code`] gives them without asking a peer. After it has
+    /// given them once they are, until nothing in the catalogue names them any more.
+    fn has(&self, version: &VersionRecord) -> bool;
 }

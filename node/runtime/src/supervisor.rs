@@ -1,6 +1,10 @@
 //! The supervisor: owner of the table of activations. It starts them, and decides when one stops.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use skein_catalog::{Catalog, VersionRecord, Watch};
@@ -12,7 +16,7 @@ use tracing::{error, info};
 
 use crate::{
     Config,
-    activation::{Activation, Birth},
+    activation::{Activation, Birth, name},
     actor::{self, FunctionActor},
     backoff::Backoff,
     habits::{Foresight, Habits},
@@ -73,6 +77,8 @@ pub(crate) struct Arguments {
 enum Origin {
     /// A call found none, or it is to be here for another reason.
     Wanted,
+    /// It is to be here if there is something to spare. What its code takes is set aside.
+    Spare(Room),
     /// Somebody will probably call it. What its code takes is set aside.
     Guess(Room),
 }
@@ -88,6 +94,8 @@ pub(crate) struct State {
     departed: Departed,
     habits: Habits,
     kept: Kept,
+    /// Those of them that memory was short for.
+    starved: HashSet<VersionId>,
     is_draining: bool,
     waiting: Vec<RpcReplyPort<()>>,
 }
@@ -111,6 +119,7 @@ impl Actor for Supervisor {
             departed: Departed::default(),
             habits: Habits::default(),
             kept: Kept::default(),
+            starved: HashSet::new(),
             is_draining: false,
             waiting: Vec::new(),
         })
@@ -192,14 +201,16 @@ impl State {
             return Err(moved(version, to));
         }
         // The call may have looked at the catalogue before the last change of it: what was stopped then must not start.
-        check_place(&self.arguments.catalog.borrow(), &record, self.arguments.config.node)?;
+        check_wanted(&self.arguments.catalog.borrow(), version, &record, self.arguments.config.node)?;
         if let Some(failure) = self.backoff.refusal(&version, Instant::now()) {
             return Err(failure);
         }
         self.generations += 1;
-        let room = match origin {
-            Origin::Wanted => None,
-            Origin::Guess(room) => Some(room),
+        self.starved.remove(&version);
+        let (room, is_guess) = match origin {
+            Origin::Wanted => (None, false),
+            Origin::Spare(room) => (Some(room), false),
+            Origin::Guess(room) => (Some(room), true),
         };
         let birth = Birth {
             generation: self.generations,
@@ -207,7 +218,7 @@ impl State {
             meters: self.labels.meters(&record.manifest),
             clock: self.arguments.clock.clone(),
             habit: self.habits.of(version, &record),
-            is_guess: room.is_some(),
+            is_guess,
         };
         let activation = Activation::new(version, record, birth, &self.arguments.config);
         let arguments = actor::Arguments {
@@ -305,6 +316,7 @@ impl State {
         }
         let cause = if activation.failure().is_some() { Some(ColdCause::Failed) } else { activation.left_for() };
         self.departed.note(activation.version(), cause.unwrap_or(ColdCause::Failed));
+        self.note_starved(&activation);
         match activation.failure() {
             Some(failure) => {
                 if failure.code == ErrorCode::Overloaded {
@@ -338,6 +350,15 @@ pub(crate) fn check_place(catalog: &Catalog, record: &VersionRecord, node: NodeI
     let Some(binding) = catalog.binding(app).filter(|_| !catalog.may_run(app, node)) else { return Ok(()) };
     let message = format!("app {app} is bound to {binding}, and node {node} is not among them");
     Err(Failure::not_executed(ErrorCode::Moved, message).as_of(catalog.index()))
+}
+
+/// Refuses a version that was deleted, or is not to run here.
+fn check_wanted(catalog: &Catalog, version: VersionId, record: &VersionRecord, node: NodeId) -> Result<(), Failure> {
+    if catalog.version(version).is_none() {
+        let message = format!("{} was deleted while the call arrived", name(record));
+        return Err(Failure::not_executed(ErrorCode::VersionNotFound, message));
+    }
+    check_place(catalog, record, node)
 }
 
 /// The refusal of a node that leaves.

@@ -70,6 +70,7 @@ impl From<Problem> for Failure {
             exit_code: problem.exit_code,
             index: None,
             log_tail: problem.log_tail,
+            lacks_memory: false,
             moved_to: None,
         }
     }

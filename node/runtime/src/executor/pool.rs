@@ -10,7 +10,7 @@ use std::{
 use skein_engine::StopHandle;
 use skein_proto::Invocation;
 
-use super::Job;
+use super::{Job, Ticket};
 
 /// What an executor may use.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +33,13 @@ pub(super) enum Place {
 
 #[derive(Default)]
 pub(super) struct Pool {
-    /// Jobs from outside, and those of functions that wait for them.
-    pub(super) outer: VecDeque<Job>,
-    pub(super) nested: VecDeque<Job>,
+    /// Jobs from outside, and those that guests or many calls wait for, each line in the order of their numbers.
+    pub(super) outer: VecDeque<(u64, Job)>,
+    pub(super) nested: VecDeque<(u64, Job)>,
+    /// The number of the last job.
+    jobs: u64,
+    /// How many nested jobs have gone before one from outside that waits.
+    nested_row: u32,
     /// Threads that have been started and not yet looked for work.
     pub(super) starting: usize,
     /// Threads without work.
@@ -88,8 +92,30 @@ impl Bounds {
 }
 
 impl Pool {
-    pub(super) fn line(&mut self, is_nested: bool) -> &mut VecDeque<Job> {
+    pub(super) fn line(&mut self, is_nested: bool) -> &mut VecDeque<(u64, Job)> {
         if is_nested { &mut self.nested } else { &mut self.outer }
+    }
+
+    /// Queues a job; returns its number.
+    pub(super) fn push(&mut self, job: Job) -> u64 {
+        self.jobs += 1;
+        let number = self.jobs;
+        self.line(job.is_nested).push_back((number, job));
+        number
+    }
+
+    /// The next job: what others wait for first, but not for ever.
+    pub(super) fn pop(&mut self) -> Option<Job> {
+        let is_nested = !self.nested.is_empty() && (self.outer.is_empty() || self.nested_row < NESTED_ROW_MAX);
+        self.nested_row = if is_nested && !self.outer.is_empty() { self.nested_row + 1 } else { 0 };
+        self.line(is_nested).pop_front().map(|(_, job)| job)
+    }
+
+    /// A job that has not begun, without its place in line.
+    pub(super) fn take_back(&mut self, ticket: &Ticket) -> Option<Job> {
+        let line = self.line(ticket.is_nested);
+        let at = line.binary_search_by_key(&ticket.number, |(number, _)| *number).ok()?;
+        line.remove(at).map(|(_, job)| job)
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -140,6 +166,9 @@ pub(super) fn guests_max() -> usize {
 /// Jobs that may wait per slot: with the permits of each version before it, this only fills when very many versions
 /// are busy at once.
 pub(super) const QUEUE_PER_SLOT: usize = 4;
+
+/// Nested jobs in a row while one from outside waits: it has a ninth of the slots' turns at least.
+pub(super) const NESTED_ROW_MAX: u32 = 8;
 
 /// The depths from 1, each with a place of its own.
 const DEPTHS: usize = Invocation::DEPTH_MAX as usize;

@@ -18,7 +18,7 @@ fn job(work: impl FnOnce() + Send + 'static) -> Job {
 }
 
 fn nested(depth: u8, work: impl FnOnce() + Send + 'static) -> Job {
-    Job { stop: None, depth, work: Box::new(work) }
+    Job { stop: None, is_nested: depth > 0, work: Box::new(work) }
 }
 
 /// A job that runs until the sender is dropped, and tells that it has begun.
@@ -185,7 +185,7 @@ fn descend(executor: Executor, depth: u8, told: mpsc::Sender<Result<(), &'static
         } else if let Some(_place) = executor.wait(depth) {
             let (done, ends) = mpsc::channel();
             let next = executor.submit(descend(executor.clone(), depth + 1, done));
-            next.map_err(|_| "no slot").and_then(|()| ends.recv().unwrap_or(Err("dropped")))
+            next.map_err(|_| "no slot").and_then(|_| ends.recv().unwrap_or(Err("dropped")))
         } else {
             Err("no place")
         };
@@ -231,5 +231,58 @@ async fn what_others_wait_for_goes_first() {
     drop(release);
     let order: Vec<_> = (0..3).map(|_| tells.recv().unwrap()).collect();
     assert_eq!(order, ["nested", "deeper", "outer"]);
+    assert!(executor.shutdown(soon()).await);
+}
+
+#[tokio::test]
+async fn a_job_that_is_withdrawn_gives_back_its_place_and_what_it_holds_before_a_thread_is_free() {
+    let executor = executor(1, 1, IDLE);
+    let (began, begins) = mpsc::channel();
+    let (running, release) = held(&began);
+    let first = executor.submit(running).unwrap();
+    begins.recv().unwrap();
+    let held = Arc::new(());
+    let tickets: Vec<_> = (0..2_u8)
+        .map(|depth| {
+            let held = held.clone();
+            executor.submit(nested(depth, move || drop(held))).unwrap()
+        })
+        .collect();
+    assert!(Arc::strong_count(&held) > 1 && executor.shared.lock().queued() > 0);
+    tickets.iter().for_each(|ticket| executor.withdraw(ticket));
+    assert_eq!((Arc::strong_count(&held), executor.shared.lock().queued()), (1, 0));
+    executor.withdraw(&first);
+    drop(release);
+    executor.submit(job(move || began.send(()).unwrap())).unwrap();
+    begins.recv().unwrap();
+    assert!(executor.shutdown(soon()).await);
+}
+
+#[tokio::test]
+async fn nested_work_does_not_keep_what_comes_from_outside_waiting_for_ever() {
+    const NESTED: u32 = pool::NESTED_ROW_MAX + 4;
+    let executor = executor(8, 1, IDLE);
+    let (began, begins) = mpsc::channel();
+    // All slots but none of the queue.
+    let (jobs, releases): (Vec<_>, Vec<_>) = (0..8).map(|_| held(&began)).unzip();
+    for job in jobs {
+        executor.submit(job).unwrap();
+    }
+    (0..8).for_each(|_| begins.recv().unwrap());
+    let (told, tells) = mpsc::channel();
+    let tell = |name: &'static str| {
+        let told = told.clone();
+        move || told.send(name).unwrap()
+    };
+    executor.submit(job(tell("outer"))).unwrap();
+    for _ in 0..NESTED {
+        executor.submit(nested(1, tell("nested"))).unwrap();
+    }
+    // One slot, so that the order is told.
+    let mut releases = releases.into_iter();
+    drop(releases.next());
+    let order: Vec<_> = (0..=NESTED).map(|_| tells.recv().unwrap()).collect();
+    assert_eq!(order.iter().position(|name| *name == "outer"), Some(pool::NESTED_ROW_MAX as usize));
+    drop(releases);
     assert!(executor.shutdown(soon()).await);
 }

@@ -5,6 +5,11 @@ use skein_catalog::Command;
 use super::*;
 use crate::testing::{apply, manifest, publish};
 
+/// A plan with room for all.
+fn plan() -> Plan {
+    Plan { parallel: usize::MAX, ..Plan::default() }
+}
+
 /// What the plan would prepare now, in order, as `function@version`.
 fn order(plan: &mut Plan, now: Instant) -> Vec<String> {
     std::iter::from_fn(|| plan.next(now)).map(|(version, _)| version.to_string()).collect()
@@ -12,7 +17,7 @@ fn order(plan: &mut Plan, now: Instant) -> Vec<String> {
 
 #[test]
 fn at_the_start_what_aliases_point_at_is_wanted_the_newest_first() {
-    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
     publish(&mut catalog, manifest("a"), b"1", true);
     publish(&mut catalog, manifest("a"), b"2", true);
     publish(&mut catalog, manifest("b"), b"3", true);
@@ -23,7 +28,7 @@ fn at_the_start_what_aliases_point_at_is_wanted_the_newest_first() {
 
 #[test]
 fn what_is_published_later_is_wanted_with_or_without_an_alias() {
-    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
     publish(&mut catalog, manifest("a"), b"1", false);
     let before = catalog.clone();
     publish(&mut catalog, manifest("a"), b"2", false);
@@ -34,7 +39,7 @@ fn what_is_published_later_is_wanted_with_or_without_an_alias() {
 
 #[test]
 fn a_failure_is_tried_again_later_but_not_for_ever() {
-    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
     let version = publish(&mut catalog, manifest("a"), b"1", true);
     plan.catalog_changed(&Catalog::default(), &catalog);
     let mut now = Instant::now();
@@ -52,7 +57,7 @@ fn a_failure_is_tried_again_later_but_not_for_ever() {
 
 #[test]
 fn what_is_prepared_or_deleted_is_not_wanted_any_more() {
-    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
     let first = publish(&mut catalog, manifest("a"), b"1", true);
     publish(&mut catalog, manifest("b"), b"2", true);
     plan.catalog_changed(&Catalog::default(), &catalog);
@@ -66,7 +71,7 @@ fn what_is_prepared_or_deleted_is_not_wanted_any_more() {
 
 #[test]
 fn the_plan_is_bounded_and_gives_up_the_oldest() {
-    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
     for number in 0..=WANTED_MAX {
         publish(&mut catalog, manifest(&format!("f{number}")), b"1", true);
     }
@@ -77,7 +82,7 @@ fn the_plan_is_bounded_and_gives_up_the_oldest() {
 
 #[test]
 fn what_is_bound_to_other_nodes_is_not_wanted_until_it_comes_here() {
-    let (mut plan, mut catalog) = (Plan::default(), Catalog::default());
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
     publish(&mut catalog, manifest("a"), b"1", true);
     let bind = |catalog: &mut Catalog, zone: Option<&str>| {
         let labels = zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect();
@@ -93,4 +98,25 @@ fn what_is_bound_to_other_nodes_is_not_wanted_until_it_comes_here() {
     bind(&mut catalog, None);
     plan.catalog_changed(&before, &catalog);
     assert_eq!(order(&mut plan, Instant::now()), ["1@1"]);
+}
+
+#[test]
+fn while_as_many_are_in_hand_as_may_be_nothing_is_due() {
+    let (mut plan, mut catalog) = (Plan { parallel: 1, ..Plan::default() }, Catalog::default());
+    let failing = publish(&mut catalog, manifest("a"), b"1", true);
+    publish(&mut catalog, manifest("b"), b"2", true);
+    plan.catalog_changed(&Catalog::default(), &catalog);
+    let mut now = Instant::now();
+    assert_eq!(order(&mut plan, now), ["2@1"], "one at a time");
+    plan.ended(VersionId { function: FunctionId(2), number: 1 }, true, now);
+    assert_eq!(order(&mut plan, now), ["1@1"]);
+    plan.ended(failing, false, now);
+    let before = catalog.clone();
+    publish(&mut catalog, manifest("c"), b"3", true);
+    plan.catalog_changed(&before, &catalog);
+    now = plan.retry_at().unwrap();
+    // The newest takes the only place: what failed is due and must not be waited for.
+    assert_eq!(order(&mut plan, now - RETRY_FIRST), ["3@1"]);
+    assert_eq!(plan.retry_at(), None);
+    assert!(order(&mut plan, now).is_empty());
 }

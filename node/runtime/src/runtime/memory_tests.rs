@@ -158,6 +158,35 @@ async fn what_is_kept_is_ready_without_a_call_and_stays() {
 }
 
 #[tokio::test]
+async fn what_is_kept_and_left_for_memory_comes_back_only_when_there_is_some_to_spare() {
+    let node = Node::within(BUDGET, |config| config.idle_tick_ms = 3_600_000).await;
+    let versions = [node.publish(manifest("one"), ECHO), node.publish(manifest("other"), ECHO)];
+    let kept = versions.map(|version| (version, (node.runtime.shared.record(version, 0).unwrap(), 1)));
+    node.runtime.keep(Kept::from(kept));
+    let tick = || node.runtime.shared.supervisor.cast(supervisor::Message::Tick).unwrap();
+    tick();
+    node.evictable(2).await;
+    let all = node.fill();
+    // If the watch has not done so already.
+    node.evict(u64::MAX).await;
+    eventually(|| node.runtime.load().activations == 0).await;
+    for _ in 0..3 {
+        tick();
+        // Whatever the tick began is in the table when this is answered.
+        node.evict(0).await;
+        assert_eq!(node.runtime.load().activations, 0, "nobody is driven out for it");
+    }
+    drop(all);
+    eventually(|| {
+        node.engine.observe();
+        tick();
+        node.runtime.load().activations == 2
+    })
+    .await;
+    node.end().await;
+}
+
+#[tokio::test]
 async fn what_is_kept_leaves_after_what_is_not() {
     let node = Node::start().await;
     let (kept, other) = (node.publish(manifest("kept"), ECHO), node.publish(manifest("other"), ECHO));

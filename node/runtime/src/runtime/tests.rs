@@ -211,6 +211,24 @@ async fn dropping_the_future_stops_the_guest() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_taken_back_while_it_waits_for_a_thread_leaves_nothing_behind() {
+    let node = Node::with(|config| config.threads_max = 1).await;
+    let (spin, echo) = (node.publish(slow("spin"), SPIN), node.publish(manifest("echo"), ECHO));
+    node.call(echo, b"").await.unwrap();
+    let running = node.spawn(spin, LONG);
+    node.running(1).await;
+    let waits = node.spawn(echo, LONG);
+    node.busy(2, 0).await;
+    eventually(|| node.runtime.shared.executor.queued() == 1).await;
+    waits.abort();
+    node.busy(1, 0).await;
+    assert_eq!(node.runtime.shared.executor.queued(), 0);
+    assert!(!running.is_finished());
+    running.abort();
+    node.end().await;
+}
+
+#[tokio::test]
 async fn a_guest_is_stopped_at_the_earlier_of_its_limit_and_the_callers_deadline() {
     let node = Node::start().await;
     let mut limited = manifest("limited");
@@ -287,6 +305,59 @@ async fn a_deleted_version_stops_and_is_not_found() {
     assert!(!node.runtime.is_prepared(version));
     let failure = node.call(version, b"").await.unwrap_err();
     assert_eq!((failure.code, failure.progress), (ErrorCode::VersionNotFound, Progress::NotExecuted));
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_call_that_read_the_record_before_the_deletion_starts_nothing() {
+    let node = Node::start().await;
+    let version = node.publish(manifest("echo"), ECHO);
+    let record = node.runtime.shared.record(version, 0).unwrap();
+    node.delete("echo");
+    for message in [supervisor::Message::Activate, supervisor::Message::Warm] {
+        let asked = node.runtime.shared.supervisor.call(|reply| message(version, record.clone(), reply), Some(LONG));
+        let CallResult::Success(Err(failure)) = asked.await.unwrap() else { panic!("it is started") };
+        assert_eq!((failure.code, failure.progress), (ErrorCode::VersionNotFound, Progress::NotExecuted));
+    }
+    assert!(node.runtime.activations().is_empty());
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_preparation_that_breaks_is_begun_anew_by_the_next_caller_and_by_the_prefetch() {
+    let node = Node::start().await;
+    node.store.break_once();
+    let version = node.publish(manifest("echo"), ECHO);
+    eventually(|| node.store.fetches.load(Ordered) > 0).await;
+    eventually(|| node.runtime.is_prepared(version)).await;
+    node.store.break_once();
+    let other = node.publish(manifest("other"), SPIN);
+    let mut broken = 0;
+    while let Err(failure) = node.runtime.prepare(other, Instant::now() + LONG).await {
+        assert_eq!(failure.code, ErrorCode::Internal);
+        broken += 1;
+        assert!(broken < 3, "{failure}");
+    }
+    node.end().await;
+}
+
+#[tokio::test]
+async fn what_is_here_is_compiled_while_peers_are_slow_to_send_the_rest() {
+    let node = Node::start().await;
+    node.store.hold();
+    let slow: Vec<_> = [ENVIRONMENT, SPIN, FAIL]
+        .iter()
+        .enumerate()
+        .map(|(i, guest)| node.publish(manifest(&format!("slow{i}")), guest))
+        .collect();
+    for version in slow {
+        let runtime = node.runtime.clone();
+        tokio::spawn(async move { runtime.prepare(version, Instant::now() + LONG).await });
+    }
+    eventually(|| node.store.fetches.load(Ordered) == 3).await;
+    node.store.put_here(&wat::parse_str(ECHO).unwrap());
+    let version = node.publish(manifest("echo"), ECHO);
+    assert_eq!(node.call(version, b"x").await.unwrap().payload.as_ref(), b"x");
     node.end().await;
 }
 

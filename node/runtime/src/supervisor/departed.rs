@@ -7,26 +7,30 @@ use skein_proto::{ColdCause, VersionId};
 /// The last reason of each version that left lately.
 #[derive(Default)]
 pub(super) struct Departed {
-    causes: HashMap<VersionId, ColdCause>,
-    /// In the order they left; some have come back since.
-    order: VecDeque<VersionId>,
+    /// Each with the number of its departure.
+    causes: HashMap<VersionId, (u64, ColdCause)>,
+    /// In the order they left; some have come back since, and some have left again.
+    order: VecDeque<(u64, VersionId)>,
+    departures: u64,
 }
 
 impl Departed {
     /// Notes that a version left.
     pub(super) fn note(&mut self, version: VersionId, cause: ColdCause) {
-        self.causes.insert(version, cause);
-        self.order.push_back(version);
+        self.departures += 1;
+        self.causes.insert(version, (self.departures, cause));
+        self.order.push_back((self.departures, version));
         if self.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((oldest, version)) = self.order.pop_front()
+            && self.causes.get(&version).is_some_and(|(departure, _)| *departure == oldest)
         {
-            self.causes.remove(&oldest);
+            self.causes.remove(&version);
         }
     }
 
     /// Why a version that is started now has to be.
     pub(super) fn cause(&mut self, version: VersionId) -> ColdCause {
-        self.causes.remove(&version).unwrap_or(ColdCause::First)
+        self.causes.remove(&version).map_or(ColdCause::First, |(_, cause)| cause)
     }
 }
 
@@ -53,5 +57,16 @@ mod tests {
         assert_eq!(departed.cause(version(0)), ColdCause::First);
         assert_eq!(departed.cause(version(9)), ColdCause::Idle);
         assert!(departed.order.len() <= REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn a_version_that_left_twice_is_remembered_by_its_last_departure() {
+        let version = |number| VersionId { function: FunctionId(1), number };
+        let mut departed = Departed::default();
+        departed.note(version(0), ColdCause::Idle);
+        (1..REMEMBERED_MAX as u64).for_each(|number| departed.note(version(number), ColdCause::Idle));
+        departed.note(version(0), ColdCause::Memory);
+        assert_eq!(departed.order.len(), REMEMBERED_MAX, "its first departure was forgotten just now");
+        assert_eq!(departed.cause(version(0)), ColdCause::Memory);
     }
 }

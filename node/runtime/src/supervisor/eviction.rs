@@ -20,22 +20,31 @@ pub(super) struct Evictions {
 
 impl State {
     /// Has idle activations leave that hold at least `wanted` bytes, as far as there are any. Answers how many bytes they
-    /// held when they are gone, at once if there are none.
+    /// held when they are gone, at once if there are none. One that got a call between the look and its end leaves after
+    /// that: it is neither counted nor waited for, and another one leaves in its place.
     pub(super) fn evict(&mut self, wanted: u64, reply: RpcReplyPort<u64>) {
-        let clock = self.arguments.clock.get();
-        let idle = self.actors.iter().filter(|(_, (_, activation))| activation.is_evictable());
-        let idle = idle.map(|(actor, (_, activation))| self.described(*actor, activation));
-        let idle: Vec<_> = idle.collect();
-        let plan = victims(&idle, wanted, clock);
-        self.arguments.clock.set(plan.clock);
-        let leaving: HashSet<_> =
-            plan.victims.into_iter().filter(|victim| self.stop(*victim, ColdCause::Memory)).collect();
-        metrics::evicted(leaving.len(), Gone::Memory);
+        let idle = self.actors.iter().filter(|(_, (_, one))| one.is_evictable() && one.left_for().is_none());
+        let mut idle: Vec<_> = idle.map(|(actor, (_, activation))| self.described(*actor, activation)).collect();
+        let (mut leaving, mut bytes, mut count) = (HashSet::new(), 0_u64, 0);
+        while bytes < wanted && !idle.is_empty() {
+            let plan = victims(&idle, wanted - bytes, self.arguments.clock.get());
+            self.arguments.clock.set(plan.clock);
+            let (chosen, rest): (Vec<_>, Vec<_>) = idle.into_iter().partition(|one| plan.victims.contains(&one.key));
+            idle = rest;
+            for victim in chosen.into_iter().filter(|victim| self.stop(victim.key, ColdCause::Memory)) {
+                count += 1;
+                if self.actors.get(&victim.key).is_some_and(|(_, activation)| activation.shut()) {
+                    bytes = bytes.saturating_add(victim.bytes);
+                    leaving.insert(victim.key);
+                }
+            }
+        }
+        metrics::evicted(count, Gone::Memory);
         if leaving.is_empty() {
             // Who asked may have given up.
             let _ = reply.send(0);
         } else {
-            self.evictions.waiting.push((leaving, plan.bytes, reply));
+            self.evictions.waiting.push((leaving, bytes, reply));
         }
     }
 

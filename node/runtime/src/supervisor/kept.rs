@@ -4,11 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use ractor::ActorRef;
 use skein_catalog::VersionRecord;
-use skein_proto::VersionId;
+use skein_proto::{ColdCause, VersionId};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Message, Origin, State};
-use crate::ActivationState;
+use crate::{ActivationState, activation::Activation};
 
 /// What this node is to keep ready, and how many instances of each.
 pub type Kept = HashMap<VersionId, (Arc<VersionRecord>, u32)>;
@@ -26,6 +26,24 @@ impl State {
             program.keep_ready(0);
         }
         self.kept = kept;
+        self.starved.retain(|version| self.kept.contains_key(version));
+    }
+
+    /// Remembers a kept version that left, or could not start, for want of memory.
+    pub(super) fn note_starved(&mut self, activation: &Activation) {
+        let could_not_start = activation.failure().is_some_and(|failure| failure.lacks_memory);
+        if (could_not_start || activation.left_for() == Some(ColdCause::Memory)) && self.is_kept(activation.version()) {
+            self.starved.insert(activation.version());
+        }
+    }
+
+    /// How a version that is to be kept may start now. One that memory was short for comes back, without a call, only
+    /// where there is some to spare: else two of which one fits would drive each other out for ever.
+    fn may_start(&self, version: VersionId, record: &VersionRecord) -> Option<Origin> {
+        if self.starved.contains(&version) {
+            return self.arguments.preparer.spare(record.digest).map(Origin::Spare);
+        }
+        Some(Origin::Wanted)
     }
 
     /// Starts what is to be kept and is not there, and has its instances made.
@@ -34,11 +52,12 @@ impl State {
         // What was sent to another node stays there for as long as it was sent.
         let is_missing = |version| table.find(version).is_none() && table.holds.find(version, now).is_none();
         let missing = self.kept.iter().filter(|(version, _)| is_missing(**version));
-        let missing: Vec<_> =
-            missing.map(|(version, (record, _))| (*version, record.clone())).take(STARTS_MAX).collect();
-        for (version, record) in missing {
+        let missing = missing
+            .filter_map(|(version, (record, _))| Some((*version, record.clone(), self.may_start(*version, record)?)));
+        let missing: Vec<_> = missing.take(STARTS_MAX).collect();
+        for (version, record, origin) in missing {
             // One that failed lately has its pause; it is tried again at a later tick.
-            let _ = self.activate(myself.clone(), version, (record, Origin::Wanted)).await;
+            let _ = self.activate(myself.clone(), version, (record, origin)).await;
         }
         for (version, (_, count)) in &self.kept {
             let Some(activation) = self.arguments.table.find(*version) else { continue };

@@ -57,6 +57,10 @@ impl CodeSource for PeerCode {
         peers.extend(others);
         self.artifacts.fetch(version.digest, &peers, deadline).await
     }
+
+    fn has(&self, version: &VersionRecord) -> bool {
+        self.artifacts.has(version.digest)
+    }
 }
 
 /// Makes a version of an artifact that this node has.
