@@ -86,7 +86,7 @@ impl Swim {
             heartbeat: Heartbeat::new(config.suspect_after(), config.down_after(), now),
             loads: BTreeMap::new(),
             hearings: BTreeMap::new(),
-            own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, is_heard: true, load: Load::default() },
+            own: Digest { incarnation: me.incarnation, sequence: 0, known: 0, is_heard: true, load: unmeasured() },
             schedule: Schedule {
                 timers: BTreeMap::new(),
                 timers_made: 0,
@@ -371,11 +371,21 @@ impl Swim {
             };
             let addr = member.map_or(*addr, |member| member.id().addr);
             let known = if *node == me { Some(&self.own) } else { self.loads.get(node) };
-            let load = known.filter(|_| state != PeerState::Down).map(|digest| digest.load.clone());
-            (*node, Peer { node: *node, addr, state, load: load.unwrap_or_default() })
+            let load = match known {
+                _ if state == PeerState::Down => Load::default(),
+                Some(digest) => digest.load.clone(),
+                None => unmeasured(),
+            };
+            (*node, Peer { node: *node, addr, state, load })
         });
         View { peers: peers.collect() }
     }
+}
+
+/// The figures of a node that has not measured itself yet, or not told of it: it is taken to be busy. By a processor that seems idle a node that
+/// starts would draw the calls of all others, before anybody knows whether it has room for one.
+fn unmeasured() -> Load {
+    Load { cpu_permille: 1_000, ..Load::default() }
 }
 
 impl Schedule {

@@ -219,6 +219,21 @@ async fn a_restarted_node_is_accepted_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_has_not_measured_itself_yet_does_not_seem_idle() {
+    let mut mesh = Mesh::of(2);
+    let cpu_of_2 = |mesh: &Mesh| mesh.nodes[&1].view().peers[&NodeId(2)].load.cpu_permille;
+    mesh.until_whole(SECOND).await;
+    assert_eq!(cpu_of_2(&mesh), 1_000);
+    mesh.nodes[&2].publish_load(Load { cpu_permille: 40, ..Load::default() });
+    mesh.until(SECOND, "its figures are known", |mesh| cpu_of_2(mesh) == 40).await;
+    mesh.kill(2).await;
+    mesh.until(2 * SECOND, "2 is down", |mesh| mesh.all_see(PeerState::Down, 2)).await;
+    mesh.start(2, 3_000_000);
+    mesh.until_whole(SECOND).await;
+    assert_eq!(cpu_of_2(&mesh), 1_000, "its next life has figures of its own");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_clock_went_back_is_accepted_all_the_same() {
     for waits in [false, true] {
         let mut mesh = Mesh::of(3);

@@ -1,11 +1,14 @@
 //! One attempt at a peer, and what its failure allows.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use skein_membership::View;
 use skein_proto::{ErrorCode, Failure, Invocation, NodeId, Progress, Reply, VersionId, codec};
 use skein_transport::{Service, Transport};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use crate::wire::Attempt;
 
@@ -22,6 +25,8 @@ pub(crate) enum Next {
     There,
     /// Another node, if it has room.
     Roomier,
+    /// Another node, if it has memory, however busy its processor is.
+    MoreMemory,
 }
 
 /// What may follow `failure`. Only what did not run may be repeated, or what may have run if that does no harm; and
@@ -33,6 +38,7 @@ pub(crate) fn next(failure: &Failure, is_repeatable: bool) -> Next {
         Progress::MaybeExecuted | Progress::Executed => return Next::GiveUp,
     }
     match failure.code {
+        ErrorCode::Overloaded if failure.lacks_memory => Next::MoreMemory,
         ErrorCode::Overloaded => Next::Roomier,
         ErrorCode::Moved => Next::Redirect,
         ErrorCode::Unavailable
@@ -69,19 +75,29 @@ pub(crate) async fn at_peer(
     (version, index_min): (VersionId, u64),
 ) -> Result<Reply, Failure> {
     let body = codec::encode(&Attempt::new(invocation, version, index_min))?;
+    let call = transport.call(peer, Service::Invoke, body, invocation.deadline);
+    tokio::pin!(call);
     let answer = tokio::select! {
         biased;
-        answer = transport.call(peer, Service::Invoke, body, invocation.deadline) => answer?,
+        answer = &mut call => answer,
         () = is_down(peer, view) => {
-            let message = format!("node {peer} went down while it had the call");
-            return Err(Failure::maybe_executed(ErrorCode::PeerLost, message));
+            // The network cuts what leads to a node that is down, and knows best whether the call had left.
+            let last_word = invocation.deadline.min(Instant::now() + LAST_WORD_MAX);
+            timeout_at(last_word, call).await.unwrap_or_else(|_| {
+                let message = format!("node {peer} went down while it had the call");
+                Err(Failure::maybe_executed(ErrorCode::PeerLost, message))
+            })
         }
-    };
+    }?;
     codec::decode(&answer).map_err(|error| {
         // It answered, so it ran.
         Failure::executed(ErrorCode::Malformed, format!("the answer of node {peer} cannot be read: {error}"))
     })
 }
+
+/// How long the network may take to say what became of a call to a node that is down: what was being dialed is given up in
+/// less.
+const LAST_WORD_MAX: Duration = Duration::from_millis(1_600);
 
 async fn is_down(peer: NodeId, mut view: watch::Receiver<Arc<View>>) {
     // An error means that membership has ended: nobody will say that the peer is down any more.
@@ -105,6 +121,8 @@ mod tests {
         }
         check(Failure::not_executed(ErrorCode::Moved, ""), Next::Redirect, Next::Redirect);
         check(Failure::not_executed(ErrorCode::Overloaded, ""), Next::Roomier, Next::Roomier);
+        let starved = Failure { lacks_memory: true, ..Failure::not_executed(ErrorCode::Overloaded, "") };
+        check(starved, Next::MoreMemory, Next::MoreMemory);
     }
 
     #[test]

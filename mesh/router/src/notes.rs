@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use skein_proto::{ErrorCode, Failure, NodeId, VersionId};
+use skein_proto::{ErrorCode, Failure, FunctionId, NodeId, Progress, VersionId};
 use tokio::time::Instant;
 
 /// Own calls under way, nodes that did not answer or had no place, and how quickly the others did.
@@ -12,7 +12,22 @@ pub(crate) struct Notes {
     failed: BTreeMap<NodeId, Instant>,
     /// Until when a node that turned away a call of a version is believed to have no place for another.
     refusals: BTreeMap<(NodeId, VersionId), Instant>,
+    /// Until when a node that turned away a call for want of memory is believed to have none.
+    starved: BTreeMap<NodeId, Instant>,
     paces: BTreeMap<NodeId, Pace>,
+    /// Versions whose calls got no answer at a node by their deadlines.
+    silences: BTreeMap<(NodeId, VersionId), Silence>,
+    /// When each node last answered a call.
+    answered: BTreeMap<NodeId, Instant>,
+    /// Until when versions are believed to end the nodes that they run on.
+    fatal: BTreeMap<VersionId, Instant>,
+}
+
+/// Calls of one version at one node that ended at their deadlines without a word, with no answer in between.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    calls: u32,
+    last: Instant,
 }
 
 /// How long a node takes beyond the run of the function itself.
@@ -36,6 +51,23 @@ const SLOW_MIN: Duration = Duration::from_millis(50);
 const SLOW_FACTOR: u32 = 4;
 /// How long a pace is believed. A node that gets no calls for being slow is given some again after this.
 const PACE_KEPT: Duration = Duration::from_secs(5);
+/// So many silent calls in a row, and calls of the version go elsewhere: one may have had a short deadline.
+const SILENT_CALLS: u32 = 2;
+/// So long a call must have waited at least: a caller in more of a hurry must not send everybody's calls elsewhere.
+const SILENCE_MIN: Duration = Duration::from_millis(500);
+/// How long they do so, before one is tried again; twice as long after each further silent one, up to so often. Each costs
+/// its caller the whole of its deadline.
+const SILENCE_KEPT: Duration = Duration::from_secs(5);
+const SILENCE_DOUBLINGS_MAX: u32 = 4;
+/// So many versions are silent at a node, and none of its calls has been answered since: then calls of all versions go
+/// elsewhere.
+const SILENT_VERSIONS: usize = 2;
+/// Most silences kept; the oldest make room.
+const SILENCES_KEPT: usize = 1_024;
+/// How long a version that ended two nodes is believed to end more.
+const FATAL_KEPT: Duration = Duration::from_secs(60);
+/// Most such versions kept; those that are over make room.
+const FATAL_MAX: usize = 256;
 
 impl Notes {
     pub(crate) fn begin(&mut self, node: NodeId) {
@@ -62,6 +94,8 @@ impl Notes {
             Some(ErrorCode::Unreachable | ErrorCode::PeerLost | ErrorCode::Untrusted) => {
                 self.failed.insert(node, now);
             }
+            // Nothing came back, so nothing is known.
+            _ if failure.is_some_and(is_silent) => {}
             _ => {
                 self.failed.remove(&node);
             }
@@ -72,10 +106,73 @@ impl Notes {
         }
     }
 
+    /// Remembers whether a call of `version` was answered by `node`. A node's gossip may go on while its calls hang: on a
+    /// disk that does not answer, or behind guests that cannot be stopped. One answer, whatever it says, ends what is said
+    /// of the version there; and it shows that the node as a whole is alive.
+    pub(crate) fn ended(
+        &mut self,
+        (node, version): (NodeId, VersionId),
+        failure: Option<&Failure>,
+        took: Duration,
+        now: Instant,
+    ) {
+        let key = (node, version);
+        match failure {
+            // A caller in a hurry says nothing about the node.
+            Some(failure) if is_silent(failure) && took < SILENCE_MIN => {}
+            Some(failure) if is_silent(failure) => {
+                if self.silences.len() >= SILENCES_KEPT && !self.silences.contains_key(&key) {
+                    let oldest = self.silences.iter().min_by_key(|(_, silence)| silence.last).map(|(key, _)| *key);
+                    oldest.map(|oldest| self.silences.remove(&oldest));
+                }
+                let silence = self.silences.entry(key).or_insert(Silence { calls: 0, last: now });
+                *silence = Silence { calls: silence.calls.saturating_add(1), last: now };
+            }
+            // It did not reach the node, or the caller did not wait: no answer, and no silence either.
+            Some(failure) if is_lost(failure) || failure.code == ErrorCode::Cancelled => {}
+            _ => {
+                self.silences.remove(&key);
+                self.answered.insert(node, now);
+            }
+        }
+    }
+
+    /// Whether calls of `version` had better not go to `node`, since they hang there, or all calls do.
+    pub(crate) fn hangs(&self, node: NodeId, version: VersionId, now: Instant) -> bool {
+        let own = self.silences.get(&(node, version)).is_some_and(|silence| silence.is_on(now));
+        own || self.hangs_as_a_whole(node, now)
+    }
+
+    fn hangs_as_a_whole(&self, node: NodeId, now: Instant) -> bool {
+        let bounds = |number| (node, VersionId { function: FunctionId(number), number });
+        let of_node = self.silences.range(bounds(0)..=bounds(u64::MAX)).map(|(_, silence)| silence);
+        let answered = self.answered.get(&node);
+        let silent = of_node.filter(|silence| silence.is_on(now) && answered.is_none_or(|at| *at < silence.last));
+        silent.count() >= SILENT_VERSIONS
+    }
+
+    /// Remembers that a call of `version` was lost with one node, repeated, and lost with another.
+    pub(crate) fn ended_two(&mut self, version: VersionId, now: Instant) {
+        if self.fatal.len() >= FATAL_MAX {
+            self.fatal.retain(|_, until| *until > now);
+        }
+        if self.fatal.len() < FATAL_MAX {
+            self.fatal.insert(version, now + FATAL_KEPT);
+        }
+    }
+
+    /// Whether a call of `version` has taken two nodes with it of late.
+    pub(crate) fn ends_nodes(&self, version: VersionId, now: Instant) -> bool {
+        self.fatal.get(&version).is_some_and(|until| *until > now)
+    }
+
     /// Remembers that `node` had no place for a call of `version`. Without it, calls that are refused here go on, all of
     /// them, to a node whose digest was made in a lucky moment, until the next one comes.
     pub(crate) fn refused(&mut self, node: NodeId, version: VersionId, failure: &Failure, now: Instant) {
         let time = failure.retry_after_ms.map_or(REFUSAL_MAX, Duration::from_millis).min(REFUSAL_MAX);
+        if failure.lacks_memory {
+            self.starved.insert(node, now + time);
+        }
         if self.refusals.len() >= REFUSALS_KEPT {
             self.refusals.retain(|_, until| *until > now);
         }
@@ -87,6 +184,11 @@ impl Notes {
     /// Whether `node` said a moment ago that it has no place for `version`.
     pub(crate) fn has_refused(&self, node: NodeId, version: VersionId, now: Instant) -> bool {
         self.refusals.get(&(node, version)).is_some_and(|until| *until > now)
+    }
+
+    /// Whether `node` said a moment ago that it has no memory, for whatever version.
+    pub(crate) fn is_starved(&self, node: NodeId, now: Instant) -> bool {
+        self.starved.get(&node).is_some_and(|until| *until > now)
     }
 
     pub(crate) fn is_avoided(&self, node: NodeId, now: Instant) -> bool {
@@ -104,6 +206,24 @@ impl Notes {
         let pace = self.paces.get(&node)?;
         (now.saturating_duration_since(pace.at) < PACE_KEPT).then_some(pace.mean)
     }
+}
+
+impl Silence {
+    /// Whether it is long enough to count, and not so old that the node may be given another call.
+    fn is_on(&self, now: Instant) -> bool {
+        let Some(doublings) = self.calls.checked_sub(SILENT_CALLS) else { return false };
+        let kept = SILENCE_KEPT * (1 << doublings.min(SILENCE_DOUBLINGS_MAX));
+        now.saturating_duration_since(self.last) < kept
+    }
+}
+
+/// Whether the deadline passed without an answer of the function's: of one that ran to its deadline its node says so.
+fn is_silent(failure: &Failure) -> bool {
+    failure.code == ErrorCode::DeadlineExceeded && failure.progress != Progress::Executed
+}
+
+fn is_lost(failure: &Failure) -> bool {
+    matches!(failure.code, ErrorCode::Unreachable | ErrorCode::PeerLost | ErrorCode::Untrusted)
 }
 
 #[cfg(test)]
@@ -144,6 +264,11 @@ mod tests {
         let refused = |node, number, ms| notes.has_refused(NodeId(node), version(number), now + MS * ms);
         assert!(refused(2, 1, 39) && !refused(2, 1, 40) && !refused(2, 2, 0));
         assert!(refused(3, 1, 499) && !refused(3, 1, 500), "its digest is newer than its word");
+        assert!(!notes.is_starved(NodeId(2), now));
+        let starved = Failure { lacks_memory: true, ..refusal(9_000) };
+        notes.refused(NodeId(4), version(1), &starved, now);
+        let starved = |ms| notes.is_starved(NodeId(4), now + MS * ms);
+        assert!(starved(499) && !starved(500), "memory that is not there is there for no version");
     }
 
     #[tokio::test]
@@ -155,6 +280,73 @@ mod tests {
         assert_eq!(notes.refusals.len(), REFUSALS_KEPT);
         notes.refused(NodeId(2), version(u64::MAX), &refusal, now + REFUSAL_MAX);
         assert!(notes.has_refused(NodeId(2), version(u64::MAX), now + REFUSAL_MAX) && notes.refusals.len() == 1);
+    }
+
+    fn version(function: u64) -> VersionId {
+        VersionId { function: FunctionId(function), number: 1 }
+    }
+
+    fn silence() -> Failure {
+        Failure::maybe_executed(ErrorCode::DeadlineExceeded, "no answer in time")
+    }
+
+    #[tokio::test]
+    async fn a_version_whose_calls_hang_at_a_node_goes_elsewhere_for_ever_longer_until_one_is_answered() {
+        let (mut notes, mut now) = (Notes::default(), Instant::now());
+        let node = NodeId(2);
+        notes.ended((node, version(1)), Some(&silence()), SILENCE_MIN, now);
+        assert!(!notes.hangs(node, version(1), now), "one may have had too little time");
+        (0..9).for_each(|_| notes.ended((node, version(1)), Some(&silence()), SILENCE_MIN - MS, now));
+        assert!(!notes.hangs(node, version(1), now), "those had");
+        for kept in [5, 10, 20, 40, 80, 80] {
+            notes.ended((node, version(1)), Some(&silence()), SILENCE_MIN, now);
+            let over = now + Duration::from_secs(kept);
+            assert!(notes.hangs(node, version(1), over - MS) && !notes.hangs(node, version(1), over), "{kept} s");
+            assert!(!notes.hangs(node, version(2), now) && !notes.hangs(NodeId(3), version(1), now));
+            now = over;
+        }
+        notes.ended((node, version(1)), Some(&silence()), SILENCE_MIN, now);
+        notes.ended((node, version(1)), Some(&Failure::executed(ErrorCode::FunctionFailed, "")), SILENCE_MIN, now);
+        assert!(!notes.hangs(node, version(1), now), "an answer is an answer, whatever it says");
+    }
+
+    #[tokio::test]
+    async fn a_node_at_which_calls_of_several_versions_hang_and_none_is_answered_hangs_as_a_whole() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        for function in [1, 1, 2, 2] {
+            assert!(!notes.hangs(NodeId(2), version(3), now));
+            notes.ended((NodeId(2), version(function)), Some(&silence()), SILENCE_MIN, now + MS);
+        }
+        assert!(notes.hangs(NodeId(2), version(3), now + MS) && !notes.hangs(NodeId(3), version(3), now + MS));
+        notes.ended((NodeId(2), version(3)), None, SILENCE_MIN, now + 2 * MS);
+        assert!(!notes.hangs(NodeId(2), version(3), now + 2 * MS), "it answers others");
+        assert!(notes.hangs(NodeId(2), version(1), now + 2 * MS), "but not these");
+    }
+
+    #[tokio::test]
+    async fn a_function_that_runs_to_its_deadline_says_nothing_against_its_node() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        let stopped = Failure::executed(ErrorCode::DeadlineExceeded, "it was stopped");
+        (0..9).for_each(|_| notes.ended((NodeId(2), version(1)), Some(&stopped), SILENCE_MIN, now));
+        assert!(!notes.hangs(NodeId(2), version(1), now));
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_answer_says_nothing_good_of_its_node() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        notes.learn(NodeId(2), Some(&Failure::not_executed(ErrorCode::Unreachable, "")), None, now);
+        notes.learn(NodeId(2), Some(&silence()), None, now);
+        assert!(notes.is_avoided(NodeId(2), now));
+    }
+
+    #[tokio::test]
+    async fn silences_are_bounded_and_the_oldest_make_room() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        for function in 0..=SILENCES_KEPT as u32 {
+            notes.ended((NodeId(2), version(function.into())), Some(&silence()), SILENCE_MIN, now + MS * function);
+        }
+        assert_eq!(notes.silences.len(), SILENCES_KEPT);
+        assert!(!notes.silences.contains_key(&(NodeId(2), version(0))));
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use crate::{
     metrics,
     notes::Notes,
     reach::reach,
-    trail::Trail,
+    trail::{Trail, is_lost_with_it},
     way::Way,
 };
 
@@ -182,15 +182,17 @@ impl Shared {
                 is_here,
                 is_warm,
                 has_refused: !is_here && notes.has_refused(node, version, now),
+                is_starved: !is_here && notes.is_starved(node, now),
                 standing: match peer {
                     PeerState::Down if !is_here => Standing::Dead,
                     _ if !is_here && catalog.was_removed(node) => Standing::Dead,
                     _ if is_unbound => Standing::Unbound,
                     _ if is_leaving => Standing::Draining,
+                    _ if notes.hangs(node, version, now) && is_here => Standing::Slow,
                     _ if is_here => Standing::Good,
                     PeerState::Suspect => Standing::Doubtful,
                     _ if notes.is_avoided(node, now) || self.transport.is_doubted(node) => Standing::Doubtful,
-                    _ if notes.is_slow(node, now) => Standing::Slow,
+                    _ if notes.is_slow(node, now) || notes.hangs(node, version, now) => Standing::Slow,
                     _ => Standing::Good,
                 },
                 in_flight: load.in_flight.max(notes.under_way(node)),
@@ -240,7 +242,8 @@ impl Shared {
                 Err(failure) => failure,
             };
             recording.failed(step.node, began, &failure);
-            let mut next = attempt::next(&failure, is_repeatable);
+            let may_repeat = is_repeatable && self.may_repeat(&trail, resolved.id, &failure);
+            let mut next = attempt::next(&failure, may_repeat);
             if next == Next::GiveUp {
                 return Err(trail.marked(failure));
             }
@@ -301,6 +304,22 @@ impl Shared {
         true
     }
 
+    /// Whether what may have run may run again, after this failure. A node that is lost takes what it had with it, and
+    /// that is repeated once, whatever the budget: no more than was under way there. But a call that is lost a second
+    /// time may be what ends the nodes. It is not tried on a third, and for a while no other call of its version is
+    /// tried on a second.
+    fn may_repeat(&self, trail: &Trail, version: VersionId, failure: &Failure) -> bool {
+        if !is_lost_with_it(failure) {
+            return true;
+        }
+        let (now, mut state) = (Instant::now(), self.state());
+        if trail.has_lost_one() {
+            state.notes.ended_two(version, now);
+            return false;
+        }
+        !state.notes.ends_nodes(version, now)
+    }
+
     fn is_out_of_reach(&self, node: NodeId) -> bool {
         node != self.me && (!self.view.borrow().is_alive(node) || self.transport.is_doubted(node))
     }
@@ -322,9 +341,11 @@ impl Shared {
             Box::pin(attempt::at_peer(node, self.transport.as_ref(), self.view.clone(), invocation, what)).await
         };
         let failure = outcome.as_ref().err();
+        let now = Instant::now();
+        let took = now - began;
+        self.state().notes.ended((node, resolved.id), failure, took, now);
         if !is_here {
-            let now = Instant::now();
-            let overhead = outcome.as_ref().ok().and_then(|reply| overhead(invocation, reply, now - began));
+            let overhead = outcome.as_ref().ok().and_then(|reply| overhead(invocation, reply, took));
             let mut state = self.state();
             state.notes.learn(node, failure, overhead, now);
             if let Some(failure) = failure.filter(|failure| failure.code == ErrorCode::Overloaded) {
@@ -345,7 +366,9 @@ impl Shared {
 fn overhead(invocation: &Invocation, reply: &Reply, time: Duration) -> Option<Duration> {
     let is_small = invocation.payload.len() + reply.payload.len() <= SMALL_BYTES_MAX;
     let usage = &reply.usage;
-    let used = Duration::from_micros(usage.queue_us + usage.start_us + usage.instantiate_us + usage.run_us);
+    // The figures are the peer's: whatever it says is only a number.
+    let used = [usage.queue_us, usage.start_us, usage.instantiate_us, usage.run_us];
+    let used = Duration::from_micros(used.into_iter().fold(0, u64::saturating_add));
     is_small.then(|| time.saturating_sub(used))
 }
 

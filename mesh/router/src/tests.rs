@@ -32,6 +32,10 @@ enum Does {
     Hangs,
     /// Answers well, this much later.
     Lingers(Duration),
+    /// Fails, this much later.
+    FailsAfter(Duration, Failure),
+    /// Answers well, and says that it used so much.
+    Uses(Usage),
 }
 
 /// All nodes' runtimes, node 1's called directly, the others' through the transport.
@@ -65,6 +69,12 @@ impl Fake {
                 tokio::time::sleep(time).await;
                 Ok(reply)
             }
+            Some(Does::FailsAfter(time, failure)) => {
+                // tidy: sleeps because the time that a dial takes is what is tested; the clock is paused.
+                tokio::time::sleep(time).await;
+                Err(failure)
+            }
+            Some(Does::Uses(usage)) => Ok(Reply { usage, ..reply }),
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Trail {
     redirected: bool,
     is_over: bool,
     may_have_run: bool,
+    /// Whether a node was lost while it had the call.
+    has_lost_one: bool,
     pub(crate) is_late: bool,
     pub(crate) is_refused: bool,
 }
@@ -61,6 +63,11 @@ impl Trail {
         self.last.as_ref().is_some_and(|last| is_refusal_at_the_door(last) || is_lost(last))
     }
 
+    /// Whether a node was lost while it had the call.
+    pub(crate) fn has_lost_one(&self) -> bool {
+        self.has_lost_one
+    }
+
     /// Whether a node did not answer this call.
     pub(crate) fn has_lost(&self, node: NodeId) -> bool {
         self.lost.contains(&node)
@@ -73,9 +80,10 @@ impl Trail {
         self.tried += usize::from(next != Next::There);
         // Whoever says as of when is followed with a new look at the catalogue, which cannot lead in a circle.
         self.is_over = next == Next::Redirect && self.redirected && failure.index.is_none();
+        self.has_lost_one |= is_lost_with_it(&failure);
         self.redirected |= next == Next::Redirect;
         self.may_have_run |= failure.progress == Progress::MaybeExecuted;
-        if next == Next::Roomier && self.overloaded.is_none() {
+        if matches!(next, Next::Roomier | Next::MoreMemory) && self.overloaded.is_none() {
             self.overloaded = Some(failure.clone());
         }
         self.last = Some(failure);
@@ -117,6 +125,11 @@ impl Trail {
         }
         self.marked(failure)
     }
+}
+
+/// Whether a node went away, or the connection to it broke, while it had the call.
+pub(crate) fn is_lost_with_it(failure: &Failure) -> bool {
+    failure.code == ErrorCode::PeerLost && failure.progress == Progress::MaybeExecuted
 }
 
 /// Whether an attempt failed because nothing came back.

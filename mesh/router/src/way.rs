@@ -38,7 +38,14 @@ impl Way {
         if let Some(step) = self.pointed.take() {
             return Some(step);
         }
-        let may = |one: &Ranked| one.is_usable() && (after != Some(Next::Roomier) || one.has_room);
+        let may = |one: &Ranked| {
+            one.is_usable()
+                && match after {
+                    Some(Next::Roomier) => one.has_room,
+                    Some(Next::MoreMemory) => one.has_memory,
+                    _ => true,
+                }
+        };
         while let Some(one) = ranked.get(self.passed) {
             self.passed += 1;
             if may(one) && !self.out.contains(&one.candidate.node) {

@@ -1,6 +1,6 @@
 //! Where a call should run: candidates with their load in, the nodes in order out. Pure.
 //!
-//! Warm nodes with room come first, then cold ones with room, then slow ones, then those that would queue it, last those
+//! Room is a place for the call, processor time and memory. Warm nodes with room come first, then cold ones with room, then slow ones, then those that would queue it, last those
 //! that may not answer: a node is put behind others for what is wrong with it, and is never taken off the list for it,
 //! so that the last one is tried whatever is thought of it. Among equals "here" comes first, since a hop costs more than
 //! a somewhat busier machine; otherwise the less loaded of two picked at random. Two random choices are nearly as good
@@ -26,6 +26,8 @@ pub struct Candidate {
     pub is_warm: bool,
     /// It turned away a call of this version a moment ago, for want of a place: newer than its other figures.
     pub has_refused: bool,
+    /// It turned away a call of whatever version a moment ago, for want of memory.
+    pub is_starved: bool,
     /// Whether it may and can take calls.
     pub standing: Standing,
     /// Calls running there.
@@ -113,6 +115,8 @@ pub struct Ranked {
     pub reason: Reason,
     /// Whether a call would run there at once, as far as calls run at once anywhere.
     pub has_room: bool,
+    /// Whether it has memory to begin a call with, whatever else it has.
+    pub has_memory: bool,
     /// How near the version is to it, if that was asked; see [`crate::home`].
     pub(crate) nearness: f64,
 }
@@ -122,6 +126,8 @@ const CPU_PERMILLE_ROOM: u16 = 900;
 /// If all machines are above that, those have room that are not clearly above the least busy: by more than a figure that
 /// is half a second old differs by chance. Else none of them would be preferred for being warm, near or quick.
 const CPU_PERMILLE_ALIKE: u16 = 50;
+/// Above this part of its budget a node begins nothing, in thousandths: fourteen sixteenths (docs/memory.md).
+const MEMORY_PERMILLE_ROOM: u32 = 875;
 /// One call that waits says more than one that runs.
 const QUEUED_WEIGHT: u64 = 4;
 /// How many wait does not say for how long: ten calls of 2 ms are gone sooner than one of a minute. So much age of a line
@@ -156,6 +162,10 @@ impl Candidate {
         self.memory_mib.saturating_mul(1_000).checked_div(self.memory_budget_mib)
     }
 
+    fn has_memory(&self) -> bool {
+        !self.is_starved && self.memory_permille().is_none_or(|used| used <= MEMORY_PERMILLE_ROOM)
+    }
+
     fn is_short_of_memory(&self) -> bool {
         self.memory_permille().is_some_and(|used| used > MEMORY_PERMILLE_SHORT)
     }
@@ -167,14 +177,18 @@ impl Candidate {
 
 impl Ranked {
     fn new(candidate: Candidate, cpu_permille_most: u16) -> Self {
-        let has_room =
-            !candidate.has_refused && candidate.line.queued == 0 && candidate.cpu_permille <= cpu_permille_most;
-        Self { candidate, group: candidate.group(has_room), reason: Reason::InLine, has_room, nearness: 0.0 }
+        let has_memory = candidate.has_memory();
+        let has_place = !candidate.has_refused && candidate.line.queued == 0;
+        let has_room = has_place && has_memory && candidate.cpu_permille <= cpu_permille_most;
+        let (group, reason) = (candidate.group(has_room), Reason::InLine);
+        Self { candidate, group, reason, has_room, has_memory, nearness: 0.0 }
     }
 
-    /// Those of a smaller place come before those of a greater one. Where all are full, a start would make it worse.
-    fn place(&self) -> (Group, bool) {
-        (self.group, self.group == Group::Full && !self.candidate.is_warm)
+    /// Those of a smaller place come before those of a greater one. Of the full ones those come last that would refuse
+    /// the call for want of memory, instead of having it wait; and where all are full, a start would make it worse.
+    fn place(&self) -> (Group, bool, bool) {
+        let is_full = self.group == Group::Full;
+        (self.group, is_full && !self.has_memory, is_full && !self.candidate.is_warm)
     }
 
     /// Whether it is tried at all.

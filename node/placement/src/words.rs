@@ -19,8 +19,10 @@ impl Group {
         match self {
             Self::Warm => "the version is warm there and there is room",
             Self::Cold => "there is room, but the version is not known to be warm there",
-            Self::Slow => "it answered slowly of late: behind all others with room",
-            Self::Full => "calls wait there or are turned away, or its CPU is busy: behind all with room",
+            Self::Slow => "it answered slowly of late, or calls got no answer: behind all others with room",
+            Self::Full => {
+                "calls wait there or are turned away, or its CPU is busy, or its memory used up: behind all with room"
+            }
             Self::Doubtful => "it is silent or could not be reached a moment ago: behind all others",
             Self::Out => "not tried",
         }
@@ -62,7 +64,11 @@ impl Ranked {
             Some(used) => format!("memory {} % of {} MiB", used / 10, one.memory_budget_mib),
             None => format!("memory {} MiB", one.memory_mib),
         };
-        let refused = if one.has_refused { ", has just turned a call away" } else { "" };
+        let refused = match (one.is_starved, one.has_refused) {
+            (true, _) => ", has just turned a call away for want of memory",
+            (false, true) => ", has just turned a call away",
+            (false, false) => "",
+        };
         format!("load {load} ({run} running, {wait} waiting{age}), CPU {cpu} %, {memory}{refused}")
     }
 }
@@ -82,6 +88,7 @@ mod tests {
             is_here: node == 1,
             is_warm: false,
             has_refused: node == 1,
+            is_starved: node == 1,
             standing,
             in_flight: 3,
             line: Line { queued: 2, age_ms: 40 },
@@ -95,7 +102,8 @@ mod tests {
         assert!(ranked[0].words().ends_with("the only one of its kind"), "{}", ranked[0].words());
         assert_eq!(
             ranked[0].figures(),
-            "load 15 (3 running, 2 waiting for up to 40 ms), CPU 12 %, memory 50 % of 1024 MiB, has just turned a call away"
+            "load 15 (3 running, 2 waiting for up to 40 ms), CPU 12 %, memory 50 % of 1024 MiB, has just turned a call away \
+             for want of memory"
         );
         assert!(ranked[1].words().contains("bound to other nodes"));
     }

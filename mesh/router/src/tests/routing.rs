@@ -228,6 +228,93 @@ async fn overload_is_what_the_caller_hears_even_if_the_next_node_was_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_short_of_memory_passes_the_call_to_one_that_has_some_however_busy_its_processor() {
+    let starved = Failure { lacks_memory: true, ..Failure::not_executed(ErrorCode::Overloaded, "no memory") };
+    let bench = Bench::of(3).plan(1, [Does::Fails(starved.clone())]);
+    let bench = bench.with(2, |peer| peer.load.cpu_permille = 1_000).with(3, |peer| {
+        (peer.load.cpu_permille, peer.load.memory_mib, peer.load.memory_budget_mib) = (1_000, 190, 192);
+    });
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+    assert_eq!(bench.fake.nodes_tried(), [1, 2]);
+    let bench = Bench::of(2).plan(1, [Does::Fails(starved.clone())]);
+    let bench = bench.with(2, |peer| (peer.load.memory_mib, peer.load.memory_budget_mib) = (190, 192));
+    assert_eq!(bench.invoke(|_| {}).await.unwrap_err(), starved, "it would be refused there, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_without_memory_does_not_draw_the_calls_of_busy_nodes() {
+    let bench = Bench::of(3).with(3, |peer| {
+        (peer.load.cpu_permille, peer.load.memory_mib, peer.load.memory_budget_mib) = (700, 185, 192);
+    });
+    let busy = |peer: &mut Peer| {
+        (peer.load.cpu_permille, peer.load.memory_mib, peer.load.memory_budget_mib) = (1_000, 200, 1_024);
+    };
+    let bench = bench.with(1, busy).with(2, busy);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_lost_with_two_nodes_is_tried_on_no_third_and_its_version_on_no_second() {
+    let lost = || Does::Fails(Failure::maybe_executed(ErrorCode::PeerLost, "connection lost"));
+    let mut bench = Bench::of(4);
+    for node in 1..=4 {
+        bench = bench.plan(node, std::iter::repeat_n(lost(), 9));
+    }
+    for tried in [2, 3, 4] {
+        let outcome = bench.invoke(|call| call.is_idempotent = true).await;
+        check_failed(outcome, ErrorCode::PeerLost, Progress::MaybeExecuted);
+        assert_eq!(bench.fake.nodes_tried().len(), tried);
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let _ = bench.invoke(|_| {}).await;
+    assert_eq!(bench.fake.nodes_tried().len(), 6, "after a while it is tried on a second again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_not_left_when_its_node_went_down_did_not_run() {
+    let dial = Failure::not_executed(ErrorCode::Unreachable, "it does not answer");
+    let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true);
+    let bench = bench.plan(2, [Does::FailsAfter(Duration::from_millis(1_500), dial)]);
+    let went_down = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bench.view.send_modify(|view| {
+            let mut next = View::clone(view);
+            next.peers.get_mut(&NodeId(2)).unwrap().state = PeerState::Down;
+            *view = Arc::new(next);
+        });
+    };
+    let (outcome, ()) = tokio::join!(bench.invoke(|_| {}), went_down);
+    check_failed(outcome, ErrorCode::Unavailable, Progress::NotExecuted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_at_which_calls_hang_while_it_gossips_is_learned() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let bench = Bench::of(2).with(2, warm).plan(2, std::iter::repeat_n(Does::Hangs, 3));
+    let hasty = |call: &mut Invocation| call.deadline = Instant::now() + Duration::from_secs(1);
+    for _ in 0..2 {
+        check_failed(bench.invoke(hasty).await, ErrorCode::DeadlineExceeded, Progress::MaybeExecuted);
+    }
+    assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(1));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    check_failed(bench.invoke(hasty).await, ErrorCode::DeadlineExceeded, Progress::MaybeExecuted);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(1), "it goes elsewhere for longer");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    for _ in 0..2 {
+        assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(2), "it answers again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_a_peer_says_that_it_used_is_only_a_number() {
+    let usage = Usage { queue_us: u64::MAX, run_us: u64::MAX, ..Usage::default() };
+    let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true).plan(2, [Does::Uses(usage)]);
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mesh_that_drains_or_is_dead_has_no_place() {
     let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true).with(2, |peer| peer.state = PeerState::Down);
     let failure = check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::NotExecuted);

@@ -26,6 +26,7 @@ fn parse(text: &str) -> Candidate {
         is_here: has("here"),
         is_warm: has("warm"),
         has_refused: has("refused"),
+        is_starved: has("starved"),
         standing: standings.into_iter().find(|(word, _)| has(word)).map_or(Standing::Good, |(_, standing)| standing),
         in_flight: find("run="),
         line: Line { queued: find("wait="), age_ms: find("age=") },
@@ -94,6 +95,23 @@ fn warm_without_room_comes_after_cold() {
 }
 
 #[test]
+fn a_node_without_memory_has_no_room_whatever_its_cpu_says() {
+    // The newcomer's processor is idle and all others are busy, but it has no memory left.
+    check("here 1 cpu=1000 memory=20, 2 cpu=990 memory=11, 3 memory=95", "1 2 3 | 2 1 3");
+    check("here 1, 2 warm memory=88, 3", "1 3 2 | 3 1 2");
+    check("here 1, 2 warm memory=87, 3", "2 1 3 | 2 3 1");
+    check("here 1, 2 warm starved", "1 2");
+    // It has word of both; whoever would let the call wait comes before whoever would refuse it.
+    check("here 1 warm memory=95, 2 wait=3, 3 wait=2", "3 2 1 | 2 3 1");
+    let ranked =
+        rank(VERSION, parse_all("2 cpu=1000 memory=10, here 1 cpu=10 memory=95"), &mut SmallRng::seed_from_u64(1));
+    assert_eq!(
+        ranked.iter().map(|one| (one.has_room, one.has_memory)).collect::<Vec<_>>(),
+        [(false, true), (false, false)]
+    );
+}
+
+#[test]
 fn a_busy_warm_node_does_not_keep_a_version_to_itself() {
     check("here 1, 2 warm run=9", "1 2");
     let ranked = rank(VERSION, parse_all("here 1, 2 warm run=9"), &mut SmallRng::seed_from_u64(1));
@@ -124,10 +142,10 @@ fn where_every_cpu_is_busy_nodes_are_still_told_apart() {
     // Not if one is clearly less busy, and not by one that may not answer.
     check("here 1 warm cpu=1000, 2 cpu=940", "2 1");
     check("here 1 warm cpu=1000, 2 cpu=960, 3 cpu=100 doubtful", "1 2 3");
-    let homes = firsts("here 1 memory=90 cpu=1000, 2 memory=90 cpu=1000, 3 memory=90 cpu=1000");
+    let homes = firsts("here 1 memory=85 cpu=1000, 2 memory=85 cpu=1000, 3 memory=85 cpu=1000");
     assert_eq!(
         homes,
-        firsts("here 1 memory=90, 2 memory=90, 3 memory=90"),
+        firsts("here 1 memory=85, 2 memory=85, 3 memory=85"),
         "a version has a home whatever the CPUs do"
     );
     let ranked = rank(VERSION, parse_all("1 cpu=1000, 2 cpu=1000, 3 cpu=1000 wait=1"), &mut SmallRng::seed_from_u64(1));
@@ -164,24 +182,24 @@ fn without_need_a_cold_version_starts_here() {
 
 #[test]
 fn when_memory_is_short_a_version_goes_home_and_so_it_does_from_everywhere() {
-    let homes = firsts("here 1 memory=71, 2 memory=90, 3 memory=90");
+    let homes = firsts("here 1 memory=71, 2 memory=85, 3 memory=85");
     for node in 1..=3 {
         assert!(homes.contains(&(NodeId(node), Reason::Home)), "node {node} is nobody's home");
     }
-    assert_eq!(firsts("1 memory=90, here 2 memory=90, 3 memory=71 run=3"), homes);
-    let seen_from_outside = firsts("1 memory=90, 2 memory=90, 3 memory=90, here 4 unbound");
+    assert_eq!(firsts("1 memory=85, here 2 memory=85, 3 memory=71 run=3"), homes);
+    let seen_from_outside = firsts("1 memory=85, 2 memory=85, 3 memory=85, here 4 unbound");
     assert_eq!(seen_from_outside, homes, "whoever may not run it sends it home too");
 }
 
 #[test]
 fn what_is_warm_somewhere_is_not_sent_home() {
-    assert!(firsts("here 1 memory=90, 2 memory=90, 3 warm memory=90").iter().all(|(node, _)| *node == NodeId(3)));
+    assert!(firsts("here 1 memory=85, 2 memory=85, 3 warm memory=85").iter().all(|(node, _)| *node == NodeId(3)));
 }
 
 #[test]
 fn a_home_with_more_than_its_share_is_passed_over() {
-    let quiet = firsts("here 1 memory=90, 2 memory=90, 3 memory=90");
-    let busy = firsts("here 1 memory=90, 2 memory=90 run=60, 3 memory=90");
+    let quiet = firsts("here 1 memory=85, 2 memory=85, 3 memory=85");
+    let busy = firsts("here 1 memory=85, 2 memory=85 run=60, 3 memory=85");
     for (quiet, busy) in quiet.iter().zip(&busy) {
         match quiet.0 {
             NodeId(2) => assert!(busy.0 != NodeId(2) && busy.1 == Reason::NextHome, "{busy:?}"),
@@ -199,7 +217,7 @@ proptest! {
             Standing::Good, Standing::Slow, Standing::Doubtful, Standing::Draining, Standing::Unbound, Standing::Dead,
         ];
         let candidates: Vec<_> = (1..).zip(&states).map(|(node, (standing, is_warm, run, wait, memory))| Candidate {
-            node: NodeId(node), is_here: node == 1, is_warm: *is_warm, has_refused: false, standing: standings[*standing],
+            node: NodeId(node), is_here: node == 1, is_warm: *is_warm, has_refused: false, is_starved: false, standing: standings[*standing],
             in_flight: *run, line: Line { queued: *wait, age_ms: 0 }, cpu_permille: 0, memory_mib: *memory, memory_budget_mib: 1_000,
         }).collect();
         let ranked = rank(VERSION, candidates.clone(), &mut SmallRng::seed_from_u64(seed));

@@ -269,8 +269,10 @@ fn times(decision: &Decision) -> WhyTimes {
     if let End::Replied { took, usage, .. } = &decision.end {
         times.queue_us = usage.queue_us;
         times.start_us = usage.start_us;
-        times.run_us = usage.instantiate_us + usage.run_us;
-        times.return_us = micros(*took).saturating_sub(times.queue_us + times.start_us + times.run_us);
+        // The figures are a peer's: whatever it says is only a number.
+        times.run_us = usage.instantiate_us.saturating_add(usage.run_us);
+        let used = times.queue_us.saturating_add(times.start_us).saturating_add(times.run_us);
+        times.return_us = micros(*took).saturating_sub(used);
     }
     times
 }
