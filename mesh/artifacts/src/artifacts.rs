@@ -117,9 +117,20 @@ impl Artifacts {
         self.look(move |store| store.read(digest), digest).await
     }
 
-    /// Like `get`; what is there counts as stored now, and is certain to be durable.
-    pub(crate) async fn confirm(&self, digest: Digest) -> Result<bool, Failure> {
-        Ok(self.look(move |store| store.confirm(digest), digest).await?.is_some())
+    /// Like `get`; what is there counts as stored now, so that no collection takes it before it is referred to, and is
+    /// certain to be durable.
+    ///
+    /// # Errors
+    /// `internal` when the disk cannot be read or synced.
+    pub async fn claim(&self, digest: Digest) -> Result<Option<Bytes>, Failure> {
+        self.look(move |store| store.confirm(digest), digest).await
+    }
+
+    /// Which of these artifacts have a file here.
+    pub(crate) async fn which(&self, digests: Vec<Digest>) -> Result<Vec<bool>, Failure> {
+        let looked = self.blocking(move |store| digests.into_iter().map(|digest| store.has(digest)).collect()).await;
+        looked
+            .map_err(|error| Failure::not_executed(ErrorCode::Internal, format!("the disk was not looked at: {error}")))
     }
 
     async fn look(

@@ -23,6 +23,17 @@ pub(crate) enum ExchangeError {
     Unexpected,
 }
 
+impl ExchangeError {
+    /// Whether more patience might have brought the artifact.
+    pub(crate) fn is_for_want_of_time(&self) -> bool {
+        match self {
+            Self::Refused(failure) => failure.code == ErrorCode::DeadlineExceeded,
+            Self::Wire(error) => matches!(error, WireError::Stalled(_)),
+            Self::Unexpected => false,
+        }
+    }
+}
+
 /// How long an exchange goes on without a byte moving, whatever the deadline: a peer that dies in the middle is left
 /// for the next.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(5);
@@ -89,6 +100,27 @@ pub(crate) async fn push(
         Answer::Failed(failure) => Err(failure.into()),
         Answer::Bytes { .. } | Answer::Send => Err(ExchangeError::Unexpected),
     }
+}
+
+/// Which of these artifacts `peer` says that it has, a truth value for each.
+pub(crate) async fn ask_which(
+    transport: &dyn Transport,
+    peer: NodeId,
+    digests: &[Digest],
+    deadline: Instant,
+) -> Result<Vec<bool>, Failure> {
+    let body = codec::encode(&Request::Which { digests: digests.to_vec() })?;
+    let answer = transport.call(peer, Service::Artifact, body, deadline).await?;
+    let malformed = |message: String| Failure::executed(ErrorCode::Malformed, message);
+    let has: Vec<bool> = codec::decode(&answer).map_err(|error| malformed(error.to_string()))?;
+    if has.len() != digests.len() {
+        return Err(malformed(format!(
+            "node {peer} was asked for {} artifacts and told of {}",
+            digests.len(),
+            has.len()
+        )));
+    }
+    Ok(has)
 }
 
 /// Whether `peer` says that it has the artifact.

@@ -35,18 +35,16 @@ impl Artifacts {
             match self.flights.join(digest).await {
                 Joined::Turn(turn) => {
                     // Another transfer may have ended between the look and the turn.
-                    let result = match self.local(digest).await {
-                        Some(bytes) => Ok(bytes),
+                    let (result, is_cut_off) = match self.local(digest).await {
+                        Some(bytes) => (Ok(bytes), false),
                         None => self.pull_from(digest, from, deadline).await,
                     };
-                    turn.land(Landing { result: result.clone(), asked: from.to_vec() });
+                    let cut_off = is_cut_off.then_some(deadline);
+                    turn.land(Landing { result: result.clone(), asked: from.to_vec(), cut_off });
                     return result;
                 }
-                Joined::Landed(Landing { result: Ok(bytes), .. }) => return Ok(bytes),
-                Joined::Landed(Landing { result, asked }) if from.iter().all(|peer| asked.contains(peer)) => {
-                    return result;
-                }
-                // We know peers that the other one did not ask.
+                Joined::Landed(landing) if landing.settles(from, deadline) => return landing.result,
+                // We know peers that the other one did not ask, or have time that it did not have.
                 Joined::Landed(_) => {}
             }
         }
@@ -63,7 +61,9 @@ impl Artifacts {
         })
     }
 
-    async fn pull_from(&self, digest: Digest, from: &[NodeId], deadline: Instant) -> Result<Bytes, Failure> {
+    /// The bytes, and whether a peer that did not give them ran out of time.
+    async fn pull_from(&self, digest: Digest, from: &[NodeId], deadline: Instant) -> (Result<Bytes, Failure>, bool) {
+        let mut is_cut_off = false;
         let peers: Vec<NodeId> = from.iter().copied().filter(|peer| *peer != self.transport.local()).collect();
         let mut reasons = Vec::new();
         for (asked, peer) in peers.iter().enumerate() {
@@ -72,6 +72,7 @@ impl Artifacts {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     debug!(%digest, %peer, %error, "a peer did not give an artifact");
+                    is_cut_off |= error.is_for_want_of_time();
                     reasons.push(format!("node {peer}: {error}"));
                     continue;
                 }
@@ -88,11 +89,11 @@ impl Artifacts {
                 Err(error) => warn!(%digest, %error, "a fetched artifact is used but could not be kept"),
             }
             ::metrics::counter!(metrics::FETCHED_BYTES).increment(bytes.len() as u64);
-            return Ok(bytes);
+            return (Ok(bytes), is_cut_off);
         }
         let reasons = if reasons.is_empty() { "no node was named that may have it".into() } else { reasons.join("; ") };
         let message = format!("artifact {digest} could not be had: {reasons}");
-        Err(Failure::not_executed(ErrorCode::ArtifactUnavailable, message))
+        (Err(Failure::not_executed(ErrorCode::ArtifactUnavailable, message)), is_cut_off)
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use skein_proto::{Digest, Failure, NodeId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// The transfers under way.
 #[derive(Debug, Default)]
@@ -27,6 +30,17 @@ pub(crate) struct Landing {
     pub(crate) result: Result<Bytes, Failure>,
     /// The peers that were asked.
     pub(crate) asked: Vec<NodeId>,
+    /// Until when some of them had not answered, if they ran out of time.
+    pub(crate) cut_off: Option<Instant>,
+}
+
+impl Landing {
+    /// Whether somebody who may ask these peers until then learns nothing by asking again: a transfer that ran out of
+    /// time earlier, or asked others, says nothing of what more patience brings.
+    pub(crate) fn settles(&self, peers: &[NodeId], deadline: Instant) -> bool {
+        let is_patient = self.cut_off.is_none_or(|until| until >= deadline);
+        self.result.is_ok() || (is_patient && peers.iter().all(|peer| self.asked.contains(peer)))
+    }
 }
 
 /// What somebody who wants an artifact is to do.
@@ -85,9 +99,13 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // Who comes from now on starts afresh, so that an old failure is not told for ever.
         let mut under_way = self.flights.under_way();
-        if under_way.get(&self.digest).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+        let is_ours = under_way.get(&self.digest).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
+        // A turn that is given up passes to who waits for it, and whoever comes must find that one: no second transfer
+        // beside it. Nobody begins to wait while the map is ours; who waits holds the flight, as the map and we do.
+        let passes_on = self.flight.landing.get().is_none() && Arc::strong_count(&self.flight) > 2;
+        // Who comes after a landing starts afresh, so that an old failure is not told for ever.
+        if is_ours && !passes_on {
             under_way.remove(&self.digest);
         }
     }
@@ -98,7 +116,7 @@ mod tests {
     use super::*;
 
     fn landing(bytes: &'static [u8]) -> Landing {
-        Landing { result: Ok(Bytes::from_static(bytes)), asked: Vec::new() }
+        Landing { result: Ok(Bytes::from_static(bytes)), asked: Vec::new(), cut_off: None }
     }
 
     #[tokio::test]
@@ -122,13 +140,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_given_up_passes_to_a_waiter() {
+    async fn a_turn_given_up_passes_to_a_waiter_whom_all_others_find() {
         let flights = Flights::default();
         let digest = Digest::of(b"a");
         let Joined::Turn(turn) = flights.join(digest).await else { panic!("the first has the turn") };
-        let (_, second) = tokio::join!(async { drop(turn) }, flights.join(digest));
+        let give_up = async {
+            tokio::task::yield_now().await;
+            drop(turn);
+        };
+        let (_, second) = tokio::join!(give_up, flights.join(digest));
         let Joined::Turn(turn) = second else { panic!("nobody has the turn") };
-        drop(turn);
+        // Whoever comes now waits for the second instead of having a turn beside it.
+        let land = async {
+            tokio::task::yield_now().await;
+            turn.land(landing(b"x"));
+        };
+        let (third, ()) = tokio::join!(flights.join(digest), land);
+        assert!(matches!(third, Joined::Landed(_)), "two transfers at a time");
         assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn a_failure_settles_nothing_for_who_has_more_time_or_more_peers() {
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_secs(1);
+        let failure = Failure::not_executed(skein_proto::ErrorCode::ArtifactUnavailable, "nobody has it");
+        let asked = vec![NodeId(1), NodeId(2)];
+        let hasty = Landing { result: Err(failure), asked, cut_off: Some(now) };
+        assert!(hasty.settles(&[NodeId(1)], now));
+        assert!(!hasty.settles(&[NodeId(1)], later), "it had less time");
+        assert!(!hasty.settles(&[NodeId(3)], now), "it asked others");
+        let told = Landing { cut_off: None, ..hasty.clone() };
+        assert!(told.settles(&[NodeId(2)], later), "they said that they do not have it");
+        let landed = Landing { result: Ok(Bytes::new()), ..hasty };
+        assert!(landed.settles(&[NodeId(3)], later));
     }
 }

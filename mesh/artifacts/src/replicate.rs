@@ -14,6 +14,7 @@ use crate::{
     Artifacts,
     exchange::{self, ExchangeError, Patience},
     metrics,
+    wire::WHICH_MAX,
 };
 
 impl Artifacts {
@@ -68,6 +69,22 @@ impl Artifacts {
             ::metrics::counter!(metrics::SENT_BYTES).increment(bytes.len() as u64);
         }
         (peer, result)
+    }
+
+    /// Which of these artifacts `peer` says that it has, a truth value for each; of this node, what its disk says. Says
+    /// nothing of their soundness. Asked in pieces, so that no call is large.
+    ///
+    /// # Errors
+    /// When the peer does not answer by the deadline.
+    pub async fn which_at(&self, peer: NodeId, digests: &[Digest], deadline: Instant) -> Result<Vec<bool>, Failure> {
+        let mut has = Vec::with_capacity(digests.len());
+        for piece in digests.chunks(WHICH_MAX) {
+            has.extend(match peer == self.transport.local() {
+                true => self.which(piece.to_vec()).await?,
+                false => exchange::ask_which(&*self.transport, peer, piece, deadline).await?,
+            });
+        }
+        Ok(has)
     }
 
     /// Whether `peer` says that it has the artifact. Says nothing of its soundness.

@@ -14,7 +14,7 @@ use crate::{
     Artifacts,
     exchange::STALL_MAX,
     metrics,
-    wire::{self, Answer, Request, WireError},
+    wire::{self, Answer, Request, WHICH_MAX, WireError},
 };
 
 /// The service of one node's artifacts.
@@ -26,6 +26,11 @@ impl Serve for Service {
         check_peer(from)?;
         match codec::decode(&body)? {
             Request::Has { digest } => Ok(codec::encode(&self.0.has(digest))?),
+            Request::Which { digests } if digests.len() > WHICH_MAX => {
+                let message = format!("{} artifacts are asked about; at most {WHICH_MAX} may be", digests.len());
+                Err(Failure::not_executed(ErrorCode::BadRequest, message))
+            }
+            Request::Which { digests } => Ok(codec::encode(&self.0.which(digests).await?)?),
             Request::Get { .. } | Request::Put { .. } => {
                 Err(Failure::not_executed(ErrorCode::BadRequest, "artifacts travel on streams, not in calls"))
             }
@@ -46,7 +51,9 @@ impl Service {
             Ok(_slot) => match request {
                 Request::Get { digest } => self.give(stream, digest).await?,
                 Request::Put { digest, size } => self.take(stream, digest, size).await?,
-                Request::Has { .. } => Err(Failure::not_executed(ErrorCode::BadRequest, "has is a call")),
+                Request::Has { .. } | Request::Which { .. } => {
+                    Err(Failure::not_executed(ErrorCode::BadRequest, "what a node has is asked in a call"))
+                }
             },
             Err(failure) => Err(failure),
         };
@@ -85,7 +92,7 @@ impl Service {
         if let Err(error) = wire::check_size(size) {
             return Ok(Err(Failure::not_executed(ErrorCode::TooLarge, error.to_string())));
         }
-        if !matches!(self.0.confirm(digest).await, Ok(true)) {
+        if !matches!(self.0.claim(digest).await, Ok(Some(_))) {
             wire::send(stream, &Answer::Send, STALL_MAX).await?;
             let bytes = wire::receive_bytes(stream, size, STALL_MAX).await?;
             if let Err(error) = self.0.keep(Some(digest), bytes).await {

@@ -84,7 +84,11 @@ impl Store {
         let temp = dir.join(TEMP);
         fs::create_dir_all(&temp)?;
         for entry in fs::read_dir(&temp)? {
-            fs::remove_file(entry?.path())?;
+            let remove = |path: &Path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            // What cannot be removed takes up room and is in nobody's way.
+            if let Err(error) = entry.and_then(|entry| remove(&entry.path())) {
+                tracing::warn!(dir = %temp.display(), %error, "a left-over in the directory of artifacts stays");
+            }
         }
         sync_dir(&dir)?;
         let store =
@@ -178,7 +182,7 @@ impl Store {
     /// False if somebody else put it there meanwhile.
     fn write(&self, digest: Digest, bytes: &[u8]) -> io::Result<bool> {
         let temp = Temp(self.dir.join(TEMP).join(self.temp_next.fetch_add(1, Ordering::Relaxed).to_string()));
-        let mut file = File::create_new(&temp.0)?;
+        let mut file = File::create(&temp.0)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);

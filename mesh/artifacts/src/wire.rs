@@ -27,6 +27,8 @@ use tokio::{
 pub(crate) enum Request {
     /// Whether it has the artifact; a call, not a stream.
     Has { digest: Digest },
+    /// Which of these artifacts it has, at most [`WHICH_MAX`]; a call. The answer is a truth value for each.
+    Which { digests: Vec<Digest> },
     /// The artifact's bytes.
     Get { digest: Digest },
     /// To keep the artifact.
@@ -66,6 +68,8 @@ pub(crate) enum WireError {
     Codec(#[from] CodecError),
 }
 
+/// Most artifacts asked about in one call: a look at the disk for each, some 20 ms in all.
+pub(crate) const WHICH_MAX: usize = 4_096;
 /// Longest message: a failure with its text.
 const MESSAGE_BYTES_MAX: u32 = 64 << 10;
 /// Bytes that must move within one stall time.

@@ -1,5 +1,7 @@
 //! Fetching and replicating among sound peers.
 
+use skein_proto::codec;
+
 use super::*;
 
 const CODE: Bytes = Bytes::from_static(b"some code");
@@ -74,6 +76,67 @@ async fn who_knows_more_peers_goes_on_where_another_failed() {
         tokio::join!(two.artifacts.fetch(digest, &few, soon()), two.artifacts.fetch(digest, &more, soon()));
     assert_eq!(lost.unwrap_err().code, ErrorCode::ArtifactUnavailable);
     assert_eq!(had.unwrap(), CODE);
+}
+
+/// A sound peer on a slow way.
+struct Slow(Arc<dyn Serve>);
+
+#[async_trait]
+impl Serve for Slow {
+    async fn call(&self, from: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        self.0.call(from, body, deadline).await
+    }
+
+    async fn stream(&self, from: Caller, stream: Box<dyn Duplex>) {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        self.0.stream(from, stream).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_more_time_goes_on_where_a_hasty_one_failed() {
+    let net = Net::default();
+    let (one, two) = (net.node(1).await, net.node(2).await);
+    let digest = one.artifacts.put(CODE).await.unwrap();
+    for slow in [8, 9] {
+        net.nodes.lock().unwrap().insert(NodeId(slow), Arc::new(Slow(one.artifacts.service())));
+    }
+    // 100 ms for each of the two.
+    let peers = ids([8, 9]);
+    let hasty = two.artifacts.fetch(digest, &peers, Instant::now() + Duration::from_millis(200));
+    let (hasty, patient) = tokio::join!(hasty, two.artifacts.fetch(digest, &peers, soon()));
+    hasty.unwrap_err();
+    assert_eq!(patient.unwrap(), CODE);
+}
+
+#[tokio::test]
+async fn a_peer_says_which_of_many_artifacts_it_has() {
+    let net = Net::default();
+    let (one, two) = (net.node(1).await, net.node(2).await);
+    let here = one.artifacts.put(CODE).await.unwrap();
+    // Over the bound of one call, so that it is asked in pieces.
+    let mut digests: Vec<Digest> = (0..=wire::WHICH_MAX as u64).map(|n| Digest::of(&n.to_le_bytes())).collect();
+    digests.push(here);
+    for (asker, peer) in [(&two, NodeId(1)), (&one, NodeId(1))] {
+        let has = asker.artifacts.which_at(peer, &digests, soon()).await.unwrap();
+        assert_eq!(has.iter().filter(|has| **has).count(), 1);
+        assert_eq!(has.last(), Some(&true));
+    }
+    let body = codec::encode(&Request::Which { digests }).unwrap();
+    let refused = one.artifacts.service().call(Caller::Peer(NodeId(2)), body, soon()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::BadRequest);
+}
+
+#[tokio::test]
+async fn what_a_publish_has_claimed_is_not_collected() {
+    let net = Net::default();
+    let one = net.node(1).await;
+    let digest = one.artifacts.put(CODE).await.unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(7_200);
+    std::fs::File::options().append(true).open(file(&one, digest)).unwrap().set_modified(old).unwrap();
+    assert_eq!(one.artifacts.claim(digest).await.unwrap(), Some(CODE));
+    let report = one.artifacts.collect(&HashSet::new(), Duration::from_secs(3_600)).await;
+    assert_eq!((report.kept, report.removed), (1, 0));
 }
 
 #[tokio::test]
