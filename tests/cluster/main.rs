@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod compiling;
+mod copies;
 mod entrance;
 mod examples;
 mod faults;
@@ -19,6 +20,7 @@ mod overload;
 mod partition;
 mod placing;
 mod releases;
+mod reporting;
 mod scripts;
 mod stuck;
 mod warmth;

@@ -19,7 +19,8 @@ pub use function::{
 };
 pub use key::{KeyCreated, KeyList, KeyRequest, KeySummary, TokenCreated, TokenRequest};
 pub use node::{
-    ActivationSummary, ConsensusRole, ConsensusStatus, MeshStatus, NodeList, NodeLoad, NodeState, NodeStatus, Warning,
+    ActivationSummary, ConsensusRole, ConsensusStatus, MeshStatus, NodeList, NodeLoad, NodeQuery, NodeState,
+    NodeStatus, Warning,
 };
 pub use publish::{ArtifactStored, PublishReport, PublishRequest, PublishTimings};
 pub use why::{WhyAttempt, WhyCall, WhyCandidate, WhyFailure, WhyReport, WhyTimes};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use skein_catalog::{MemberRole, RequestId};
+use skein_catalog::{MemberRole, RequestId, VersionRecord};
 use skein_proto::{Digest, Failure, InvocationId, NodeName, VersionId};
 
 use crate::api::{
@@ -45,11 +45,12 @@ pub trait Operations: Send + Sync {
     /// `not-found` if no node that answers keeps it any more, with how long they do.
     async fn why(&self, invocation: InvocationId) -> Result<WhyReport, Failure>;
 
-    /// Has a node take no new calls and hand over what it leads.
+    /// Has a node take no new calls and hand over what it leads, once others have copies of the code it keeps. With
+    /// `force` also where that leaves an app without a node, or code with too few copies.
     ///
     /// # Errors
-    /// `not-found` for an unknown node, `no-quorum`.
-    async fn drain(&self, node: &NodeName) -> Result<Done, Failure>;
+    /// `not-found` for an unknown node, `conflict` for what `force` would go over, `no-quorum`.
+    async fn drain(&self, node: &NodeName, force: bool) -> Result<Done, Failure>;
 
     /// Has a drained node take calls again.
     ///
@@ -57,11 +58,18 @@ pub trait Operations: Send + Sync {
     /// `not-found` for an unknown node, `no-quorum`.
     async fn resume(&self, node: &NodeName) -> Result<Done, Failure>;
 
-    /// Takes a node off the mesh for good.
+    /// Takes a node off the mesh for good, once others have copies of the code it keeps. With `force` also where that
+    /// leaves code with too few copies or none.
     ///
     /// # Errors
-    /// `not-found` for an unknown node, `conflict` if the mesh would not survive it, `no-quorum`.
-    async fn remove(&self, node: &NodeName) -> Result<Done, Failure>;
+    /// `not-found` for an unknown node, `conflict` if the mesh or some code would not survive it, `no-quorum`.
+    async fn remove(&self, node: &NodeName, force: bool) -> Result<Done, Failure>;
+
+    /// Makes sure that the code of a version can be had, before an alias moves onto it: this node has it afterwards.
+    ///
+    /// # Errors
+    /// `artifact-unavailable` if no node that answers has it.
+    async fn secure_code(&self, version: &VersionRecord) -> Result<(), Failure>;
 
     /// Moves a live version from one node to another: ready there first, then drained here. It is in the catalogue.
     ///

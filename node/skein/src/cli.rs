@@ -206,6 +206,9 @@ pub(crate) enum Node {
     Drain {
         /// The node
         name: NodeName,
+        /// Also if apps are left without a node, or code with too few copies
+        #[arg(long)]
+        force: bool,
     },
     /// Take calls again
     Resume {
@@ -216,6 +219,9 @@ pub(crate) enum Node {
     Remove {
         /// The node
         name: NodeName,
+        /// Also if code is left with too few copies, or none
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -143,10 +143,11 @@ impl NodeConfig {
         }
     }
 
-    /// Writes down what this run uses, with the ports it was really given, so that a restart needs no flag.
+    /// Writes down what this run uses, with the ports it was really given, so that a restart needs no flag. A file that
+    /// says so already is left alone: a node starts on a full disk.
     ///
     /// # Errors
-    /// `disk-full` or `internal`.
+    /// `disk-full` or `internal`. The node can serve all the same; a restart would then need the flags of this one.
     pub(crate) fn remember(&self, path: &Path) -> Result<(), Failure> {
         let settings = Settings {
             name: Some(self.name.clone()),
@@ -163,7 +164,11 @@ impl NodeConfig {
         let text = toml::to_string(&settings).map_err(|error| {
             Failure::not_executed(ErrorCode::Internal, format!("settings have no text form: {error}"))
         })?;
-        write_private(path, format!("# Written by skein: what a restart without flags uses.\n{text}").as_bytes())
+        let text = format!("# Written by skein: what a restart without flags uses.\n{text}");
+        if fs::read_to_string(path).is_ok_and(|present| present == text) {
+            return Ok(());
+        }
+        write_private(path, text.as_bytes())
     }
 
     /// The effective settings with their sources, as `skein config` shows them.
@@ -219,6 +224,20 @@ mod tests {
         assert_eq!([config.http.port(), config.admin.port(), config.mesh.port()], [1, 2, 3]);
         assert_eq!(config.describe()["admin"]["source"], "file");
         assert_eq!(config.describe()["name"]["source"], "default");
+    }
+
+    #[test]
+    fn what_is_remembered_already_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        let none = Settings::default();
+        let mut config = NodeConfig::compose(&none, &none, &none, "n".parse().unwrap());
+        config.remember(&path).unwrap();
+        // With a directory where the new file would first be written, every writing fails.
+        fs::create_dir(path.with_extension("tmp")).unwrap();
+        config.remember(&path).unwrap();
+        config.mesh = loopback(7071);
+        config.remember(&path).unwrap_err();
     }
 
     #[test]

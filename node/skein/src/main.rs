@@ -1,5 +1,7 @@
 //! The `skein` binary: reads the command line, runs one command, turns its failure into an exit code.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the system gives no threads: {error}");
+            output::say(format_args!("error: the system gives no threads: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -3,7 +3,9 @@
 mod access;
 mod boot;
 mod control;
+mod copies;
 mod cpu_bound;
+mod descriptors;
 mod duties;
 mod join;
 mod load;
@@ -14,6 +16,7 @@ mod operations;
 mod outward;
 mod prewarm;
 mod publish;
+mod quorum;
 mod status;
 mod warm;
 mod why;
@@ -36,8 +39,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use boot::Entry;
 
 use self::{
-    access::ClientAccess, boot::Boot, control::Control, join::Admission, members::Members, operations::NodeOperations,
-    publish::PeerCode,
+    access::ClientAccess, boot::Boot, control::Control, descriptors::Descriptors, join::Admission, members::Members,
+    operations::NodeOperations, publish::PeerCode,
 };
 use crate::{config::NodeConfig, data_dir::DataDir, telemetry};
 
@@ -74,6 +77,9 @@ struct Shared {
     artifacts: Artifacts,
     engine: Engine,
     runtime: Runtime,
+    /// What the last look at the copies of artifacts found.
+    copies: Arc<copies::Reports>,
+    quorum_lost: Arc<quorum::Lost>,
 }
 
 impl Node {
@@ -83,10 +89,13 @@ impl Node {
     /// Whatever keeps it from serving; nothing is left running then, and what is on disk is resumed at the next start.
     pub(crate) async fn start(mut config: NodeConfig, data: DataDir, entry: Entry) -> Result<Self, Failure> {
         let metrics_text = telemetry::start_metrics()?;
+        let descriptors = Descriptors::claim();
         boot::reserve(&mut config)?;
-        let egress = outward::egress(&config)?;
+        let egress = outward::egress(&config, descriptors)?;
         let boot = boot::establish(&config, &data, entry).await?;
-        config.remember(&data.settings())?;
+        if let Err(failure) = config.remember(&data.settings()) {
+            tracing::warn!(%failure, "what this run uses could not be written down: a restart needs the same flags");
+        }
         let (me, mesh_addr) = (boot.identity.node(), config.mesh);
 
         let members = Arc::new(Members::new(boot.peers.clone()));
@@ -109,7 +118,8 @@ impl Node {
             (me, config.advertised(mesh_addr)?),
         );
         let code = Arc::new(PeerCode::new(artifacts.clone(), membership.clone(), me));
-        let runtime = Runtime::start(skein_runtime::Config::new(me), engine.clone(), code, consensus.watch()).await?;
+        let runtime =
+            Runtime::start(skein_runtime::Config::new(me), engine.clone(), code.clone(), consensus.watch()).await?;
         let shared = Shared {
             config: Arc::new(config.clone()),
             transport: transport.clone(),
@@ -118,6 +128,8 @@ impl Node {
             artifacts,
             engine: engine.clone(),
             runtime: runtime.clone(),
+            copies: Arc::default(),
+            quorum_lost: Arc::new(quorum::Lost::new(true)),
         };
         let router = Arc::new(Router::new(
             me,
@@ -136,10 +148,10 @@ impl Node {
         let parts = Parts {
             invoke: router.clone(),
             consensus: Arc::new(consensus.clone()),
-            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity, router.clone())),
+            operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity, router.clone(), code.clone())),
             metrics_text,
         };
-        let gateway = Gateway::serve(gateway_config(&config), parts).await.map_err(gateway_failure)?;
+        let gateway = Gateway::serve(gateway_config(&config, descriptors), parts).await.map_err(gateway_failure)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let told = boot.peers.iter().map(|peer| (peer.node, peer.mesh)).collect();
         duties::start(&shared, &network, told, &tasks, &stop);
@@ -224,9 +236,11 @@ pub(crate) fn compile_worker() -> WorkerCommand {
     WorkerCommand::this_program(["compile-worker"])
 }
 
-/// The bodies of requests may take an eighth of the node's memory, but always one of the largest there may be.
-fn gateway_config(config: &NodeConfig) -> GatewayConfig {
+/// The bodies of requests may take an eighth of the node's memory, but always one of the largest there may be; their
+/// connections take what share of the descriptors is theirs.
+fn gateway_config(config: &NodeConfig, descriptors: Descriptors) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(config.http, config.admin);
+    gateway.connections_max = gateway.connections_max.min(descriptors.share());
     let eighth = usize::try_from(config.memory.as_u64() / 8).unwrap_or(usize::MAX);
     gateway.body_bytes_max = gateway.body_bytes_max.min(eighth.max(BODY_BYTES_LEAST));
     gateway

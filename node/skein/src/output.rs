@@ -1,6 +1,6 @@
 //! How results and failures look: data on stdout, talk on stderr, one JSON document if asked for.
 
-use std::{io::Write, path::Path, process::ExitCode};
+use std::{fmt::Display, io::Write, path::Path, process::ExitCode};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -37,6 +37,12 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Says something on stderr, beside the data. Nothing that is only said may stop the work: a line that cannot be written
+/// is lost.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// A plain table; columns are parted by two spaces, as in other tools' listings.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -56,11 +62,11 @@ pub(crate) fn fail(failure: &Failure, json: bool) -> ExitCode {
         let problem = Problem::of(failure.clone());
         let _ = emit(true, &problem, String::new);
     }
-    eprintln!("error: {} [{}]", failure.message, failure.code);
+    say(format_args!("error: {} [{}]", failure.message, failure.code));
     if !failure.log_tail.is_empty() {
-        eprintln!("log: {}", failure.log_tail.trim_end().replace('\n', "\n     "));
+        say(format_args!("log: {}", failure.log_tail.trim_end().replace('\n', "\n     ")));
     }
-    eprintln!("next: {}", failure.code.advice());
+    say(format_args!("next: {}", failure.code.advice()));
     ExitCode::from(failure.code.exit_code())
 }
 

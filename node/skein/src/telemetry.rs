@@ -1,5 +1,7 @@
 //! The two process-wide things: the log subscriber and the metrics recorder.
 
+mod log_writer;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -9,6 +11,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use skein_proto::{ErrorCode, Failure};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+pub(crate) use log_writer::{LOG_LINES_DROPPED, LogGuard};
 
 /// Upper bounds of histogram buckets, in seconds: 100 µs to 10 s, about three to a decade.
 const SECONDS: &[f64] =
@@ -35,15 +39,26 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Starts structured logs on stderr. `SKEIN_LOG` chooses what is logged (`info` unless set, and `error` for openraft), `SKEIN_LOG_FORMAT=json`
 /// makes each line a JSON object.
-pub(crate) fn start_logs() {
+///
+/// Logging is best effort: a line that cannot be written, or that finds the queue full because nobody reads the other
+/// end, is dropped and counted ([`LOG_LINES_DROPPED`]); what logged it goes on. Dropping what is returned writes the
+/// lines that are queued, for a second at most.
+#[must_use = "lines that are queued are lost unless this is dropped at the end"]
+pub(crate) fn start_logs() -> LogGuard {
     let filter = EnvFilter::try_from_env("SKEIN_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, guard) = log_writer::start(std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // What it would say of a failed write it says by `eprintln!`, which panics where that fails, too.
+        .log_internal_errors(false)
+        .with_writer(writer);
     // A subscriber that is there already (another node of this process started it) goes on.
     let _ = if std::env::var("SKEIN_LOG_FORMAT").is_ok_and(|format| format == "json") {
         builder.json().try_init()
     } else {
         builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
     };
+    guard
 }
 
 /// Starts the metrics recorder, once a process, and gives what renders it.
@@ -91,5 +106,6 @@ pub(crate) async fn keep_small(stop: CancellationToken) {
         // Milliseconds of work on a busy node, for which no call should wait. An error means that it panicked, and then
         // the next period is as good.
         let _ = tokio::task::spawn_blocking(|| METRICS.get().map(PrometheusHandle::run_upkeep)).await;
+        log_writer::count_dropped();
     }
 }

@@ -20,5 +20,5 @@ pub use load::{Call, Calls, Expected, Load, LoadReport, Running, Sample};
 pub use mesh::{Mesh, Ran};
 pub use modules::{ECHO, echo_variant, wasm};
 pub use netns::Netns;
-pub use node::{Node, NodeOptions};
+pub use node::{Log, Node, NodeOptions};
 pub use wait::{PATIENCE, until};

@@ -122,7 +122,12 @@ impl Mesh {
 
     /// Lets one more node join, started with further arguments.
     pub fn join_with(&mut self, args: &[&str]) {
-        let token = self.skein(0, &["token", "create"]).ok().text();
+        self.join_at(0, args);
+    }
+
+    /// The same, by a token from node `i`.
+    pub fn join_at(&mut self, i: usize, args: &[&str]) {
+        let token = self.skein(i, &["token", "create"]).ok().text();
         let name = format!("n{}", self.nodes.len() + 1);
         let mut all: Vec<String> = vec!["--token".to_owned(), token];
         all.extend(args.iter().map(|arg| (*arg).to_owned()));

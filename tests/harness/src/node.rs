@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, PipeReader},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -26,6 +26,20 @@ pub struct NodeOptions {
     pub netns: Option<(String, Ipv4Addr)>,
 }
 
+/// Where a node's log goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Log {
+    /// To a file, which [`Node::log`] reads.
+    #[default]
+    File,
+    /// To a pipe whose reader is gone.
+    Gone,
+    /// To a pipe that nobody reads: what is written to it waits for ever once it is full.
+    Unread,
+    /// To a device that is always full.
+    Full,
+}
+
 /// A node of a test. Killed when dropped.
 pub struct Node {
     binary: PathBuf,
@@ -37,6 +51,11 @@ pub struct Node {
     netns: Option<String>,
     child: Option<Child>,
     ready: BTreeMap<String, String>,
+    log: Log,
+    env: BTreeMap<String, String>,
+    files_max: Option<u32>,
+    /// Keeps a pipe open that nobody reads.
+    unread: Option<PipeReader>,
 }
 
 impl Node {
@@ -54,6 +73,10 @@ impl Node {
             netns: options.netns.as_ref().map(|(name, _)| name.clone()),
             child: None,
             ready: BTreeMap::new(),
+            log: Log::File,
+            env: BTreeMap::new(),
+            files_max: None,
+            unread: None,
         };
         let mut args: Vec<String> = ["--name", name].map(String::from).to_vec();
         let listen = options.netns.map_or(Ipv4Addr::LOCALHOST, |(_, address)| address);
@@ -76,13 +99,48 @@ impl Node {
         self.spawn(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
     }
 
+    /// Where its log goes from its next start on.
+    pub fn log_to(&mut self, log: Log) {
+        self.log = log;
+    }
+
+    /// Gives it this environment variable from its next start on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Lets it open so many files from its next start on, sockets among them.
+    pub fn limit_files(&mut self, most: u32) {
+        self.files_max = Some(most);
+    }
+
+    fn log_target(&mut self) -> Stdio {
+        let append = |path: &Path| File::options().create(true).append(true).open(path).expect("a log file");
+        match self.log {
+            Log::File => append(&self.log_path()).into(),
+            Log::Full => append(Path::new("/dev/full")).into(),
+            Log::Gone | Log::Unread => {
+                let (reader, writer) = std::io::pipe().expect("a pipe");
+                self.unread = (self.log == Log::Unread).then_some(reader);
+                writer.into()
+            }
+        }
+    }
+
     fn spawn(&mut self, args: &[String]) {
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
+        let log = self.log_target();
         let mut command = match &self.netns {
             // `ip` becomes the node: its process id is the node's.
             Some(netns) => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", netns]).arg(&self.binary);
+                command
+            }
+            // The shell becomes the node.
+            None if self.files_max.is_some() => {
+                let mut command = Command::new("sh");
+                let most = self.files_max.unwrap_or_default();
+                command.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(&self.binary);
                 command
             }
             None => Command::new(&self.binary),
@@ -93,6 +151,7 @@ impl Node {
             .arg(&self.data)
             .args(args)
             .env("XDG_CONFIG_HOME", self.home.join("config"))
+            .envs(&self.env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -151,6 +210,11 @@ impl Node {
     /// Whether its process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Whether it was started and not yet waited for.
+    pub fn has_process(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Its process id.

@@ -184,6 +184,7 @@ pub(super) async fn set_alias(asked: Asked, body: Inbound) -> Result<Bytes, Refu
     let AliasRequest { version, expected } = asked.json(body).await?;
     let (app, name, alias): (AppName, FunctionName, AliasName) =
         (asked.param("app")?, asked.param("name")?, asked.param("alias")?);
+    secure_code(&asked, |_| Some(version)).await?;
     let command = Command::SetAlias { app: app.clone(), name: name.clone(), alias: alias.clone(), version, expected };
     let applied = asked.propose(asked.request_id()?, command).await?;
     alias_report(app, name, alias, applied)
@@ -194,9 +195,24 @@ pub(super) async fn rollback(asked: Asked, body: Inbound) -> Result<Bytes, Refus
     let RollbackRequest { to } = asked.json_or_default(body).await?;
     let (app, name, alias): (AppName, FunctionName, AliasName) =
         (asked.param("app")?, asked.param("name")?, asked.param("alias")?);
+    secure_code(&asked, |record| {
+        let before = || record.aliases.get(&alias)?.iter().rev().nth(1).copied();
+        to.or_else(before)
+    })
+    .await?;
     let command = Command::Rollback { app: app.clone(), name: name.clone(), alias: alias.clone(), to };
     let applied = asked.propose(asked.request_id()?, command).await?;
     alias_report(app, name, alias, applied)
+}
+
+/// No alias moves onto code that nobody has. What is not there at all the catalogue refuses better.
+async fn secure_code(asked: &Asked, target: impl FnOnce(&FunctionRecord) -> Option<u64>) -> Result<(), Refusal> {
+    let catalog = asked.catalog().await?;
+    let Ok(record) = find(asked, &catalog) else { return Ok(()) };
+    if let Some(version) = target(record).and_then(|number| record.versions.get(&number)) {
+        asked.admin.parts.operations.secure_code(version).await?;
+    }
+    Ok(())
 }
 
 fn alias_report(app: AppName, name: FunctionName, alias: AliasName, applied: Applied) -> Result<Bytes, Refusal> {

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::{Asked, asked::to_json};
-use crate::{api::NodeList, problem::Refusal};
+use crate::{
+    api::{NodeList, NodeQuery},
+    problem::Refusal,
+};
 
 /// `GET /v1/nodes`.
 pub(super) async fn list(asked: Asked) -> Result<Bytes, Refusal> {
@@ -17,7 +20,8 @@ pub(super) async fn status(asked: Asked) -> Result<Bytes, Refusal> {
 
 /// `POST /v1/nodes/{node}/drain`.
 pub(super) async fn drain(asked: Asked) -> Result<Bytes, Refusal> {
-    to_json(&asked.admin.parts.operations.drain(&asked.param("node")?).await?)
+    let NodeQuery { force } = asked.query()?;
+    to_json(&asked.admin.parts.operations.drain(&asked.param("node")?, force).await?)
 }
 
 /// `POST /v1/nodes/{node}/resume`.
@@ -27,5 +31,6 @@ pub(super) async fn resume(asked: Asked) -> Result<Bytes, Refusal> {
 
 /// `DELETE /v1/nodes/{node}`.
 pub(super) async fn remove(asked: Asked) -> Result<Bytes, Refusal> {
-    to_json(&asked.admin.parts.operations.remove(&asked.param("node")?).await?)
+    let NodeQuery { force } = asked.query()?;
+    to_json(&asked.admin.parts.operations.remove(&asked.param("node")?, force).await?)
 }

@@ -210,11 +210,13 @@ pub(crate) static ROUTES: &[Route] = &[
         Box::pin(nodes::remove(asked))
     })
     .says("Take a node off the mesh for good")
+    .query(&[("force", "`true` goes on where apps would be left without a node, or code with too few copies")])
     .gives(shape::<api::Done>),
     route(Method::POST, "/v1/nodes/{node}/drain", "drain_node", key(Role::Admin, Scope::Mesh), |asked, _| {
         Box::pin(nodes::drain(asked))
     })
     .says("Have a node take no new calls")
+    .query(&[("force", "`true` goes on where apps would be left without a node, or code with too few copies")])
     .gives(shape::<api::Done>),
     route(Method::POST, "/v1/nodes/{node}/resume", "resume_node", key(Role::Admin, Scope::Mesh), |asked, _| {
         Box::pin(nodes::resume(asked))

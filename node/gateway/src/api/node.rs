@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 use skein_catalog::{Addresses, MemberRole};
 use skein_proto::{AppName, FunctionName, Load, MeshId, NodeId, NodeName};
 
+/// The query of `POST /v1/nodes/{node}/drain` and `DELETE /v1/nodes/{node}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeQuery {
+    /// Go on where apps would be left without a node, or code with too few copies.
+    pub force: bool,
+}
+
 /// The members, by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeList {

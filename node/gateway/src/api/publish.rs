@@ -59,6 +59,9 @@ pub struct PublishReport {
     /// The nodes that have the code durably.
     #[serde(default)]
     pub holders: Vec<NodeName>,
+    /// How many more live nodes should have had it, but did not take it; copies are made by themselves.
+    #[serde(default)]
+    pub copies_missing: u32,
     /// The live nodes that said they serve it.
     #[serde(default)]
     pub serving: Vec<NodeName>,

@@ -174,6 +174,7 @@ example!(
         index: 42,
         alias: Some(AliasName::default()),
         holders: nodes(),
+        copies_missing: 1,
         serving: nodes(),
         pending: nodes(),
         timings: PublishTimings { inspect_us: 900, store_us: 4_000, commit_us: 3_000, serve_us: 40_000 },

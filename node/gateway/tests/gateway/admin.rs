@@ -181,6 +181,19 @@ async fn an_alias_moves_by_compare_and_set_and_rolls_back() {
     let response = fixture.admin("POST", &format!("{PRICE}/aliases/none/rollback")).send().await.unwrap();
     problem(response, 404, "alias-not-found").await;
 
+    // No alias moves onto code that nobody has; what is not there at all the catalogue refuses better.
+    let lost =
+        fixture.consensus.catalog().function(&"shop".parse().unwrap(), &"price".parse().unwrap()).unwrap().clone();
+    *fixture.operations.lost.lock().unwrap() = Some(lost.versions[&1].digest);
+    for request in [
+        fixture.admin("PUT", &live).body(r#"{"version":1}"#),
+        fixture.admin("POST", &format!("{live}/rollback")),
+        fixture.admin("POST", &format!("{live}/rollback")).body(r#"{"to":1}"#),
+    ] {
+        problem(request.send().await.unwrap(), 503, "artifact-unavailable").await;
+    }
+    *fixture.operations.lost.lock().unwrap() = None;
+
     let detail: FunctionDetail = fixture.admin("GET", PRICE).send().await.unwrap().json().await.unwrap();
     let alias = &detail.aliases[&AliasName::default()];
     assert_eq!((alias.version, detail.version_count), (2, 2));

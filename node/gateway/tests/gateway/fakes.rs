@@ -11,7 +11,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use skein_catalog::{Applied, Catalog, Command, MemberRole, Outcome, Proposal, Propose, RequestId, Watch};
+use skein_catalog::{
+    Applied, Catalog, Command, MemberRole, Outcome, Proposal, Propose, RequestId, VersionRecord, Watch,
+};
 use skein_gateway::{
     Operations,
     api::{
@@ -158,6 +160,8 @@ pub(crate) struct FakeOperations {
     pub(crate) published: Mutex<Vec<(PublishRequest, String, RequestId)>>,
     pub(crate) readiness: Mutex<Result<(), Failure>>,
     pub(crate) token: Mutex<Option<(Duration, Option<MemberRole>)>>,
+    /// An artifact that nobody has any more.
+    pub(crate) lost: Mutex<Option<Digest>>,
 }
 
 impl FakeOperations {
@@ -167,6 +171,7 @@ impl FakeOperations {
             published: Mutex::default(),
             readiness: Mutex::new(Ok(())),
             token: Mutex::default(),
+            lost: Mutex::default(),
         }
     }
 
@@ -201,6 +206,7 @@ impl Operations for FakeOperations {
             index: 9,
             alias: publish.alias.clone(),
             holders: Vec::new(),
+            copies_missing: 0,
             serving: Vec::new(),
             pending: Vec::new(),
             timings: PublishTimings::default(),
@@ -261,7 +267,7 @@ impl Operations for FakeOperations {
         })
     }
 
-    async fn drain(&self, node: &NodeName) -> Result<Done, Failure> {
+    async fn drain(&self, node: &NodeName, _: bool) -> Result<Done, Failure> {
         Self::known(node)
     }
 
@@ -269,8 +275,17 @@ impl Operations for FakeOperations {
         Self::known(node)
     }
 
-    async fn remove(&self, node: &NodeName) -> Result<Done, Failure> {
+    async fn remove(&self, node: &NodeName, _: bool) -> Result<Done, Failure> {
         Self::known(node)
+    }
+
+    async fn secure_code(&self, version: &VersionRecord) -> Result<(), Failure> {
+        match &*self.lost.lock().unwrap() {
+            Some(lost) if *lost == version.digest => {
+                Err(Failure::not_executed(ErrorCode::ArtifactUnavailable, "no node has it"))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn move_version(&self, version: VersionId, request: MoveRequest) -> Result<MoveReport, Failure> {

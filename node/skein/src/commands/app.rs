@@ -7,7 +7,7 @@ use skein_proto::{Failure, NodeName};
 use super::admin;
 use crate::{
     cli::{App, Common, Places},
-    output::{emit, table},
+    output::{emit, say, table},
 };
 
 pub(super) async fn app(common: &Common, command: App) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(super) async fn app(common: &Common, command: App) -> Result<(), Failure> {
         App::Bind { name, places, anywhere: _ } => {
             let bound: AppStatus = admin.put(&format!("/v1/apps/{name}/binding"), &binding(places)).await?;
             if bound.nodes.is_empty() {
-                eprintln!("no node is among them yet: calls of {name} are refused until one joins");
+                say(format_args!("no node is among them yet: calls of {name} are refused until one joins"));
             }
             emit(common.json, &bound, || page(&bound))
         }
@@ -40,7 +40,7 @@ pub(super) async fn app(common: &Common, command: App) -> Result<(), Failure> {
         }
         App::Rm { name } => {
             let done: Done = admin.delete(&format!("/v1/apps/{name}")).await?;
-            eprintln!("removed {name}");
+            say(format_args!("removed {name}"));
             if common.json { emit(true, &done, String::new) } else { Ok(()) }
         }
     }

@@ -5,7 +5,7 @@ use skein_proto::Failure;
 use crate::{
     cli::{Common, Context},
     contexts::Contexts,
-    output::{emit, table},
+    output::{emit, say, table},
 };
 
 pub(super) fn context(common: &Common, command: Context) -> Result<(), Failure> {
@@ -23,12 +23,12 @@ pub(super) fn context(common: &Common, command: Context) -> Result<(), Failure> 
         }
         Context::Use { name } => {
             contexts.choose(&name)?;
-            eprintln!("using {name}");
+            say(format_args!("using {name}"));
             Ok(())
         }
         Context::Add { name, file } => {
             contexts.add(&name, &file)?;
-            eprintln!("added {name}; `skein context use {name}` makes it the current one");
+            say(format_args!("added {name}; `skein context use {name}` makes it the current one"));
             Ok(())
         }
     }

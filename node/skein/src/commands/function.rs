@@ -12,7 +12,7 @@ use super::admin;
 use crate::{
     admin_client::AdminClient,
     cli::{Alias, Common, Function, Functions},
-    output::{emit, table, time},
+    output::{emit, say, table, time},
 };
 
 /// Functions and versions asked for at once; the next page follows until all are there.
@@ -64,7 +64,7 @@ pub(super) async fn function(common: &Common, command: Function) -> Result<(), F
         }
         Function::Delete { reference } => {
             let done: Done = admin.delete(&format!("/v1/functions/{}", reference.function())).await?;
-            eprintln!("deleted {}", reference.function());
+            say(format_args!("deleted {}", reference.function()));
             if common.json { emit(true, &done, String::new) } else { Ok(()) }
         }
         Function::Move { reference, from, to } => {

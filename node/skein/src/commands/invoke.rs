@@ -7,7 +7,7 @@ use super::payload;
 use crate::{
     cli::{Common, Invoke},
     contexts::Contexts,
-    output::{emit, micros, write_stdout},
+    output::{emit, micros, say, write_stdout},
 };
 
 pub(super) async fn invoke(common: &Common, command: Invoke) -> Result<(), Failure> {
@@ -30,7 +30,7 @@ pub(super) async fn invoke(common: &Common, command: Invoke) -> Result<(), Failu
     mesh.close().await;
     let reply = replied?;
     if command.verbose {
-        eprintln!("{}", how(&reply));
+        say(how(&reply));
     }
     if common.json {
         return emit(true, &document(&reply), String::new);

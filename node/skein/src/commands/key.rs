@@ -10,7 +10,7 @@ use skein_proto::{AppName, Failure};
 use super::admin;
 use crate::{
     cli::{Common, Key, KeyRole},
-    output::{emit, table, time},
+    output::{emit, say, table, time},
 };
 
 impl From<KeyRole> for Role {
@@ -31,7 +31,7 @@ pub(super) async fn key(common: &Common, command: Key) -> Result<(), Failure> {
             let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
             let request = KeyRequest { role: role.into(), app, note, ttl_ms };
             let created: KeyCreated = admin.post("/v1/keys", &request).await?;
-            eprintln!("key {} ({}); it is shown this once only", created.id, role_text(created.role));
+            say(format_args!("key {} ({}); it is shown this once only", created.id, role_text(created.role)));
             emit(common.json, &created, || created.key.clone())
         }
         Key::Ls => {
@@ -47,7 +47,7 @@ pub(super) async fn key(common: &Common, command: Key) -> Result<(), Failure> {
         }
         Key::Revoke { id } => {
             let done: Done = admin.delete(&format!("/v1/keys/{id}")).await?;
-            eprintln!("revoked {id}");
+            say(format_args!("revoked {id}"));
             if common.json { emit(true, &done, String::new) } else { Ok(()) }
         }
     }

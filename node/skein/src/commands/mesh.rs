@@ -9,7 +9,7 @@ use skein_proto::Failure;
 use super::admin;
 use crate::{
     cli::{Common, Node, Token},
-    output::{emit, table},
+    output::{emit, say, table},
 };
 
 pub(super) async fn token(common: &Common, command: Token) -> Result<(), Failure> {
@@ -62,17 +62,20 @@ pub(super) fn memory(load: &NodeLoad) -> String {
 pub(super) async fn node(common: &Common, command: Node) -> Result<(), Failure> {
     let admin = admin(common)?;
     let (done, said): (Done, String) = match command {
-        Node::Drain { name } => {
+        Node::Drain { name, force } => {
             let nothing = serde_json::json!({});
-            (admin.post(&format!("/v1/nodes/{name}/drain"), &nothing).await?, format!("{name} takes no new calls"))
+            let path = format!("/v1/nodes/{name}/drain?force={force}");
+            (admin.post(&path, &nothing).await?, format!("{name} takes no new calls"))
         }
         Node::Resume { name } => {
             let nothing = serde_json::json!({});
             (admin.post(&format!("/v1/nodes/{name}/resume"), &nothing).await?, format!("{name} takes calls again"))
         }
-        Node::Remove { name } => (admin.delete(&format!("/v1/nodes/{name}")).await?, format!("{name} is removed")),
+        Node::Remove { name, force } => {
+            (admin.delete(&format!("/v1/nodes/{name}?force={force}")).await?, format!("{name} is removed"))
+        }
     };
-    eprintln!("{said}");
+    say(&said);
     if common.json { emit(true, &done, String::new) } else { Ok(()) }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     cli::{Common, Publish},
     contexts::Contexts,
     function_toml::Source,
-    output::emit,
+    output::{emit, say},
 };
 
 /// A publication as the commands ask for it.
@@ -41,7 +41,15 @@ pub(super) async fn publish(common: &Common, command: Publish) -> Result<(), Fai
     let report = send(context, publication).await?;
     if !report.pending.is_empty() && !command.no_wait {
         let pending: Vec<&str> = report.pending.iter().map(|node| node.as_str()).collect();
-        eprintln!("note: committed, but not served yet on {}; they go on by themselves", pending.join(", "));
+        say(format_args!("note: committed, but not served yet on {}; they go on by themselves", pending.join(", ")));
+    }
+    if report.copies_missing > 0 {
+        let kept: Vec<&str> = report.holders.iter().map(|node| node.as_str()).collect();
+        say(format_args!(
+            "note: {} more node(s) should keep the code and did not take it, see their logs; it is on {}",
+            report.copies_missing,
+            kept.join(", ")
+        ));
     }
     emit(common.json, &report, || line(&report))
 }

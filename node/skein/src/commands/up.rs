@@ -21,7 +21,7 @@ use crate::{
 const INTERRUPTED: i32 = 130;
 
 pub(super) async fn up(up: Up) -> Result<(), Failure> {
-    telemetry::start_logs();
+    let logs = telemetry::start_logs();
     let data = DataDir::open(&up.data.clone().unwrap_or_else(default_data_dir))?;
     let (config, entry) = configure(up, &data)?;
     let mut stop = Signals::listen()?;
@@ -29,7 +29,9 @@ pub(super) async fn up(up: Up) -> Result<(), Failure> {
         node = Node::start(config, data, entry) => node?,
         () = stop.next() => return Ok(()),
     };
-    write_stdout(format!("{}\n", node.ready_line()).as_bytes())?;
+    if let Err(failure) = write_stdout(format!("{}\n", node.ready_line()).as_bytes()) {
+        tracing::warn!(%failure, "the line that says it serves could not be written; it serves all the same");
+    }
     if let Err(failure) = Contexts::of_user().link(node.name(), &node.context_file()) {
         tracing::warn!(%failure, "the context was not added to the user's configuration; use --context");
     }
@@ -39,7 +41,10 @@ pub(super) async fn up(up: Up) -> Result<(), Failure> {
     };
     tokio::select! {
         () = node.shutdown() => ended,
-        () = stop.next() => std::process::exit(INTERRUPTED),
+        () = stop.next() => {
+            drop(logs);
+            std::process::exit(INTERRUPTED)
+        }
     }
 }
 

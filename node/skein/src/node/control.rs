@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skein_catalog::Propose;
-use skein_proto::{ErrorCode, Failure, InvocationId, NodeId, VersionId, codec};
+use skein_proto::{Digest, ErrorCode, Failure, InvocationId, NodeId, VersionId, codec};
 use skein_router::Router;
 use skein_transport::{Caller, Serve};
 use tokio::time::Instant;
 
 use super::{
-    Shared,
+    Shared, copies,
     join::{Admission, JoinRequest},
     migrate, prewarm, why,
 };
@@ -54,6 +54,15 @@ pub(super) enum ControlRequest {
     },
     /// Make ready elsewhere what is in use here: this node is about to be drained.
     Evacuate,
+    /// Keep an artifact that a version needs, got from one of these members.
+    Keep {
+        /// Which.
+        digest: Digest,
+        /// Who has it.
+        from: Vec<NodeId>,
+    },
+    /// Tell what the last look at the copies of artifacts found.
+    Copies,
     /// Decide about a node that asked a member without the CA.
     Join(JoinRequest),
 }
@@ -98,6 +107,14 @@ impl Serve for Control {
             ControlRequest::Evacuate => {
                 migrate::evacuate(&self.shared, deadline).await;
                 Ok(Bytes::new())
+            }
+            ControlRequest::Keep { digest, from } => {
+                copies::keep_here(&self.shared, digest, &from, deadline).await?;
+                Ok(Bytes::new())
+            }
+            ControlRequest::Copies => {
+                let report = self.shared.copies.borrow().clone();
+                Ok(codec::encode(&report)?)
             }
             ControlRequest::Join(join) => self.admission.admit(join, deadline).await,
         }

@@ -10,12 +10,14 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Shared, boot, load, migrate, warm};
+use super::{Shared, boot, copies, load, migrate, quorum, warm};
 
 /// Between two collections of artifacts that nothing refers to.
 const COLLECT_PERIOD: Duration = Duration::from_secs(600);
 /// How old an unreferenced artifact must be: a publish puts it first and refers to it after.
 const COLLECT_AGE: Duration = Duration::from_secs(3600);
+/// How long a collection waits to know that this node's catalogue is current.
+const CURRENT_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before a failed correction of this node's own record is tried again.
 const CORRECT_AGAIN: Duration = Duration::from_secs(2);
 /// After how long without a leader a node that has just started says so.
@@ -39,12 +41,14 @@ pub(super) fn start(
     tasks.spawn(follow_members(shared.clone(), network.clone(), peers, tasks.clone(), stop.clone()));
     tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
+    tasks.spawn(quorum::keep(shared.clone(), stop.clone()));
     tasks.spawn(tell_leader(shared.clone(), stop.clone()));
     tasks.spawn(correct_record(shared.clone(), stop.clone()));
     tasks.spawn(load::publish(shared.clone(), stop.clone()));
     tasks.spawn(migrate::balance(shared.clone(), stop.clone()));
     tasks.spawn(migrate::forget_moves_to_dead(shared.clone(), stop.clone()));
     tasks.spawn(warm::keep(shared.clone(), stop.clone()));
+    tasks.spawn(copies::keep(shared.clone(), stop.clone()));
     tasks.spawn(collect(shared.clone(), stop.clone()));
     tasks.spawn(crate::telemetry::keep_small(stop.clone()));
 }
@@ -167,7 +171,7 @@ async fn obey_drain(shared: Shared, stop: CancellationToken) {
 
 /// Says in the log who leads, when that changes, and when nobody does for want of a majority.
 async fn tell_leader(shared: Shared, stop: CancellationToken) {
-    let mut status = shared.consensus.watch_status();
+    let (mut status, mut lost) = (shared.consensus.watch_status(), shared.quorum_lost.subscribe());
     let mut told = None;
     let patience = tokio::time::sleep(LEADER_PATIENCE);
     tokio::pin!(patience);
@@ -177,9 +181,10 @@ async fn tell_leader(shared: Shared, stop: CancellationToken) {
             let status = status.borrow_and_update();
             (status.leader, status.term, status.is_quorum_alive)
         };
+        let is_lost = *lost.borrow_and_update() && !has_quorum && told.is_some();
         // Between two leaders there is a moment without one, which says nothing.
         let now = leader.filter(|_| has_quorum).map(|leader| (leader, term));
-        if now != told && (now.is_some() || !has_quorum) {
+        if now != told && (now.is_some() || is_lost) {
             match now {
                 Some((leader, term)) => {
                     let name = shared.consensus.catalog().member(leader).map(|member| member.name.to_string());
@@ -200,6 +205,7 @@ async fn tell_leader(shared: Shared, stop: CancellationToken) {
                 );
             }
             changed = status.changed() => if changed.is_err() { return },
+            changed = lost.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -257,6 +263,10 @@ async fn collect(shared: Shared, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
+        }
+        // A catalogue that stands still does not know what has been published since: nothing is removed by it.
+        if shared.consensus.read_index(Instant::now() + CURRENT_PATIENCE).await.is_err() {
+            continue;
         }
         let catalog = shared.consensus.catalog();
         // Before anything is applied, everything looks unreferenced.

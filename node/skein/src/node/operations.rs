@@ -1,19 +1,20 @@
 //! What the admin API asks of the node as a whole.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rand::Rng;
-use skein_catalog::{Command, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord};
+use skein_catalog::{Command, Member, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord, VersionRecord};
 use skein_gateway::{
     Operations,
     api::{
         Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated, WhyReport,
     },
 };
-use skein_proto::{Digest, ErrorCode, Failure, InvocationId, MeshId, NodeId, NodeName, VersionId};
+use skein_proto::{AppName, Digest, ErrorCode, Failure, InvocationId, MeshId, NodeId, NodeName, VersionId};
 use skein_router::Router;
+use skein_runtime::CodeSource;
 use skein_transport::{Identity, JoinToken};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,8 +22,10 @@ use uuid::Uuid;
 use super::{
     Shared,
     access::{self, now_ms},
+    copies,
     migrate::{self, Move, Why},
-    publish, status, why,
+    publish::{self, PeerCode},
+    status, why,
 };
 
 /// Longest life of a join token: what is stolen later is worthless.
@@ -32,19 +35,22 @@ const TOKEN_SEEDS_MAX: usize = 8;
 
 /// Longest a node that is drained may take to make ready elsewhere what is in use there.
 const EVACUATION_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest that copies of code are waited for before a node leaves: the command line waits a little longer.
+const COPIES_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest move that is asked for: the target may have to fetch and compile the code first.
 const MOVE_DEADLINE: Duration = Duration::from_secs(25);
 
 pub(super) struct NodeOperations {
     shared: Shared,
     router: Arc<Router>,
+    code: Arc<PeerCode>,
     mesh: MeshId,
     ca_fingerprint: Digest,
 }
 
 impl NodeOperations {
-    pub(super) fn new(shared: Shared, identity: &Identity, router: Arc<Router>) -> Self {
-        Self { shared, router, mesh: identity.mesh(), ca_fingerprint: identity.ca_fingerprint() }
+    pub(super) fn new(shared: Shared, identity: &Identity, router: Arc<Router>, code: Arc<PeerCode>) -> Self {
+        Self { shared, router, code, mesh: identity.mesh(), ca_fingerprint: identity.ca_fingerprint() }
     }
 
     fn find(&self, name: &NodeName) -> Result<NodeId, Failure> {
@@ -87,6 +93,28 @@ impl NodeOperations {
         live.into_iter().take(TOKEN_SEEDS_MAX).map(|member| member.addresses.mesh.clone()).collect()
     }
 
+    /// Whether calls of every app still find a node when this one takes none.
+    fn check_drain(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
+        let catalog = self.shared.consensus.catalog();
+        let (view, me) = (self.shared.membership.view(), self.shared.transport.local());
+        let takes_calls = |member: &&Arc<Member>| {
+            member.node != node && !member.is_draining && (member.node == me || view.is_alive(member.node))
+        };
+        let rest: Vec<NodeId> = catalog.members().filter(takes_calls).map(|member| member.node).collect();
+        let apps: BTreeSet<&AppName> = catalog.functions().map(|function| &function.app).collect();
+        let left = |app: &&&AppName| catalog.may_run(app, node) && !rest.iter().any(|node| catalog.may_run(app, *node));
+        let left: Vec<String> = apps.iter().filter(left).map(ToString::to_string).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "without {name} no node that is alive takes calls of {}: bind the app to another one, start or resume one, or \
+             drain {name} with --force",
+            left.join(", ")
+        );
+        Err(Failure::not_executed(ErrorCode::Conflict, message))
+    }
+
     /// Whether the voters could still decide without `node`.
     fn check_removal(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
         let refuse = |message: String| Err(Failure::not_executed(ErrorCode::Conflict, message));
@@ -126,8 +154,12 @@ impl Operations for NodeOperations {
         why::why(&self.shared, &self.router, invocation).await
     }
 
-    async fn drain(&self, node: &NodeName) -> Result<Done, Failure> {
-        let node = self.find(node)?;
+    async fn drain(&self, name: &NodeName, force: bool) -> Result<Done, Failure> {
+        let node = self.find(name)?;
+        if !force {
+            self.check_drain(name, node)?;
+            copies::secure_without(&self.shared, node, Instant::now() + COPIES_DEADLINE).await?;
+        }
         // First, so that its callers find everything warm elsewhere when nobody asks it any more.
         if let Err(failure) = migrate::evacuate_node(&self.shared, node, Instant::now() + EVACUATION_DEADLINE).await {
             tracing::warn!(%node, %failure, "the node is drained with what it has");
@@ -140,12 +172,19 @@ impl Operations for NodeOperations {
         self.propose(Command::SetDraining { node, is_draining: false }).await
     }
 
-    async fn remove(&self, name: &NodeName) -> Result<Done, Failure> {
+    async fn remove(&self, name: &NodeName, force: bool) -> Result<Done, Failure> {
         let node = self.find(name)?;
         self.check_removal(name, node)?;
+        if !force {
+            copies::secure_without(&self.shared, node, Instant::now() + COPIES_DEADLINE).await?;
+        }
         let done = self.propose(Command::RemoveMember { node }).await?;
         self.revoke_key_of(name).await;
         Ok(done)
+    }
+
+    async fn secure_code(&self, version: &VersionRecord) -> Result<(), Failure> {
+        self.code.code(version, Instant::now() + COPIES_DEADLINE).await.map(drop)
     }
 
     async fn move_version(&self, version: VersionId, request: MoveRequest) -> Result<MoveReport, Failure> {
@@ -193,7 +232,7 @@ impl Operations for NodeOperations {
         if self.shared.runtime.load().is_draining {
             return not(ErrorCode::Draining, "the node is draining");
         }
-        if !self.shared.consensus.status().is_quorum_alive {
+        if *self.shared.quorum_lost.borrow() {
             return not(ErrorCode::NoQuorum, "no majority of the voters answers; functions are served all the same");
         }
         Ok(())

@@ -8,6 +8,7 @@ use skein_proto::{AppName, Failure, Grants};
 use skein_runtime::Egress;
 use tokio::time::Instant;
 
+use super::descriptors::Descriptors;
 use crate::{config::NodeConfig, data_dir::io_failure};
 
 struct WayOut(HttpEgress);
@@ -22,8 +23,9 @@ impl Egress for WayOut {
 ///
 /// # Errors
 /// What keeps the additional certificates from being read.
-pub(super) fn egress(config: &NodeConfig) -> Result<Arc<dyn Egress>, Failure> {
+pub(super) fn egress(config: &NodeConfig, descriptors: Descriptors) -> Result<Arc<dyn Egress>, Failure> {
     let mut settings = EgressConfig::default();
+    settings.requests_max = settings.requests_max.min(descriptors.share());
     settings.may_reach_private = config.egress_private;
     if let Some(path) = &config.egress_ca {
         settings.roots_pem = fs::read(path).map_err(|error| io_failure("read", path, &error))?;

@@ -18,11 +18,15 @@ use super::{
     Shared,
     boot::internal,
     control::{ControlRequest, await_version},
+    copies::COPIES,
 };
 
-/// On how many nodes an artifact is durable before its version exists, where there are as many.
-const COPIES: usize = 3;
-/// Longest a publish takes to store and commit: a large artifact on a slow disk, a new leader.
+/// On how many nodes at least an artifact is durable before its version exists, where as many are alive: with two, the
+/// loss of one loses nothing, and the rest of [`COPIES`] is made by a duty of the leader.
+const COPIES_LEAST: usize = 2;
+/// Longest a publish takes to store the code: a large artifact, slow disks, peers that stall.
+const STORE_DEADLINE: Duration = Duration::from_secs(20);
+/// Longest it takes to commit then: a new leader.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest a publish waits for the nodes to serve: they compile.
 const SERVE_DEADLINE: Duration = Duration::from_secs(55);
@@ -81,9 +85,9 @@ pub(super) async fn publish(
     timings.inspect_us = micros(started);
 
     let started = Instant::now();
-    let deadline = started + COMMIT_DEADLINE;
-    let holders = tokio::select! {
-        holders = replicate(shared, publish.digest, deadline) => holders?,
+    let stored = replicate(shared, publish.digest, started + STORE_DEADLINE);
+    let (holders, copies_missing) = tokio::select! {
+        stored = stored => stored?,
         () = shared.consensus.quorum_lost() => {
             let message = "no majority of the voters answers, so nothing can be published";
             return Err(Failure::not_executed(ErrorCode::NoQuorum, message));
@@ -102,7 +106,7 @@ pub(super) async fn publish(
         alias: publish.alias.clone(),
         expected: publish.expected,
     };
-    let applied = shared.consensus.propose(request, command, deadline).await?;
+    let applied = shared.consensus.propose(request, command, started + COMMIT_DEADLINE).await?;
     let Outcome::Published(version) = applied.outcome else { return Err(internal("the catalogue gave no version")) };
     timings.commit_us = micros(started);
 
@@ -121,6 +125,7 @@ pub(super) async fn publish(
         index: applied.index,
         alias: publish.alias,
         holders: names(shared, &holders),
+        copies_missing,
         serving: names(shared, &serving),
         pending: names(shared, &pending),
         timings,
@@ -128,7 +133,8 @@ pub(super) async fn publish(
 }
 
 async fn inspect(shared: &Shared, digest: Digest, manifest: &Manifest) -> Result<u64, Failure> {
-    let code = shared.artifacts.get(digest).await?.ok_or_else(|| {
+    // From now on it is too young to be collected until its version refers to it.
+    let code = shared.artifacts.claim(digest).await?.ok_or_else(|| {
         let message = format!("{digest} is not on this node: put the artifact before you publish it");
         Failure::not_executed(ErrorCode::ArtifactUnavailable, message)
     })?;
@@ -138,24 +144,36 @@ async fn inspect(shared: &Shared, digest: Digest, manifest: &Manifest) -> Result
     Ok(size)
 }
 
-/// Has enough nodes keep the artifact, durably: as many as there are live ones, up to [`COPIES`].
-async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result<Vec<NodeId>, Failure> {
+/// Has enough nodes keep the artifact, durably: [`COPIES`] of the live ones, this one among them, or all if there are
+/// fewer; where some do not take it, at least [`COPIES_LEAST`]. Gives them, and how many are missing.
+///
+/// # Errors
+/// `unavailable` when fewer took it: a version that one broken disk would lose is not made.
+async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result<(Vec<NodeId>, u32), Failure> {
     let me = shared.transport.local();
-    let peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
-    let copies = (COPIES - 1).min(peers.len());
-    let mut holders = vec![me];
-    if copies > 0 {
-        match shared.artifacts.replicate(digest, &peers, copies, deadline).await {
-            Ok(peers) => holders.extend(peers),
-            // A peer may have died just now; a majority of the copies is still safe against the loss of one node.
-            Err(failure) if peers.len() > 1 => {
-                tracing::warn!(%failure, "not all copies of an artifact could be made; trying for one");
-                holders.extend(shared.artifacts.replicate(digest, &peers, 1, deadline).await?);
-            }
-            Err(failure) => return Err(failure),
-        }
+    let catalog = shared.consensus.catalog();
+    let is_leaving = |node: &NodeId| catalog.member(*node).is_some_and(|member| member.is_draining);
+    let mut peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
+    // Who is about to leave comes last: its copy would soon be made elsewhere.
+    peers.sort_by_key(is_leaving);
+    let others = (COPIES - 1).min(peers.len());
+    let least = (COPIES_LEAST - 1).min(peers.len());
+    let kept = shared.artifacts.replicate(digest, &peers, others, deadline).await?;
+    if kept.len() < least {
+        let asked = names(shared, &peers).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "the code is durable on this node alone, and none of {asked} took a copy: see their logs and disks; nothing \
+             is published"
+        );
+        return Err(Failure::not_executed(ErrorCode::Unavailable, message));
     }
-    Ok(holders)
+    let missing = others.saturating_sub(kept.len());
+    if missing > 0 {
+        tracing::warn!(%digest, missing, "not all copies of an artifact were made yet");
+    }
+    let mut holders = vec![me];
+    holders.extend(kept);
+    Ok((holders, u32::try_from(missing).unwrap_or(u32::MAX)))
 }
 
 /// The nodes that serve the version when the wait is over, and those that do not yet.

@@ -10,7 +10,10 @@ use skein_membership::{PeerState, View};
 use skein_proto::{Load, NodeId, NodeName};
 use skein_raft::RaftStatus;
 
-use super::Shared;
+use super::{
+    Shared,
+    copies::{self, CopiesReport},
+};
 
 /// How far a node's catalogue may be behind before it is worth a warning: some seconds of a busy mesh.
 const LAG_MAX: u64 = 100;
@@ -79,7 +82,12 @@ pub(super) fn status(shared: &Shared) -> MeshStatus {
         functions: catalog.functions().count() as u64,
         versions: catalog.functions().map(|function| function.versions.len() as u64).sum(),
         activations: activations.collect(),
-        warnings: warnings(&nodes, &raft, |node| shared.transport.is_doubted(node)),
+        warnings: {
+            let is_lost = *shared.quorum_lost.borrow();
+            let mut warnings = warnings(&nodes, (&raft, is_lost), |node| shared.transport.is_doubted(node));
+            warnings.extend(copies_warning(&catalog, &shared.copies.borrow()));
+            warnings
+        },
         nodes,
     }
 }
@@ -102,13 +110,34 @@ fn is_short_of_memory(load: &NodeLoad) -> bool {
     load.memory_budget_mib > 0 && u64::from(load.memory_mib) * 16 > u64::from(load.memory_budget_mib) * 14
 }
 
-fn warnings(nodes: &[NodeStatus], raft: &RaftStatus, is_doubted: impl Fn(NodeId) -> bool) -> Vec<Warning> {
+/// What the last look at the copies of artifacts left undone.
+fn copies_warning(catalog: &Catalog, report: &CopiesReport) -> Option<Warning> {
+    let named = copies::named(catalog, report);
+    let (message, advice) = match report {
+        CopiesReport { short: 0, .. } => return None,
+        CopiesReport { lost: 0, short, .. } => (
+            format!("{short} artifact(s) have fewer copies than {}: {named}", copies::COPIES),
+            "see in the logs of the other nodes why they do not take them (a full disk?); copies are made by themselves",
+        ),
+        CopiesReport { lost, .. } => (
+            format!("no node that answers has {lost} artifact(s) that versions need: {named}"),
+            "start the nodes that are down, or publish the same files again",
+        ),
+    };
+    Some(Warning { message, advice: advice.to_owned() })
+}
+
+fn warnings(
+    nodes: &[NodeStatus],
+    (raft, is_quorum_lost): (&RaftStatus, bool),
+    is_doubted: impl Fn(NodeId) -> bool,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |message: String, advice: &str| warnings.push(Warning { message, advice: advice.to_owned() });
     if let Some(fault) = &raft.fault {
         warn(format!("the consensus stopped on this node: {}", fault.message), fault.code.advice());
     }
-    if !raft.is_quorum_alive {
+    if is_quorum_lost {
         let advice = "start the missing voters again; until then functions answer, and nothing can be published";
         warn("no majority of the voters answers".to_owned(), advice);
     }
@@ -118,15 +147,18 @@ fn warnings(nodes: &[NodeStatus], raft: &RaftStatus, is_doubted: impl Fn(NodeId)
             "free some space; writes go on by themselves",
         );
     }
-    for node in nodes.iter().filter(|node| node.state != NodeState::Alive) {
+    // A path that is cut makes gossip suspect the peer, too, until others vouch for it: the path is what to look at.
+    let is_unheard = |node: &NodeStatus| !node.is_self && node.state != NodeState::Down && is_doubted(node.id);
+    for node in nodes.iter().filter(|node| node.state != NodeState::Alive && !is_unheard(node)) {
         let advice = "start it again with its data directory, or take it off with `skein node remove`";
         warn(format!("{} is {}", node.name, node.state.as_str()), advice);
     }
     let alive = nodes.iter().filter(|node| node.state == NodeState::Alive);
-    for node in alive.clone().filter(|node| !node.is_self && is_doubted(node.id)) {
+    for node in nodes.iter().filter(|node| is_unheard(node)) {
         let advice = "see whether UDP goes through between the two, both ways; calls go round meanwhile";
         let (name, addr) = (&node.name, &node.addresses.mesh);
-        warn(format!("this node hears nothing from {name} at {addr}, which other nodes reach"), advice);
+        let others = if node.state == NodeState::Alive { "reach" } else { "have not given up" };
+        warn(format!("this node hears nothing from {name} at {addr}, which other nodes {others}"), advice);
     }
     for node in alive.filter(|node| node.applied_index + LAG_MAX < raft.committed_index) {
         let behind = raft.committed_index - node.applied_index;

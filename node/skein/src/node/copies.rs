@@ -1,0 +1,323 @@
+//! Sees to it that the code of every version lies on enough members, whoever comes and goes.
+//!
+//! ```text
+//! leader, each minute and when the members change          member that lacks one        member that has it
+//!   |-- which of these do you have? --------------------------->|------------------------------>|
+//!   |-- Keep{digest, from} ------------------------------------>|-- Get{digest} --------------->|
+//!   |<-------------------- kept, fsynced ------------------------|<------------- bytes ----------|
+//! ```
+//! Nothing depends on the leader: copies are made true, and making one twice does no harm. Who is about to leave does
+//! not count: `skein node drain` and `skein node remove` wait until the others have enough.
+
+mod plan;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, future::join_all, stream};
+use serde::{Deserialize, Serialize};
+use skein_catalog::{Catalog, Propose};
+use skein_proto::{Digest, ErrorCode, Failure, NodeId, codec};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::plan::{Keepers, Shortage, Survey, shortages};
+use super::{Shared, control::ControlRequest, metrics, migrate};
+
+/// On how many members the code of a version lies, where there are as many.
+pub(super) const COPIES: usize = 3;
+/// Between two looks at everything. A look costs each member one look at its disk for each artifact.
+const PERIOD: Duration = Duration::from_secs(60);
+/// After a change of the members: several changes make one look, and a node that is only suspected has time to answer.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long a member may be away before its copies are made anew: a restart or an upgrade takes less.
+const AWAY_MAX: Duration = Duration::from_secs(120);
+/// Longest one member takes to say what it has, and to get and keep one artifact.
+const ASK_MAX: Duration = Duration::from_secs(10);
+const KEEP_MAX: Duration = Duration::from_secs(30);
+/// Copies that are made at a time: each may be 64 MiB on two nodes' networks and disks.
+const PARALLEL: usize = 4;
+/// Between two looks while somebody waits for copies.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Most artifacts that a report names; it counts all.
+const NAMED_MAX: usize = 4;
+
+/// What the last look found and could not mend.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CopiesReport {
+    /// Artifacts with fewer copies than there should be.
+    pub(super) short: u64,
+    /// Of them, those that no member that answers has.
+    pub(super) lost: u64,
+    /// Some of them, those that nobody has first.
+    pub(super) named: Vec<Digest>,
+}
+
+impl CopiesReport {
+    fn of(shortages: &[Shortage]) -> Self {
+        let lost = shortages.iter().filter(|shortage| shortage.holders.is_empty());
+        let rest = shortages.iter().filter(|shortage| !shortage.holders.is_empty());
+        Self {
+            short: shortages.len() as u64,
+            lost: lost.clone().count() as u64,
+            named: lost.chain(rest).take(NAMED_MAX).map(|shortage| shortage.digest).collect(),
+        }
+    }
+}
+
+/// The last report, on every node.
+pub(super) type Reports = watch::Sender<CopiesReport>;
+
+/// Looks and mends until told to stop, where this node leads; elsewhere asks the leader what it found.
+pub(super) async fn keep(shared: Shared, stop: CancellationToken) {
+    let (mut catalog, mut view) = (shared.consensus.watch(), shared.membership.watch());
+    let mut away = Away::default();
+    loop {
+        catalog.borrow_and_update();
+        view.borrow_and_update();
+        let seen = Members::of(&shared);
+        let look = async {
+            away.note(&seen, Instant::now());
+            let report = if leads(&shared) { look(&shared, &seen, &away).await } else { ask_leader(&shared).await };
+            if let Some(report) = report {
+                metrics::copies(report.short, report.lost);
+                shared.copies.send_replace(report);
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = look => {}
+        }
+        let next = tokio::time::sleep(PERIOD);
+        tokio::pin!(next);
+        // Load figures change the view twice a second: only members that come, go or drain are worth a look.
+        while Members::of(&shared) == seen {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut next => break,
+                changed = catalog.changed() => if changed.is_err() { return },
+                changed = view.changed() => if changed.is_err() { return },
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SETTLE) => {}
+        }
+    }
+}
+
+fn leads(shared: &Shared) -> bool {
+    let status = shared.consensus.status();
+    status.is_leader() && status.is_quorum_alive
+}
+
+/// The members as far as copies go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Members {
+    /// Those that answer and stay.
+    staying: BTreeSet<NodeId>,
+    /// Those that answer and are about to leave.
+    leaving: BTreeSet<NodeId>,
+    /// Those that do not answer.
+    down: BTreeSet<NodeId>,
+}
+
+impl Members {
+    fn of(shared: &Shared) -> Self {
+        let (catalog, view, me) = (shared.consensus.catalog(), shared.membership.view(), shared.transport.local());
+        let mut members = Self::default();
+        for member in catalog.members() {
+            let group = if member.node != me && !view.is_alive(member.node) {
+                &mut members.down
+            } else if member.is_draining {
+                &mut members.leaving
+            } else {
+                &mut members.staying
+            };
+            group.insert(member.node);
+        }
+        members
+    }
+
+    fn answering(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.staying.iter().chain(&self.leaving).copied()
+    }
+}
+
+/// Since when members have been down.
+#[derive(Debug, Default)]
+struct Away(BTreeMap<NodeId, Instant>);
+
+impl Away {
+    fn note(&mut self, members: &Members, now: Instant) {
+        self.0.retain(|node, _| members.down.contains(node));
+        for node in &members.down {
+            self.0.entry(*node).or_insert(now);
+        }
+    }
+
+    /// Those that will probably be back with what they have.
+    fn briefly(&self, now: Instant) -> usize {
+        self.0.values().filter(|since| now.saturating_duration_since(**since) < AWAY_MAX).count()
+    }
+}
+
+/// One look at everything, and what could not be mended. None if there was nothing to look at.
+async fn look(shared: &Shared, members: &Members, away: &Away) -> Option<CopiesReport> {
+    let catalog = shared.consensus.catalog();
+    // Before anything is applied, nothing is referred to.
+    catalog.mesh()?;
+    let keepers = Keepers { nodes: members.staying.clone(), expected: away.briefly(Instant::now()) };
+    let survey = survey(shared, &catalog, members).await;
+    let short = shortages(&survey, &keepers, COPIES);
+    if short.is_empty() {
+        return Some(CopiesReport::default());
+    }
+    let missing = short.iter().filter(|shortage| shortage.holders.is_empty()).count();
+    tracing::info!(artifacts = short.len(), missing, "some artifacts have too few copies");
+    let left = mend(shared, short).await;
+    if let Some(lost) = left.iter().find(|shortage| shortage.holders.is_empty()) {
+        tracing::error!(digest = %lost.digest, "no member that answers has an artifact that a version needs");
+    }
+    Some(CopiesReport::of(&left))
+}
+
+/// What each member that answers has.
+async fn survey(shared: &Shared, catalog: &Catalog, members: &Members) -> Survey {
+    let digests: Vec<Digest> = catalog.digests().into_iter().collect();
+    let deadline = Instant::now() + ASK_MAX;
+    let asked = members.answering().map(async |node| match shared.artifacts.which_at(node, &digests, deadline).await {
+        Ok(has) => Some((node, has)),
+        Err(failure) => {
+            tracing::warn!(%node, %failure, "a member does not say which artifacts it has");
+            None
+        }
+    });
+    let has = join_all(asked).await.into_iter().flatten().collect();
+    Survey { digests, has }
+}
+
+/// Has copies made; those that are still missing afterwards.
+async fn mend(shared: &Shared, shortages: Vec<Shortage>) -> Vec<Shortage> {
+    let mended = stream::iter(shortages).map(async |mut shortage| {
+        for target in std::mem::take(&mut shortage.targets) {
+            if shortage.missing == 0 || shortage.holders.is_empty() {
+                break;
+            }
+            match keep_at(shared, target, &shortage).await {
+                Ok(()) => {
+                    shortage.missing -= 1;
+                    metrics::copy_made();
+                }
+                Err(failure) => {
+                    tracing::warn!(node = %target, digest = %shortage.digest, %failure, "a copy could not be made");
+                }
+            }
+        }
+        shortage
+    });
+    mended.buffer_unordered(PARALLEL).filter(|shortage| std::future::ready(shortage.missing > 0)).collect().await
+}
+
+async fn keep_at(shared: &Shared, target: NodeId, shortage: &Shortage) -> Result<(), Failure> {
+    let deadline = Instant::now() + KEEP_MAX;
+    if target == shared.transport.local() {
+        return keep_here(shared, shortage.digest, &shortage.holders, deadline).await;
+    }
+    let request = ControlRequest::Keep { digest: shortage.digest, from: shortage.holders.clone() };
+    migrate::ask(shared, target, &request, deadline).await.map(drop)
+}
+
+/// Has this node keep an artifact durably, got from these members if it is not here.
+///
+/// # Errors
+/// None of them gives it, or it cannot be kept here.
+pub(super) async fn keep_here(
+    shared: &Shared,
+    digest: Digest,
+    from: &[NodeId],
+    deadline: Instant,
+) -> Result<(), Failure> {
+    shared.artifacts.fetch(digest, from, deadline).await?;
+    // A fetch gives the bytes even where the disk does not take them.
+    match shared.artifacts.claim(digest).await? {
+        Some(_) => Ok(()),
+        None => Err(Failure::not_executed(ErrorCode::DiskFull, format!("artifact {digest} could not be kept here"))),
+    }
+}
+
+async fn ask_leader(shared: &Shared) -> Option<CopiesReport> {
+    let leader = shared.consensus.status().leader.filter(|leader| *leader != shared.transport.local())?;
+    let answer = migrate::ask(shared, leader, &ControlRequest::Copies, Instant::now() + ASK_MAX).await.ok()?;
+    codec::decode(&answer).ok()
+}
+
+/// Waits until the members other than `node` have enough copies of everything, and has them made.
+///
+/// # Errors
+/// `conflict` when that is not so by the deadline, with what is missing. Nothing is undone; asking again goes on.
+pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Instant) -> Result<(), Failure> {
+    let mut left = CopiesReport::default();
+    let secured = timeout_at(deadline, async {
+        loop {
+            let catalog = shared.consensus.catalog();
+            let mut members = Members::of(shared);
+            if members.staying.remove(&node) {
+                members.leaving.insert(node);
+            }
+            let keepers = Keepers { nodes: members.staying.clone(), expected: 0 };
+            let survey = survey(shared, &catalog, &members).await;
+            // What nobody has is not made less by this node's going, unless it does not answer and may be the one.
+            let is_silent = !survey.has.contains_key(&node);
+            let mut short = shortages(&survey, &keepers, COPIES);
+            short.retain(|shortage| is_silent || !shortage.holders.is_empty());
+            left = CopiesReport::of(&short);
+            if short.is_empty() || mend(shared, short).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await;
+    secured.map_err(|_| not_secured(shared, node, &left))
+}
+
+fn not_secured(shared: &Shared, node: NodeId, left: &CopiesReport) -> Failure {
+    let catalog = shared.consensus.catalog();
+    let name = catalog.member(node).map_or_else(|| node.to_string(), |member| member.name.to_string());
+    let named = named(&catalog, left);
+    let message = if left.lost > 0 {
+        format!(
+            "no other node that answers has the code of {} version(s), {named}: start {name} or the nodes that are down \
+             first, or take {name} off with --force and publish that code again",
+            left.lost
+        )
+    } else {
+        format!(
+            "{} artifact(s) have fewer than {COPIES} copies without {name}, {named}: see the log of the other nodes for \
+             why they do not take them, and repeat; --force goes on without",
+            left.short
+        )
+    };
+    Failure::not_executed(ErrorCode::Conflict, message)
+}
+
+/// The versions that a report names, as a person knows them.
+pub(super) fn named(catalog: &Catalog, report: &CopiesReport) -> String {
+    let versions = catalog.functions().flat_map(|function| function.versions.values());
+    let mut names: Vec<String> = versions
+        .filter(|record| report.named.contains(&record.digest))
+        .map(|record| format!("{}/{}@{}", record.manifest.app, record.manifest.name, record.number))
+        .take(NAMED_MAX)
+        .collect();
+    let others = report.short.saturating_sub(report.named.len() as u64);
+    if others > 0 {
+        names.push(format!("and {others} more"));
+    }
+    names.join(", ")
+}

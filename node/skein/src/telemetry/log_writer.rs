@@ -1,0 +1,125 @@
+//! Where log lines go: through a bounded queue to a thread of their own, so that no log can stop the work.
+//!
+//! A reader that is gone, a full disk or a pipe that nobody empties costs lines, never a call. Lost lines are counted,
+//! and the first line that gets through again says how many there were.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use metrics::counter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// Log lines that were not written, because the log could not be written or nobody read it fast enough.
+pub(crate) const LOG_LINES_DROPPED: &str = "skein_log_lines_dropped_total";
+
+/// Lines that wait at most, some MiB of them. Beyond it lines are dropped.
+const LINES_QUEUED_MAX: usize = 8_192;
+
+/// Lines that reached the writer and could not be written.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that found the queue full, of every log of this process.
+static QUEUES: Mutex<Vec<ErrorCounter>> = Mutex::new(Vec::new());
+
+/// Writes what is queued when it is dropped, for a second at most.
+pub(crate) struct LogGuard {
+    _worker: WorkerGuard,
+}
+
+/// Starts the thread that writes to `target`.
+pub(super) fn start(target: impl Write + Send + 'static) -> (NonBlocking, LogGuard) {
+    let (writer, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_QUEUED_MAX)
+        .thread_name("skein-log")
+        .finish(BestEffort { target, lost: 0 });
+    QUEUES.lock().unwrap_or_else(PoisonError::into_inner).push(writer.error_counter());
+    (writer, LogGuard { _worker: worker })
+}
+
+/// Brings the metric up to date.
+pub(super) fn count_dropped() {
+    let queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let full: usize = queues.iter().map(ErrorCounter::dropped_lines).sum();
+    let all = UNWRITTEN.load(Ordering::Relaxed).saturating_add(full as u64);
+    counter!(LOG_LINES_DROPPED).absolute(all);
+}
+
+/// Writes a line or loses it; the caller never hears of it.
+struct BestEffort<W> {
+    target: W,
+    /// Lines lost since the last that was written.
+    lost: u64,
+}
+
+impl<W: Write> BestEffort<W> {
+    fn attempt(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.lost > 0 {
+            writeln!(self.target, "{} lines of this log are missing here: they could not be written", self.lost)?;
+            self.lost = 0;
+        }
+        self.target.write_all(line)
+    }
+}
+
+impl<W: Write> Write for BestEffort<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.attempt(line).is_err() {
+            self.lost = self.lost.saturating_add(1);
+            UNWRITTEN.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // What cannot be flushed is lost like what cannot be written, and counted there.
+        let _ = self.target.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes nothing while it is shut.
+    struct Door {
+        is_shut: bool,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Door {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.is_shut {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.taken.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            if self.is_shut { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_lost_counted_and_told_of_later() {
+        let mut writer = BestEffort { target: Door { is_shut: true, taken: Vec::new() }, lost: 0 };
+        let before = UNWRITTEN.load(Ordering::Relaxed);
+        for line in ["one\n", "two\n"] {
+            assert_eq!(writer.write(line.as_bytes()).unwrap(), line.len());
+            writer.flush().unwrap();
+        }
+        assert!(UNWRITTEN.load(Ordering::Relaxed) >= before + 2);
+        writer.target.is_shut = false;
+        writer.write_all(b"three\n").unwrap();
+        writer.write_all(b"four\n").unwrap();
+        let taken = String::from_utf8(writer.target.taken).unwrap();
+        assert_eq!(taken, "2 lines of this log are missing here: they could not be written\nthree\nfour\n");
+    }
+}
