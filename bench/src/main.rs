@@ -24,6 +24,7 @@ mod restart;
 mod rivals;
 mod script;
 mod single;
+mod soak;
 mod transport;
 
 /// Benchmarks of Skein beside floors and rivals.
@@ -69,6 +70,19 @@ enum Bench {
         #[arg(long, default_value_t = OVERLOAD_SECONDS)]
         seconds: u64,
     },
+    /// Calls and changes on five nodes while nodes are killed, stopped, drained, moved and replaced: fails if a call does
+    /// that no fault explains, or if something is left over
+    Soak {
+        /// How long it lasts
+        #[arg(long, default_value_t = SOAK_MINUTES)]
+        minutes: f64,
+        /// Calls a second
+        #[arg(long, default_value_t = SOAK_RATE)]
+        rate: u32,
+        /// Decides which faults come when
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// A script's start, calls and memory, beside Node's http server and workerd
     Script,
     /// Gateway echo, beside a bare axum echo
@@ -104,6 +118,9 @@ const IMBALANCE_CALLERS: usize = 6;
 /// As long as is promised.
 const OVERLOAD_SECONDS: u64 = 60;
 
+const SOAK_MINUTES: f64 = 30.0;
+const SOAK_RATE: u32 = 90;
+
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     if !matches!(cli.bench, Bench::AxumEcho | Bench::RestartOnce { .. }) {
@@ -117,6 +134,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Imbalance { callers, only } => imbalance::run(binary, quick, callers, only),
         Bench::Overload { seconds } => overload::run(binary, quick, seconds),
         Bench::Functions => functions::run(binary, quick),
+        Bench::Soak { minutes, rate, seed } => soak::run(binary, if quick { 1.0 } else { minutes }, rate, seed),
         Bench::Script => script::run(binary, rounds, quick),
         Bench::Gateway => gateway::run(binary, rounds),
         Bench::Transport => transport::run(rounds),
