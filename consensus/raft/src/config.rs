@@ -67,6 +67,9 @@ pub struct Limits {
     pub disk_reserve_bytes: u64,
 }
 
+/// Half of what a frame can hold, and a quarter of what a message to a follower can.
+const ENTRY_BYTES_LARGEST: usize = 32 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -127,6 +130,10 @@ impl Config {
     /// The same in openraft's words.
     pub(crate) fn to_openraft(&self) -> Result<openraft::Config, StartError> {
         let (timings, limits) = (&self.timings, &self.limits);
+        if limits.entry_bytes_max.max(limits.frame_bytes) > ENTRY_BYTES_LARGEST {
+            let message = format!("entries and frames of the log may have {ENTRY_BYTES_LARGEST} bytes at most");
+            return Err(StartError::Raft(message));
+        }
         let config = openraft::Config {
             cluster_name: "skein".to_owned(),
             heartbeat_interval: timings.heartbeat_ms,

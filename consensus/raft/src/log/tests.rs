@@ -9,7 +9,10 @@ use skein_proto::NodeId;
 use tempfile::TempDir;
 
 use super::*;
-use crate::Limits;
+use crate::{
+    Limits,
+    volume::test_disk::{Faults, TestDisk},
+};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -281,6 +284,79 @@ fn a_segment_whose_making_never_finished_is_made_again() {
         }
         log.close().await.unwrap();
         assert_eq!(open(&dir).range(), 20..90);
+    });
+}
+
+#[test]
+fn an_unborn_segment_does_not_make_a_torn_write_look_like_damage() {
+    let dir = segmented();
+    let last = segments(&dir).pop().unwrap();
+    let number: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let unborn = dir.path().join(format!("{:010}.log", number + 1));
+    for begun in [&b""[..], &[0; 32], &[0; 100]] {
+        fs::write(&unborn, begun).unwrap();
+        let torn = [fs::read(&last).unwrap(), vec![9, 0, 0]].concat();
+        fs::write(&last, &torn).unwrap();
+        let log = open(&dir);
+        assert_eq!(log.range(), 20..60);
+        assert!(!unborn.exists(), "it is removed");
+        assert_eq!(fs::read(&last).unwrap().len(), torn.len() - 3);
+        runtime().block_on(log.close()).unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_lost_what_was_synced_is_refused_and_not_cut_off() {
+    let dir = segmented();
+    let last = segments(&dir).pop().unwrap();
+    let sound = fs::read(&last).unwrap();
+    for cut in 0..sound.len() {
+        fs::write(&last, &sound[..cut]).unwrap();
+        let refusal = refusal(&dir);
+        assert!(
+            refusal.contains("corrupt at byte") && refusal.contains(&last.display().to_string()),
+            "{cut}: {refusal}"
+        );
+        assert_eq!(fs::read(&last).unwrap(), &sound[..cut], "nothing is changed");
+    }
+    fs::write(&last, sound).unwrap();
+    assert_eq!(refusal(&dir), "opened");
+}
+
+#[test]
+fn a_purged_segment_that_cannot_be_removed_stops_nothing() {
+    let disk = TestDisk::default();
+    let volume: Arc<dyn Volume> = Arc::new(disk.clone());
+    let runtime = runtime();
+    runtime.block_on(async {
+        let log = Log::open(&volume, Path::new("/log"), &origin(400)).unwrap();
+        for index in 0..40 {
+            append(&log, index, vec![entry(index, 3)]).await;
+        }
+        disk.fail(Faults { cannot_remove: true, ..Faults::default() });
+        log.purge(30, Bytes::from_static(b"29")).await.unwrap();
+        append(&log, 40, vec![entry(40, 3)]).await;
+        log.close().await.unwrap();
+        let log = Log::open(&volume, Path::new("/log"), &origin(400)).unwrap();
+        assert_eq!((log.range(), log.fault()), (30..41, None));
+        log.close().await.unwrap();
+        let left = disk.names(Path::new("/log")).len();
+        disk.fail(Faults::default());
+        assert_eq!(Log::open(&volume, Path::new("/log"), &origin(400)).unwrap().range(), 30..41);
+        assert!(disk.names(Path::new("/log")).len() < left, "the next start removes it");
+    });
+}
+
+#[test]
+fn an_entry_that_could_not_be_read_again_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let log = open(&dir);
+        let refused = log.append(0, vec![Bytes::from(vec![0; ENTRY_BYTES_MAX + 1])], |_| {}).await.unwrap_err();
+        assert_eq!((refused.kind(), log.range(), log.fault()), (io::ErrorKind::InvalidInput, 0..0, None));
+        append(&log, 0, vec![Bytes::from(vec![0; ENTRY_BYTES_MAX])]).await;
+        log.close().await.unwrap();
+        assert_eq!(all(&open(&dir)).await.1[0].len(), ENTRY_BYTES_MAX);
     });
 }
 

@@ -14,11 +14,6 @@ use proptest::prelude::*;
 use rand_v10::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{super::writer::copy, *};
-use crate::{
-    Limits,
-    volume::test_disk::{Faults, TestDisk},
-};
-
 const DIR: &str = "/raft/log";
 
 /// What may happen to a log.
