@@ -1,24 +1,29 @@
 //! The replicated state machine as a pure value: what it holds, how it is read, and which part applies a command.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use rpds::RedBlackTreeMapSync;
 use skein_proto::{AppName, Digest, FunctionId, FunctionName, MeshId, NodeId, VersionId};
 
 use crate::{
     AppRecord, Command, FunctionRecord, KeyRecord, Member, Outcome, Proposal, RequestId, TokenRecord, VersionRecord,
-    recent::{Recent, Remembered},
+    recent::{Recent, Request},
     refusal::Refusal,
 };
 
 mod app;
 mod credential;
+mod fingerprint;
 mod function;
 mod member;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fingerprint::of_bytes as fingerprint_of;
 pub use snapshot::SnapshotError;
 
 /// Everything the mesh agrees on. Cloning is cheap: replicas of it share what they have in common.
@@ -31,6 +36,10 @@ pub struct Catalog {
     function_last: u64,
     members: RedBlackTreeMapSync<NodeId, Arc<Member>>,
     removed: RedBlackTreeMapSync<NodeId, Digest>,
+    /// Those of the removed that the log has not yet shown to vote no more; see [`Catalog::leaving`].
+    leaving: RedBlackTreeMapSync<NodeId, Arc<Member>>,
+    /// Who votes on the log itself, by its last membership entry; while that changes, those that did and will.
+    voters: BTreeSet<NodeId>,
     /// Every key that was ever a member's, removed ones too.
     nodes_by_key: RedBlackTreeMapSync<Digest, NodeId>,
     /// By app, then name. An app that owns nothing is not kept.
@@ -41,18 +50,26 @@ pub struct Catalog {
     keys: RedBlackTreeMapSync<String, Arc<KeyRecord>>,
     tokens: RedBlackTreeMapSync<String, Arc<TokenRecord>>,
     recent: Recent,
+    /// Of all that was applied, in its order; see [`Catalog::fingerprint`].
+    fingerprint: u64,
 }
 
 impl Catalog {
-    /// Applies one committed proposal. Total and deterministic; a refusal changes nothing but `index` and the memory
-    /// of recent requests. A request that is remembered is answered as before and changes nothing but `index`.
+    /// Applies one committed proposal. Total and deterministic; a refusal changes nothing but `index`, the fingerprint
+    /// and the memory of recent requests. A request that is remembered is answered as before and changes nothing but
+    /// `index` and the fingerprint; with another command than it came with, it is refused.
     pub fn apply(&mut self, index: u64, proposal: &Proposal) -> Outcome {
-        self.advance(index);
-        if let Some(remembered) = self.recent.find(proposal.request) {
-            return remembered.outcome.clone();
-        }
-        let outcome = self.change(proposal).unwrap_or_else(Outcome::from);
-        self.recent.remember(Remembered { request: proposal.request, index, outcome: outcome.clone() });
+        let request = Request::of(proposal);
+        let outcome = match self.recent.find(proposal.request) {
+            Some(remembered) => remembered.answer(&request),
+            None => {
+                self.index = self.index.max(index);
+                let outcome = self.change(proposal).unwrap_or_else(Outcome::from);
+                self.recent.remember(request.with(index, outcome.clone()));
+                outcome
+            }
+        };
+        self.note(index, request.command, &outcome);
         outcome
     }
 
@@ -104,9 +121,20 @@ impl Catalog {
         Ok(Outcome::Done)
     }
 
-    /// Notes that the log entry at `index` carried no proposal (a blank entry or a membership change).
+    /// Notes that the log entry at `index` carried no proposal that can be read, or none at all.
     pub fn advance(&mut self, index: u64) {
-        self.index = self.index.max(index);
+        self.note(index, 0, &Outcome::Done);
+    }
+
+    /// Notes that from the log entry at `index` on these nodes vote on the log; while that changes, those that did and
+    /// those that will.
+    pub fn set_voters(&mut self, index: u64, voters: &BTreeSet<NodeId>) {
+        self.note(index, fingerprint::of_voters(voters), &Outcome::Done);
+        let left: Vec<NodeId> = self.leaving.keys().filter(|node| !voters.contains(*node)).copied().collect();
+        for node in left {
+            self.leaving.remove_mut(&node);
+        }
+        self.voters.clone_from(voters);
     }
 
     /// The index of the last entry applied.
@@ -122,6 +150,12 @@ impl Catalog {
     /// The index at which a recent request was applied, and what became of it.
     pub fn outcome(&self, request: RequestId) -> Option<(u64, &Outcome)> {
         self.recent.find(request).map(|remembered| (remembered.index, &remembered.outcome))
+    }
+
+    /// How this proposal was answered, and at which index, if a request with its id is remembered.
+    pub fn answered(&self, proposal: &Proposal) -> Option<(u64, Outcome)> {
+        let remembered = self.recent.find(proposal.request)?;
+        Some((remembered.index, remembered.answer(&Request::of(proposal))))
     }
 
     /// The members, by id. Removed ones are not among them.
@@ -142,6 +176,17 @@ impl Catalog {
     /// Whether this node was a member once and was removed for good.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.removed.contains_key(&node)
+    }
+
+    /// Members that were removed and still vote on the log. They belong to the mesh no more, but must be reachable and
+    /// trusted, and may not end: without their votes there may be no majority that could agree to do without them.
+    pub fn leaving(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.leaving.values()
+    }
+
+    /// Whether this node was removed for good and its vote is not needed any more: it may end, and others may cut it off.
+    pub fn has_left(&self, node: NodeId) -> bool {
+        self.was_removed(node) && !self.leaving.contains_key(&node)
     }
 
     /// The functions, by app and name.

@@ -53,7 +53,8 @@ pub enum Command {
         /// Its addresses now.
         addresses: Addresses,
     },
-    /// Takes a member off the mesh for good; its id and key are never accepted again. Refused for the last member.
+    /// Takes a member off the mesh for good; its id and key are never accepted again. It votes on until the others have
+    /// agreed to do without it. Refused for the last member, and for a voter while another one is on its way out.
     RemoveMember {
         /// The member.
         node: NodeId,
@@ -149,7 +150,7 @@ pub enum Command {
         /// What it allows.
         key: KeyRecord,
     },
-    /// Makes a key worthless. Refused for the last one that may administer the mesh.
+    /// Makes a key worthless. Refused for one that may administer the mesh, unless another one may for as long.
     RevokeKey {
         /// The key's id.
         id: String,

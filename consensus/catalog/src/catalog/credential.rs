@@ -29,10 +29,15 @@ impl Catalog {
             let message = format!("no key has id {}; keys: {}", shown(id), listed(self.keys.keys()));
             return Err(Refusal::new(ErrorCode::NotFound, message));
         };
-        let is_other_left = || self.keys().any(|(other, key)| other != id && administers(key, at_ms));
-        if administers(key, at_ms) && !is_other_left() {
-            let message = format!("{id} is the last key that may administer the mesh; create another one first");
-            return Err(Refusal::conflict(message));
+        if let Some(end) = administers_until(key).filter(|end| at_ms < *end) {
+            let is_other_left =
+                self.keys().any(|(other, key)| other != id && administers_until(key).is_some_and(|other| other >= end));
+            if !is_other_left {
+                let message = format!(
+                    "{id} is the last key that may administer the mesh; create another one first that is good for as long"
+                );
+                return Err(Refusal::conflict(message));
+            }
         }
         self.keys.remove_mut(id);
         Ok(Outcome::Done)
@@ -57,8 +62,9 @@ impl Catalog {
     }
 }
 
-fn administers(key: &KeyRecord, at_ms: u64) -> bool {
-    key.role == Role::Admin && key.app.is_none() && key.expires_ms.is_none_or(|expires_ms| at_ms < expires_ms)
+/// Until when a key administers the mesh, in milliseconds since the Unix epoch, if it does.
+fn administers_until(key: &KeyRecord) -> Option<u64> {
+    (key.role == Role::Admin && key.app.is_none()).then(|| key.expires_ms.unwrap_or(u64::MAX))
 }
 
 /// An id from outside, cut so that a message stays short.

@@ -101,12 +101,24 @@ impl Catalog {
         if self.was_removed(node) {
             return Ok(Outcome::Done);
         }
-        let key = self.existing(node)?.key;
+        let member = self.existing(node)?.clone();
         if self.members.size() == 1 {
             return Err(Refusal::conflict(format!("node {node} is the last member; a mesh has at least one")));
         }
+        if self.voters.contains(&node) {
+            // One voter at a time: so whoever is taken off next is weighed against those that vote by then.
+            if let Some(other) = self.leaving.values().next() {
+                let message = format!(
+                    "node {} ({}) was removed and still votes; only when the others go on without it can the next \
+                     voter be removed. Wait a moment",
+                    other.node, other.name
+                );
+                return Err(Refusal::conflict(message));
+            }
+            self.leaving.insert_mut(node, member.clone());
+        }
         self.members.remove_mut(&node);
-        self.removed.insert_mut(node, key);
+        self.removed.insert_mut(node, member.key);
         Ok(Outcome::Done)
     }
 
@@ -129,9 +141,10 @@ impl Catalog {
         Ok(Outcome::Done)
     }
 
-    /// Whether `node` is a member now and `key` is its key.
+    /// Whether `node` is a member now, or was one and still votes, and `key` is its key.
     pub fn trusts(&self, node: NodeId, key: &Digest) -> bool {
-        self.member(node).is_some_and(|member| member.key == *key)
+        let known = self.member(node).or_else(|| self.leaving.get(&node));
+        known.is_some_and(|member| member.key == *key)
     }
 
     fn existing(&self, node: NodeId) -> Result<&Arc<Member>, Refusal> {

@@ -46,11 +46,10 @@ pub enum SnapshotError {
 }
 
 const MAGIC: &[u8; 8] = b"SKEINCAT";
-/// The newest format. Each is the one before with fields added, and a catalogue is written in the oldest that holds it,
-/// so that a release that does not know a field never restores a catalogue without it, and reads all others.
-const FORMAT: u32 = 2;
-/// Members without labels, and no apps.
-const FORMAT_PLAIN: u32 = 1;
+/// The format that is written. Each is the one before with fields added, so that all are read; a release that does not
+/// know a field never restores a catalogue without it. Format 2 added apps and labels, format 3 who votes, what requests
+/// asked for, and the fingerprint.
+const FORMAT: u32 = 3;
 const HEADER_BYTES: usize = MAGIC.len() + 4 + 32;
 
 #[derive(Serialize, Deserialize)]
@@ -61,14 +60,19 @@ struct Body {
     function_last: u64,
     members: Vec<Arc<Member>>,
     removed: Vec<(NodeId, Digest)>,
+    #[serde(default)]
+    leaving: Vec<Arc<Member>>,
+    #[serde(default)]
+    voters: BTreeSet<NodeId>,
     functions: Vec<Arc<FunctionRecord>>,
-    /// Since format 2.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     apps: Vec<Arc<AppRecord>>,
     keys: Vec<(String, Arc<KeyRecord>)>,
     tokens: Vec<(String, Arc<TokenRecord>)>,
     turn_first: u64,
     recent: Vec<Remembered>,
+    #[serde(default)]
+    fingerprint: u64,
 }
 
 impl Catalog {
@@ -77,8 +81,6 @@ impl Catalog {
     /// # Errors
     /// Never for a catalogue built by `apply`; kept as a result so that no input can panic.
     pub fn to_snapshot(&self) -> Result<Bytes, SnapshotError> {
-        let is_plain = self.apps.is_empty() && self.members().all(|member| member.labels.is_empty());
-        let format = if is_plain { FORMAT_PLAIN } else { FORMAT };
         let body = codec::encode(&Body {
             index: self.index,
             mesh: self.mesh,
@@ -86,17 +88,20 @@ impl Catalog {
             function_last: self.function_last,
             members: self.members().cloned().collect(),
             removed: self.removed.iter().map(|(node, key)| (*node, *key)).collect(),
+            leaving: self.leaving().cloned().collect(),
+            voters: self.voters.clone(),
             functions: self.functions().cloned().collect(),
             apps: self.apps.values().cloned().collect(),
             keys: self.keys.iter().map(|(id, key)| (id.clone(), key.clone())).collect(),
             tokens: self.tokens.iter().map(|(id, token)| (id.clone(), token.clone())).collect(),
             turn_first: self.recent.turn_first(),
             recent: self.recent.iter().cloned().collect(),
+            fingerprint: self.fingerprint,
         })?;
         let mut bytes = BytesMut::with_capacity(HEADER_BYTES + body.len());
         bytes.put_slice(MAGIC);
-        bytes.put_u32_le(format);
-        bytes.put_slice(checksum(format, &body).as_bytes());
+        bytes.put_u32_le(FORMAT);
+        bytes.put_slice(checksum(FORMAT, &body).as_bytes());
         bytes.put_slice(&body);
         Ok(bytes.freeze())
     }
@@ -129,12 +134,20 @@ impl Catalog {
             tokens: body.tokens.into_iter().collect(),
             recent: Recent::restore(body.turn_first, body.recent)
                 .ok_or(SnapshotError::Inconsistent("the recent requests are not a window"))?,
+            voters: body.voters,
+            fingerprint: body.fingerprint,
             ..Self::default()
         };
         check_nodes(&body.members, &body.removed, body.node_last)?;
         for (node, key) in body.removed {
             catalog.nodes_by_key.insert_mut(key, node);
             catalog.removed.insert_mut(node, key);
+        }
+        for member in body.leaving {
+            if catalog.removed.get(&member.node) != Some(&member.key) || !catalog.voters.contains(&member.node) {
+                return Err(SnapshotError::Inconsistent("a node is leaving that was not removed or does not vote"));
+            }
+            catalog.leaving.insert_mut(member.node, member);
         }
         for member in body.members {
             catalog.insert_member(Arc::unwrap_or_clone(member));

@@ -46,6 +46,12 @@ impl Bench {
         assert_eq!(essence(&self.catalog), essence(&before));
     }
 
+    /// The log shows that these vote.
+    fn voters(&mut self, nodes: &[u64]) {
+        let index = self.catalog.index() + 1;
+        self.catalog.set_voters(index, &nodes.iter().copied().map(NodeId).collect());
+    }
+
     fn publish(&mut self, name: &str, alias: Option<&str>) -> u64 {
         match self.tell(publish(name, alias, None)) {
             Outcome::Published(id) => id.number,
@@ -56,7 +62,7 @@ impl Bench {
 
 /// All but what a refusal may change.
 fn essence(catalog: &Catalog) -> Catalog {
-    Catalog { index: 0, recent: Recent::default(), ..catalog.clone() }
+    Catalog { index: 0, recent: Recent::default(), fingerprint: 0, ..catalog.clone() }
 }
 
 fn app() -> AppName {
@@ -129,7 +135,70 @@ fn a_repeated_request_is_answered_and_not_applied_twice() {
     assert_eq!(catalog.apply(9, &proposal), first);
     assert_eq!(catalog.index(), 9);
     assert_eq!(catalog.outcome(proposal.request), Some((5, &first)));
-    assert_eq!(Catalog { index: 5, ..catalog }, before);
+    assert_eq!(Catalog { index: 5, fingerprint: before.fingerprint, ..catalog }, before);
+}
+
+#[test]
+fn a_request_id_is_good_for_one_command() {
+    let mut catalog = Catalog::default();
+    let request = RequestId(Uuid::from_u128(1));
+    let create = |name: &str| Command::CreateApp { app: name.parse().unwrap(), binding: Binding::default() };
+    assert_eq!(catalog.apply(1, &Proposal { request, at_ms: 0, command: create("one") }), Outcome::Done);
+    let before = essence(&catalog);
+    let removal = Command::RemoveApp { app: "one".parse().unwrap() };
+    for command in [create("two"), removal] {
+        let Outcome::Refused { code, message } = catalog.apply(2, &Proposal { request, at_ms: 0, command }) else {
+            panic!("another command was answered as if it had been done");
+        };
+        assert_eq!(code, ErrorCode::Conflict);
+        assert!(message.contains("used for another request, applied at index 1"), "{message}");
+    }
+    assert_eq!(catalog.apply(4, &Proposal { request, at_ms: 9, command: create("one") }), Outcome::Done);
+    assert_eq!(essence(&catalog), before);
+}
+
+#[test]
+fn a_publication_repeated_by_way_of_another_node_is_the_same_request() {
+    let mut catalog = Catalog::default();
+    let request = RequestId(Uuid::from_u128(1));
+    let first = catalog.apply(1, &Proposal { request, at_ms: 0, command: publish("price", None, None) });
+    let mut again = publish("price", None, None);
+    if let Command::PublishVersion { holders, .. } = &mut again {
+        *holders = vec![NodeId(3), NodeId(2)];
+    }
+    assert_eq!(catalog.apply(2, &Proposal { request, at_ms: 0, command: again }), first);
+}
+
+#[test]
+fn replicas_that_applied_something_else_once_differ_in_their_fingerprint_ever_after() {
+    let apply = |names: [&str; 3]| {
+        let mut bench = Bench::default();
+        bench.voters(&[1]);
+        names.map(|name| {
+            bench.publish(name, None);
+            bench.catalog.fingerprint()
+        })
+    };
+    let (one, same, other) = (apply(["a", "b", "c"]), apply(["a", "b", "c"]), apply(["a", "x", "c"]));
+    assert_eq!(one, same);
+    assert_eq!([one[0] == other[0], one[1] == other[1], one[2] == other[2]], [true, false, false]);
+}
+
+#[test]
+fn entries_that_say_nothing_and_who_votes_are_part_of_the_fingerprint() {
+    let of = |tell: fn(&mut Catalog)| {
+        let mut catalog = Catalog::default();
+        tell(&mut catalog);
+        catalog.fingerprint()
+    };
+    let told = [
+        of(|_| {}),
+        of(|catalog| catalog.advance(1)),
+        of(|catalog| catalog.advance(2)),
+        of(|catalog| catalog.set_voters(1, &[NodeId(1)].into())),
+        of(|catalog| catalog.set_voters(1, &[NodeId(2)].into())),
+    ];
+    assert_eq!(std::collections::BTreeSet::from(told).len(), told.len());
 }
 
 #[test]
@@ -160,6 +229,28 @@ fn the_last_key_that_administers_the_mesh_stays() {
     bench.refused(Command::RevokeKey { id: "root".into() }, ErrorCode::Conflict, "last key");
     bench.done(key("root2", Role::Admin));
     bench.done(Command::RevokeKey { id: "root".into() });
+}
+
+#[test]
+fn a_key_that_ends_does_not_stand_in_for_one_that_does_not() {
+    let mut bench = Bench::default();
+    let ending = |id: &str, end: u64| {
+        let Command::CreateKey { id, mut key } = key(id, Role::Admin) else { unreachable!() };
+        key.expires_ms = Some(end);
+        Command::CreateKey { id, key }
+    };
+    let revoke = |id: &str| Command::RevokeKey { id: id.into() };
+    bench.done(ending("short", 4_000));
+    bench.done(ending("long", 9_000));
+    bench.refused(revoke("long"), ErrorCode::Conflict, "good for as long");
+    bench.done(key("root", Role::Admin));
+    bench.done(revoke("long"));
+    bench.refused(revoke("root"), ErrorCode::Conflict, "good for as long");
+    bench.done(revoke("short"));
+    bench.done(ending("short", 4_000));
+    bench.at_ms = 4_000;
+    bench.refused(revoke("root"), ErrorCode::Conflict, "good for as long");
+    bench.done(revoke("short"));
 }
 
 #[test]

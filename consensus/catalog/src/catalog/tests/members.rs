@@ -54,6 +54,66 @@ fn a_removed_member_is_never_accepted_again() {
     bench.refused(Command::SetDraining { node: NodeId(2), is_draining: true }, ErrorCode::NotFound, "removed for good");
 }
 
+/// A mesh of this many nodes, `n1` and so on, that all vote.
+fn voting(count: u64) -> Bench {
+    let mut bench = Bench::default();
+    bench.tell(join("n1", "k1", None));
+    bench.done(token("t", 200));
+    for node in 2..=count {
+        assert_eq!(
+            bench.tell(join(&format!("n{node}"), &format!("k{node}"), Some("t"))),
+            Outcome::Member(NodeId(node))
+        );
+    }
+    bench.voters(&(1..=count).collect::<Vec<_>>());
+    bench
+}
+
+fn remove(node: u64) -> Command {
+    Command::RemoveMember { node: NodeId(node) }
+}
+
+fn leaving(bench: &Bench) -> Vec<u64> {
+    bench.catalog.leaving().map(|member| member.node.0).collect()
+}
+
+#[test]
+fn a_removed_voter_is_trusted_and_stays_until_it_votes_no_more() {
+    let mut bench = voting(3);
+    bench.done(remove(3));
+    assert!(bench.catalog.member(NodeId(3)).is_none() && bench.catalog.was_removed(NodeId(3)));
+    assert!(bench.catalog.trusts(NodeId(3), &Digest::of(b"k3")) && !bench.catalog.has_left(NodeId(3)));
+    assert!(!bench.catalog.trusts(NodeId(3), &Digest::of(b"k1")));
+    // Both the old voters and the new ones vote while that changes.
+    bench.voters(&[1, 2, 3]);
+    assert_eq!(leaving(&bench), [3]);
+    bench.voters(&[1]);
+    assert_eq!(leaving(&bench), []);
+    assert!(bench.catalog.has_left(NodeId(3)) && !bench.catalog.trusts(NodeId(3), &Digest::of(b"k3")));
+    assert!(!bench.catalog.has_left(NodeId(2)));
+}
+
+#[test]
+fn voters_are_removed_one_after_another() {
+    let mut bench = voting(3);
+    bench.done(remove(3));
+    bench.refused(remove(2), ErrorCode::Conflict, "node 3 (n3) was removed and still votes");
+    bench.done(remove(3));
+    bench.voters(&[1]);
+    bench.done(remove(2));
+    assert!(bench.catalog.has_left(NodeId(2)), "it did not vote any more");
+}
+
+#[test]
+fn a_member_without_a_vote_is_gone_when_it_is_removed() {
+    let mut bench = voting(4);
+    bench.voters(&[1, 2, 3]);
+    bench.done(remove(3));
+    bench.done(remove(4));
+    assert!(bench.catalog.has_left(NodeId(4)));
+    assert_eq!(leaving(&bench), [3]);
+}
+
 #[test]
 fn the_last_member_stays() {
     let mut bench = founded();
