@@ -18,6 +18,11 @@ pub fn draw_from(seed: u64) {
     SEEDED.set(Some(SmallRng::seed_from_u64(seed)));
 }
 
+/// A number left to chance.
+pub(crate) fn draw() -> u64 {
+    Chance::draw(|rng| rng.next_u64())
+}
+
 /// The thread's source of chance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chance;

@@ -106,15 +106,23 @@ pub struct Timings {
     /// How long a voter must be dead before another member votes in its place, in milliseconds. Default 5,000: a
     /// node that is restarted is back sooner.
     pub replace_ms: u64,
+    /// How often a follower asks whether it has applied what the leader has, in milliseconds. Default 2,000: one small
+    /// message, and a difference is there for good, so that it is found soon enough.
+    pub compare_ms: u64,
 }
 
 impl Default for Timings {
     fn default() -> Self {
-        Self { heartbeat_ms: 150, election_min_ms: 300, election_max_ms: 600, replace_ms: 5_000 }
+        Self { heartbeat_ms: 150, election_min_ms: 300, election_max_ms: 600, replace_ms: 5_000, compare_ms: 2_000 }
     }
 }
 
 impl Timings {
+    /// Between two comparisons with the leader.
+    pub(crate) fn compare(&self) -> Duration {
+        Duration::from_millis(self.compare_ms.max(1))
+    }
+
     /// The grace for a dead voter.
     pub(crate) fn replace(&self) -> Duration {
         Duration::from_millis(self.replace_ms)
@@ -151,6 +159,8 @@ impl Config {
             quorum_loss_probe_interval: Some(timings.election_max_ms.saturating_mul(2)),
             // A leader that restarts is elected anew: its last commit is known by a hint only.
             enable_leader_restore: Some(false),
+            // A follower that lost the end of its log is sent it anew. Until it has it, it gives no vote: see `findings`.
+            allow_log_reversion: Some(true),
             backoff: "50ms 100ms 200ms ...500ms".to_owned(),
             ..openraft::Config::default()
         };

@@ -6,20 +6,26 @@ use openraft::{EmptyNode, Instant as _, async_runtime::WatchReceiver, errors::Fa
 use skein_catalog::Catalog;
 use skein_proto::{ErrorCode, Failure, NodeId};
 use skein_transport::{Serve, Transport};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, RaftStatus, StartError, StateMachine, Timings,
+    Config, Limits, RaftStatus, StartError, StateMachine, Timings,
+    acknowledged::Acknowledged,
     compaction::Compactor,
+    compare::{Comparer, Prints},
     disk::Disk,
+    findings::Findings,
     log::{Log, Origin},
     metrics,
     network::Peers,
-    observe::Observer,
+    observe::{Observer, Progress},
     propose_service::ProposeService,
     raft_service::RaftService,
-    reconcile::Reconciler,
+    reconcile::{PROPOSALS_MAX, Reconciler},
     replica::{Parts, Replica},
     snapshot::Shelf,
     status::Heard,
@@ -41,15 +47,52 @@ pub(crate) struct Inner<M: StateMachine> {
     pub(crate) raft: Raft<M>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) disk: Disk,
+    volume: Arc<dyn Volume>,
     pub(crate) timings: Timings,
+    pub(crate) limits: Limits,
     pub(crate) state: watch::Receiver<Arc<M>>,
     /// The number of entries applied to `state`.
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) status: watch::Receiver<RaftStatus>,
     heard: Arc<Heard>,
     log: Log,
+    pub(crate) prints: Prints,
+    pub(crate) findings: Findings,
+    /// One for each proposal under way here while this node leads.
+    pub(crate) proposals: Arc<Semaphore>,
     tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
+}
+
+impl<M: StateMachine> Inner<M> {
+    /// Starts what looks after the group as long as it is open.
+    fn watch_over(&self, status: watch::Sender<RaftStatus>, shelf: Shelf) {
+        let (raft, log, closing) = (&self.raft, &self.log, &self.closing);
+        let mut observer = Observer {
+            node: self.node,
+            seen: raft.metrics(),
+            log: log.clone(),
+            disk: self.disk.clone(),
+            heard: self.heard.clone(),
+            findings: self.findings.clone(),
+            timings: self.timings,
+            progress: Progress::default(),
+            status,
+        };
+        observer.publish();
+        self.tasks.spawn(observer.run(closing.clone()));
+        let compactor = Compactor { raft: raft.clone(), log: log.clone(), shelf, limits: self.limits };
+        self.tasks.spawn(compactor.run(closing.clone()));
+        let comparer = Comparer {
+            node: self.node,
+            raft: raft.clone(),
+            transport: self.transport.clone(),
+            prints: self.prints.clone(),
+            findings: self.findings.clone(),
+            period: self.timings.compare(),
+        };
+        self.tasks.spawn(comparer.run(closing.clone()));
+    }
 }
 
 /// How long founding may take: one vote and a few entries, each synced.
@@ -92,15 +135,18 @@ impl<M: StateMachine> Group<M> {
         let (published, state) = watch::channel(Arc::new(M::default()));
         let (applied_tx, applied) = watch::channel(0);
         let closing = CancellationToken::new();
+        let (prints, findings) = (Prints::default(), Findings::default());
         let replica = Replica::new(Parts {
             shelf: shelf.clone(),
             restored,
             disk: disk.clone(),
+            prints: prints.clone(),
             published,
             applied: applied_tx,
             closing: closing.clone(),
         });
-        let peers = Peers { transport: transport.clone() };
+        let peers =
+            Peers { transport: transport.clone(), acknowledged: Acknowledged::default(), findings: findings.clone() };
         let raft = Raft::<M>::new(
             config.node.0,
             openraft,
@@ -112,21 +158,28 @@ impl<M: StateMachine> Group<M> {
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         let (tasks, heard) = (TaskTracker::new(), Arc::new(Heard::new()));
         let (status_tx, status) = watch::channel(RaftStatus { node: config.node, ..RaftStatus::default() });
-        let observer = Observer {
-            node: config.node,
-            seen: raft.metrics(),
-            log: log.clone(),
-            disk: disk.clone(),
-            heard: heard.clone(),
-            timings: config.timings,
-            status: status_tx,
+        let (node, timings, limits) = (config.node, config.timings, config.limits);
+        let proposals = Arc::new(Semaphore::new(PROPOSALS_MAX as usize));
+        let inner = Inner {
+            node,
+            raft,
+            transport,
+            disk,
+            volume,
+            timings,
+            limits,
+            state,
+            applied,
+            status,
+            heard,
+            log,
+            prints,
+            findings,
+            proposals,
+            tasks,
+            closing,
         };
-        observer.publish();
-        tasks.spawn(observer.run(closing.clone()));
-        let compactor = Compactor { raft: raft.clone(), log: log.clone(), shelf, limits: config.limits };
-        tasks.spawn(compactor.run(closing.clone()));
-        let (node, timings) = (config.node, config.timings);
-        let inner = Inner { node, raft, transport, disk, timings, state, applied, status, heard, log, tasks, closing };
+        inner.watch_over(status_tx, shelf);
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -155,10 +208,18 @@ impl<M: StateMachine> Group<M> {
     /// What answers [`Service::Raft`](skein_transport::Service::Raft) and
     /// [`Service::Propose`](skein_transport::Service::Propose), in this order.
     pub fn services(&self) -> (Arc<dyn Serve>, Arc<dyn Serve>) {
-        let Inner { raft, disk, heard, .. } = &*self.inner;
-        let (raft, disk, heard) = (raft.clone(), disk.clone(), heard.clone());
+        let inner = &*self.inner;
         (
-            Arc::new(RaftService { raft, disk, heard, incoming: Default::default() }),
+            Arc::new(RaftService {
+                raft: inner.raft.clone(),
+                disk: inner.disk.clone(),
+                volume: inner.volume.clone(),
+                heard: inner.heard.clone(),
+                findings: inner.findings.clone(),
+                storage: Storage { log: inner.log.clone(), message_bytes: inner.limits.message_bytes },
+                entry_bytes_max: inner.limits.entry_bytes_max,
+                incoming: Default::default(),
+            }),
             Arc::new(ProposeService { group: self.clone() }),
         )
     }
@@ -187,8 +248,9 @@ impl<M: StateMachine> Group<M> {
     /// it adds the members of the state as learners, lets 1, 3 or 5 of them vote, and replaces a voter that stays
     /// dead. `alive` is the failure detector's word. Ends with [`Group::shutdown`].
     pub fn reconcile(&self, alive: watch::Receiver<BTreeSet<NodeId>>) {
-        let Inner { node, raft, timings, state, closing, tasks, .. } = &*self.inner;
-        let reconciler = Reconciler::new(*node, raft.clone(), *timings, state.clone(), alive);
+        let Inner { node, raft, timings, state, proposals, closing, tasks, .. } = &*self.inner;
+        let place = (*node, *timings);
+        let reconciler = Reconciler::new(place, raft.clone(), state.clone(), alive, proposals.clone());
         tasks.spawn(reconciler.run(closing.clone()));
     }
 

@@ -20,10 +20,13 @@
 //! # }
 //! ```
 
+mod acknowledged;
 mod chance;
 mod compaction;
+mod compare;
 mod config;
 mod disk;
+mod findings;
 mod group;
 mod log;
 mod metrics;
@@ -50,5 +53,5 @@ pub use group::{Consensus, Group};
 pub use plan::{Eligibility, Landscape, Step, VOTERS_MAX, plan};
 pub use start_error::StartError;
 pub use state_machine::StateMachine;
-pub use status::{RaftRole, RaftStatus};
+pub use status::{LostEntries, RaftRole, RaftStatus};
 pub use volume::{FileSystem, Volume, VolumeFile};

@@ -19,6 +19,11 @@ pub(crate) const PROPOSALS: &str = "skein_raft_proposals_total";
 /// Changes of the membership that were made, by `step`.
 pub(crate) const CHANGES: &str = "skein_raft_changes_total";
 
+/// Entries that this node acknowledged and then did not have.
+pub(crate) const LOST_ENTRIES: &str = "skein_raft_lost_entries_total";
+/// 1 while this node's state is known not to be the leader's.
+pub(crate) const DIFFERS: &str = "skein_raft_differing_nodes";
+
 pub(crate) fn synced(took: Duration, entries: u64) {
     metrics::histogram!(SYNC_SECONDS).record(took.as_secs_f64());
     if entries > 0 {
@@ -36,6 +41,8 @@ pub(crate) fn describe() {
     describe_gauge!(TERM, Unit::Count, "the term");
     describe_gauge!(IS_LEADER, Unit::Count, "1 on the leader, 0 elsewhere");
     describe_counter!(PROPOSALS, Unit::Count, "proposals, by whether they were made on the leader or forwarded");
+    describe_counter!(LOST_ENTRIES, Unit::Count, "entries that were acknowledged here and then gone from the log");
+    describe_gauge!(DIFFERS, Unit::Count, "1 while the state here is known not to be the leader's, 0 otherwise");
     describe_counter!(CHANGES, Unit::Count, "changes of the membership, by step");
 }
 
@@ -58,4 +65,12 @@ pub(crate) fn proposed(by: &'static str) {
 
 pub(crate) fn changed(step: &'static str) {
     metrics::counter!(CHANGES, "step" => step).increment(1);
+}
+
+pub(crate) fn lost(entries: u64) {
+    metrics::counter!(LOST_ENTRIES).increment(entries);
+}
+
+pub(crate) fn differs(is_so: bool) {
+    metrics::gauge!(DIFFERS).set(f64::from(u8::from(is_so)));
 }

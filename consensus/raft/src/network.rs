@@ -16,7 +16,10 @@ use skein_transport::{Service, Transport};
 use tokio::time::Instant;
 
 use crate::{
-    types::{Snapshot, Types, Vote},
+    acknowledged::Acknowledged,
+    chance,
+    findings::Findings,
+    types::{LogId, Snapshot, Types, Vote},
     wire::{Chunk, Message, Reply},
 };
 
@@ -24,13 +27,14 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Peers {
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) acknowledged: Acknowledged,
+    pub(crate) findings: Findings,
 }
 
 /// One of them. Nothing is connected until something is said.
 pub(crate) struct Peer {
     node: NodeId,
-    transport: Arc<dyn Transport>,
-    transfers: u64,
+    peers: Peers,
 }
 
 /// How long a message with entries may take: the follower syncs its disk before it answers, which may be slow.
@@ -43,19 +47,34 @@ impl RaftNetworkFactory<Types> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _: &openraft::EmptyNode) -> Peer {
-        Peer { node: NodeId(target), transport: self.transport.clone(), transfers: 0 }
+        Peer { node: NodeId(target), peers: self.clone() }
     }
 }
 
 impl Peer {
     async fn say(&self, message: &Message, patience: Duration) -> Result<Reply, Failure> {
         let body = codec::encode(message)?;
-        let answer = self.transport.call(self.node, Service::Raft, body, Instant::now() + patience).await?;
+        let answer = self.peers.transport.call(self.node, Service::Raft, body, Instant::now() + patience).await?;
         Ok(codec::decode(&answer)?)
     }
 
     async fn send(&mut self, message: Message, patience: Duration) -> Result<Reply, RPCError<Types>> {
         self.say(&message, patience).await.map_err(|failure| RPCError::Unreachable(unreachable(&failure)))
+    }
+
+    /// The peer has the log up to there.
+    fn has(&self, vote: Vote, upto: Option<LogId>) {
+        if let Some(upto) = upto {
+            self.peers.acknowledged.note(self.node, vote, upto);
+        }
+    }
+
+    /// Tells the peer what it acknowledged. It lost some of that, and must know before it is sent anything else.
+    async fn remind(&mut self, vote: Vote, acknowledged: LogId, patience: Duration) -> Result<(), RPCError<Types>> {
+        match self.send(Message::Acknowledged { vote, upto: acknowledged }, patience).await? {
+            Reply::Heard => Ok(()),
+            _ => Err(RPCError::Unreachable(unexpected())),
+        }
     }
 
     async fn send_chunk(&mut self, chunk: Chunk, patience: Duration) -> Result<Reply, StreamingError<Types>> {
@@ -69,16 +88,22 @@ impl Peer {
         snapshot: Snapshot,
         patience: Duration,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        self.transfers += 1;
-        let transfer = self.transfers;
+        // At random: what is under way still of an earlier transfer, whoever made it, is not taken for a part of this one.
+        let transfer = chance::draw();
         let Snapshot { meta, snapshot: mut rest } = snapshot;
+        let upto = meta.last_log_id;
         let mut offset = 0;
         loop {
             let bytes = rest.split_to(CHUNK_BYTES.min(rest.len()));
             let (sent, is_last) = (bytes.len() as u64, rest.is_empty());
             let chunk = Chunk { vote, meta: meta.clone(), transfer, offset, bytes, is_last };
             match self.send_chunk(chunk, patience).await? {
-                Reply::Snapshot(response) => return Ok(response),
+                Reply::Snapshot(response) => {
+                    if response.vote == vote {
+                        self.has(vote, upto);
+                    }
+                    return Ok(response);
+                }
                 Reply::More if !is_last => offset += sent,
                 _ => return Err(StreamingError::Unreachable(unexpected())),
             }
@@ -94,11 +119,29 @@ impl RaftNetworkV2<Types> for Peer {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let patience = if request.entries.is_empty() { option.hard_ttl() } else { APPEND_PATIENCE };
-        match self.send(Message::Append(request), patience).await? {
-            Reply::Append(response) => Ok(response),
-            _ => Err(RPCError::Unreachable(unexpected())),
+        let is_heartbeat = request.entries.is_empty();
+        let patience = if is_heartbeat { option.hard_ttl() } else { APPEND_PATIENCE };
+        let (vote, from) = (request.vote, request.prev_log_id);
+        let upto = request.entries.last().map(|entry| entry.log_id).or(from);
+        let word = self.peers.acknowledged.of(self.node, &vote);
+        if let Some(word) = word.filter(|word| is_heartbeat && word.is_broken) {
+            // Again and again until it has everything: it may have started once more meanwhile, and have forgotten.
+            self.remind(vote, word.upto, patience).await?;
         }
+        let Reply::Append(response) = self.send(Message::Append(request), patience).await? else {
+            return Err(RPCError::Unreachable(unexpected()));
+        };
+        match (&response, word) {
+            (AppendEntriesResponse::Success, _) => self.has(vote, upto),
+            (AppendEntriesResponse::PartialSuccess(upto), _) => self.has(vote, *upto),
+            (AppendEntriesResponse::Conflict, Some(word)) if from <= Some(word.upto) => {
+                self.peers.findings.other_lost(self.node);
+                self.peers.acknowledged.is_broken(self.node, &vote);
+                self.remind(vote, word.upto, patience).await?;
+            }
+            _ => {}
+        }
+        Ok(response)
     }
 
     async fn vote(

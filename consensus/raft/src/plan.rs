@@ -34,6 +34,8 @@ pub struct Landscape {
     pub voters: BTreeSet<NodeId>,
     /// Who follows without a vote now.
     pub learners: BTreeSet<NodeId>,
+    /// Who is to leave and may not have heard of it yet.
+    pub untold: BTreeSet<NodeId>,
     /// Whether an earlier change of the voters was left half-way, for instance by a leader that died.
     pub is_joint: bool,
 }
@@ -69,7 +71,8 @@ pub fn plan(landscape: &Landscape) -> Option<Step> {
     }
     let is_known = |node: &&NodeId| landscape.voters.contains(*node) || landscape.learners.contains(*node);
     let joining = landscape.members.keys().find(|node| !is_known(node) && landscape.alive.contains(*node));
-    let leaving = landscape.learners.iter().find(|node| !landscape.members.contains_key(*node));
+    let is_leaving = |node: &&NodeId| !landscape.members.contains_key(*node) && !landscape.untold.contains(*node);
+    let leaving = landscape.learners.iter().find(is_leaving);
     joining.map(|node| Step::Add(*node)).or(leaving.map(|node| Step::Remove(*node)))
 }
 
@@ -88,7 +91,8 @@ enum Merit {
     Lost,
 }
 
-/// Who should vote: an odd number of them, no fewer than now because of deaths alone.
+/// Who should vote: an odd number of them, no fewer than now because of deaths alone. None, if too few are alive to agree
+/// on anything afterwards: such a change could not even be finished.
 fn wanted_voters(landscape: &Landscape) -> BTreeSet<NodeId> {
     let mut ranked: Vec<(Merit, NodeId)> = Vec::new();
     for (node, eligibility) in &landscape.members {
@@ -98,7 +102,16 @@ fn wanted_voters(landscape: &Landscape) -> BTreeSet<NodeId> {
     let usable = ranked.iter().filter(|(merit, _)| *merit != Merit::Lost).count();
     let staying = ranked.iter().filter(|(_, node)| landscape.voters.contains(node)).count();
     let size = odd(usable.min(VOTERS_MAX)).max(odd(staying.min(VOTERS_MAX)));
-    ranked.into_iter().take(size).map(|(_, node)| node).collect()
+    let best = |ranked: &[(Merit, NodeId)]| -> Option<BTreeSet<NodeId>> {
+        let best: BTreeSet<NodeId> = ranked.iter().take(size).map(|(_, node)| *node).collect();
+        (best.intersection(&landscape.alive).count() > size / 2).then_some(best)
+    };
+    // A death a moment ago costs nobody the vote, unless it would leave those that are chosen without a majority.
+    let chosen = best(&ranked).or_else(|| {
+        ranked.sort_by_key(|(_, node)| !landscape.alive.contains(node));
+        best(&ranked)
+    });
+    chosen.unwrap_or_default()
 }
 
 fn merit(landscape: &Landscape, node: NodeId, eligibility: Eligibility) -> Option<Merit> {
@@ -125,7 +138,8 @@ mod tests {
     use super::*;
 
     /// `1!v 2v 3- 4l` reads: 1 leads and votes, 2 votes, 3 is a member that Raft does not know, 4 is a learner.
-    /// Signs behind it: `+` preferred, `w` worker, `x` dead, `X` dead for long, `~` not caught up, `?` no member.
+    /// Signs behind it: `+` preferred, `w` worker, `x` dead, `X` dead for long, `~` not caught up, `?` no member, `t` not
+    /// told so.
     fn landscape(text: &str) -> Landscape {
         let mut seen = Landscape::default();
         for word in text.split_whitespace() {
@@ -143,6 +157,7 @@ mod tests {
                 (is('l'), &mut seen.learners),
                 (!is('x') && !is('X'), &mut seen.alive),
                 (is('X'), &mut seen.lost),
+                (is('t'), &mut seen.untold),
                 (!is('~') && !is('x') && !is('X'), &mut seen.caught_up),
             ];
             for (is_in, set) in sets {
@@ -238,6 +253,21 @@ mod tests {
         check("1!v? 2v 3v", "vote 2");
         check("1!v? 2v 3v 4l", "vote 2 3 4");
         check("1!v?", "nothing");
+    }
+
+    #[test]
+    fn nobody_is_chosen_who_could_not_agree_on_anything() {
+        check("1vx 2v 3!v?", "vote 2");
+        check("1v+x 2v 3!v?", "vote 2");
+        check("1vx 2vx 3!v?", "nothing");
+        check("1!v? 2l", "vote 2");
+        check("1!v? 2lx", "nothing");
+    }
+
+    #[test]
+    fn who_is_to_leave_is_told_before_nobody_speaks_to_it_any_more() {
+        check("1!v 2v 3v 4l?t", "nothing");
+        check("1!v 2v 3v 4l?t 5l?", "remove 5");
     }
 
     #[test]

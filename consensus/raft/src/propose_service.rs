@@ -16,10 +16,10 @@ pub(crate) struct ProposeService<M: StateMachine> {
 #[async_trait]
 impl<M: StateMachine> Serve for ProposeService<M> {
     async fn call(&self, from: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
-        if from == Caller::Stranger {
+        let Caller::Peer(from) = from else {
             return Err(Failure::not_executed(ErrorCode::Untrusted, "proposals are taken from members only"));
-        }
-        let answer = self.group.answer(&codec::decode(&body)?, deadline).await?;
+        };
+        let answer = self.group.answer_peer(from, &codec::decode(&body)?, deadline).await?;
         Ok(codec::encode(&answer)?)
     }
 }

@@ -6,7 +6,8 @@
 //!    └─────── unknown, changed, gone: wait a little, ask again until the deadline
 //!                                              outcome ──> wait until applied here ──> caller
 //! ```
-//! Asking again is safe since the state machine knows the request by its id.
+//! Asking again is safe since the state machine knows the request by its id. Once a leader may have taken a proposal on,
+//! no later failure says that it was not executed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,30 +36,49 @@ impl<M: StateMachine> Group<M> {
     ///
     /// # Errors
     /// `no-quorum` when no majority answered by the deadline, `maybe-executed` if the proposal was handed to a leader;
-    /// `disk-full` when the leader has no room for it.
+    /// `disk-full` when the leader has no room for it; `bad-request` when it is larger than any may be.
     pub async fn submit(&self, proposal: &M::Proposal, deadline: Instant) -> Result<(u64, M::Outcome), Failure> {
-        let ask = Ask::Propose(Payload(codec::encode(proposal)?));
-        match self.ask_leader(ask, deadline).await? {
-            Answer::Applied { index, outcome } => {
-                self.await_applied(index, deadline).await?;
-                Ok((index, codec::decode(&outcome.0)?))
-            }
-            _ => Err(Failure::maybe_executed(ErrorCode::Malformed, "the leader answered something else")),
+        let payload = codec::encode(proposal)?;
+        self.check_size(&payload)?;
+        let Answer::Applied { index, outcome } = self.ask_leader(Ask::Propose(Payload(payload)), deadline).await?
+        else {
+            return Err(Failure::maybe_executed(ErrorCode::Malformed, "the leader answered something else"));
+        };
+        let unread = |error| Failure::executed(ErrorCode::Malformed, format!("the outcome cannot be read: {error}"));
+        let outcome = codec::decode(&outcome.0).map_err(unread)?;
+        let applied = self.await_applied(index, deadline).await;
+        // What was refused changed nothing that could be waited for.
+        if M::refusal(&outcome).is_none() {
+            applied?;
         }
+        Ok((index, outcome))
     }
 
     /// Waits until what was committed anywhere before this call is applied here, and says up to which index.
     ///
     /// # Errors
-    /// `no-quorum` when that cannot be known by the deadline.
+    /// `no-quorum` when that cannot be known by the deadline, or when no majority has answered for a while.
     pub async fn await_read_index(&self, deadline: Instant) -> Result<u64, Failure> {
-        match self.ask_leader(Ask::ReadIndex, deadline).await? {
-            Answer::ReadIndex { index } => {
-                self.await_applied(index, deadline).await?;
-                Ok(index)
-            }
-            _ => Err(Failure::not_executed(ErrorCode::Malformed, "the leader answered something else")),
-        }
+        self.read_up_to(self.ask_leader(Ask::ReadIndex, deadline).await?, deadline).await
+    }
+
+    /// The same for a node that has just started: it waits for a leader as long as the deadline allows, however long there
+    /// is none. When this has returned, the node knows all that was acknowledged before it was called.
+    ///
+    /// # Errors
+    /// `no-quorum` when no leader with a majority answered by the deadline; `unavailable` when one did, and what it has is
+    /// not all here yet.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<u64, Failure> {
+        let asked = self.ask_while(Ask::ReadIndex, deadline, std::future::pending());
+        self.read_up_to(asked.await?, deadline).await
+    }
+
+    async fn read_up_to(&self, answer: Answer, deadline: Instant) -> Result<u64, Failure> {
+        let Answer::ReadIndex { index } = answer else {
+            return Err(Failure::not_executed(ErrorCode::Malformed, "the leader answered something else"));
+        };
+        self.await_applied(index, deadline).await?;
+        Ok(index)
     }
 
     /// Ends when no majority has answered for as long as an election takes and once more: who waits for one gives up then,
@@ -78,12 +98,36 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
-    /// Asks the leader, whoever it is, until it answers or the deadline passes.
+    /// Asks the leader, whoever it is, until it answers, the deadline passes, or no majority has answered for a while.
     async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Answer, Failure> {
-        let body = codec::encode(&ask)?;
+        self.ask_while(ask, deadline, self.quorum_lost()).await
+    }
+
+    /// Asks the leader, whoever it is, until it answers, the deadline passes, or `lost` ends.
+    async fn ask_while(&self, ask: Ask, deadline: Instant, lost: impl Future<Output = ()>) -> Result<Answer, Failure> {
+        let mut is_handed = false;
+        let answered = self.ask_again(&ask, deadline, lost, &mut is_handed).await;
+        answered.map_err(|failure| match (&ask, is_handed) {
+            (Ask::Propose(_), true) if failure.progress == Progress::NotExecuted => {
+                Failure::maybe_executed(failure.code, failure.message)
+            }
+            (Ask::ReadIndex, _) => Failure::not_executed(failure.code, failure.message),
+            _ => failure,
+        })
+    }
+
+    /// The same; notes in `is_handed` whether a leader may have taken on what was asked. A failure that is returned says
+    /// what the last leader made of it.
+    async fn ask_again(
+        &self,
+        ask: &Ask,
+        deadline: Instant,
+        lost: impl Future<Output = ()>,
+        is_handed: &mut bool,
+    ) -> Result<Answer, Failure> {
+        let body = codec::encode(ask)?;
         let metrics = self.inner.raft.metrics();
-        let (mut is_handed, mut last) = (false, None);
-        let lost = self.quorum_lost();
+        let mut last = None;
         tokio::pin!(lost);
         while Instant::now() < deadline {
             if self.inner.closing.is_cancelled() {
@@ -92,7 +136,7 @@ impl<M: StateMachine> Group<M> {
             let leader = metrics.borrow_watched().current_leader.map(NodeId);
             let answer = async {
                 match leader {
-                    Some(node) if node == self.inner.node => self.answer(&ask, deadline).await,
+                    Some(node) if node == self.inner.node => self.answer(ask, deadline).await,
                     Some(node) => self.ask_peer(node, body.clone(), deadline).await,
                     None => Ok(Answer::NotLeader),
                 }
@@ -102,16 +146,18 @@ impl<M: StateMachine> Group<M> {
                 answered = answer => answered,
                 () = &mut lost => {
                     // The leader that was asked may have taken it and be the one who is cut off.
-                    is_handed |= leader.is_some();
+                    *is_handed |= leader.is_some();
                     break;
                 }
             };
             match answered {
                 Ok(Answer::NotLeader) => {}
                 Ok(answer) => return Ok(answer),
-                Err(failure) if !is_passing(&failure) => return Err(failure),
                 Err(failure) => {
-                    is_handed |= failure.progress != Progress::NotExecuted;
+                    *is_handed |= failure.progress != Progress::NotExecuted;
+                    if !is_passing(&failure) {
+                        return Err(failure);
+                    }
                     last = Some(failure.message);
                 }
             }
@@ -124,10 +170,7 @@ impl<M: StateMachine> Group<M> {
         }
         let reason = last.unwrap_or_else(|| "there is no leader".to_owned());
         let message = format!("no majority of the voters answered in time: {reason}");
-        Err(match (&ask, is_handed) {
-            (Ask::Propose(_), true) => Failure::maybe_executed(ErrorCode::NoQuorum, message),
-            _ => Failure::not_executed(ErrorCode::NoQuorum, message),
-        })
+        Err(Failure::not_executed(ErrorCode::NoQuorum, message))
     }
 
     /// Ends when the group has another leader than `leader`, as far as this node knows.
@@ -146,16 +189,44 @@ impl<M: StateMachine> Group<M> {
         metrics::proposed("forwarded");
         tokio::select! {
             biased;
-            answer = self.inner.transport.call(node, Service::Propose, body, deadline) => Ok(codec::decode(&answer?)?),
+            answer = self.inner.transport.call(node, Service::Propose, body, deadline) => {
+                let unread = |error| {
+                    let message = format!("the answer of node {node} cannot be read: {error}");
+                    Failure::maybe_executed(ErrorCode::Malformed, message)
+                };
+                codec::decode(&answer?).map_err(unread)
+            }
             () = self.leads_no_more(Some(node)) => {
                 Err(Failure::maybe_executed(ErrorCode::PeerLost, format!("node {node} led until a moment ago")))
             }
         }
     }
 
+    /// Answers a member as the leader, if this node is it.
+    pub(crate) async fn answer_peer(&self, from: NodeId, ask: &Ask, deadline: Instant) -> Result<Answer, Failure> {
+        let Ask::Compare { index, fingerprint } = ask else { return self.answer(ask, deadline).await };
+        let (is_leader, last) = {
+            let seen = self.inner.raft.metrics();
+            let seen = seen.borrow_watched();
+            (seen.state.is_leader(), seen.last_log_index.unwrap_or_default())
+        };
+        if !is_leader {
+            return Ok(Answer::NotLeader);
+        }
+        // A leader's log has all that was ever committed. What goes on behind its end was committed without it.
+        let is_beyond = *index > last;
+        let is_equal = self.inner.prints.is_equal(*index, *fingerprint).or(is_beyond.then_some(false));
+        if let Some(is_equal) = is_equal {
+            self.inner.findings.other_compared(from, *index, is_equal);
+        }
+        Ok(Answer::Compared { is_equal })
+    }
+
     /// Answers as the leader, if this node is it.
     pub(crate) async fn answer(&self, ask: &Ask, deadline: Instant) -> Result<Answer, Failure> {
         let answered = match ask {
+            // Asked by peers only.
+            Ask::Compare { .. } => return Ok(Answer::NotLeader),
             Ask::Propose(payload) => timeout_at(deadline, self.commit(payload)).await,
             Ask::ReadIndex => timeout_at(deadline, self.confirm(deadline)).await,
         };
@@ -164,10 +235,22 @@ impl<M: StateMachine> Group<M> {
         })
     }
 
-    /// Has a proposal appended, replicated and applied, if this node leads.
+    /// Has a proposal appended, replicated and applied, if this node leads. Whoever sent it, it is read first: what is in
+    /// the log is in it for good.
     async fn commit(&self, payload: &Payload) -> Result<Answer, Failure> {
         metrics::proposed("leader");
+        self.check_size(&payload.0)?;
+        let unread = |error| Failure::not_executed(ErrorCode::BadRequest, format!("this is no proposal: {error}"));
+        let proposal: M::Proposal = codec::decode(&payload.0).map_err(unread)?;
+        // The permit is held until it is applied.
+        let permit = self.inner.proposals.acquire().await;
+        let _permit =
+            permit.map_err(|_| Failure::not_executed(ErrorCode::Unavailable, "this node is shutting down"))?;
         if self.inner.disk.is_full() {
+            // Another leader may have committed it, and be gone before it could say so.
+            if let Some((index, outcome)) = self.state().remembered(&proposal) {
+                return Ok(Answer::Applied { index, outcome: Payload(codec::encode(&outcome)?) });
+            }
             let message = format!("the disk of the leader, node {}, has no room for the log", self.inner.node);
             return Err(Failure::not_executed(ErrorCode::DiskFull, message));
         }
@@ -179,6 +262,15 @@ impl<M: StateMachine> Group<M> {
             }
             Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),
         }
+    }
+
+    fn check_size(&self, payload: &[u8]) -> Result<(), Failure> {
+        let most = self.inner.limits.entry_bytes_max;
+        if payload.len() <= most {
+            return Ok(());
+        }
+        let message = format!("the proposal has {} bytes; at most {most} are taken", payload.len());
+        Err(Failure::not_executed(ErrorCode::BadRequest, message))
     }
 
     /// Confirms with a majority that this node still leads.

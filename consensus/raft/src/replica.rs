@@ -11,7 +11,7 @@ use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
-use skein_proto::codec;
+use skein_proto::{NodeId, codec};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     StartError, StateMachine,
+    compare::Prints,
     disk::Disk,
     metrics,
     snapshot::Shelf,
-    storage::decode,
     types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types},
     volume,
 };
@@ -35,6 +35,7 @@ pub(crate) struct Replica<M: StateMachine> {
     membership: StoredMembership,
     shelf: Shelf,
     disk: Disk,
+    prints: Prints,
     published: watch::Sender<Arc<M>>,
     /// The number of entries applied: one more than the last one's index.
     applied: watch::Sender<u64>,
@@ -47,6 +48,7 @@ pub(crate) struct Parts<M: StateMachine> {
     /// The state in the newest snapshot on the shelf.
     pub(crate) restored: Option<(M, SnapshotMeta)>,
     pub(crate) disk: Disk,
+    pub(crate) prints: Prints,
     pub(crate) published: watch::Sender<Arc<M>>,
     pub(crate) applied: watch::Sender<u64>,
     /// Ends what waits for room.
@@ -63,10 +65,11 @@ const FULL_DISK_PATIENCE: Duration = Duration::from_secs(600);
 
 impl<M: StateMachine> Replica<M> {
     pub(crate) fn new(parts: Parts<M>) -> Self {
-        let Parts { shelf, restored, disk, published, applied, closing } = parts;
+        let Parts { shelf, restored, disk, prints, published, applied, closing } = parts;
         let (state, meta) = restored.unwrap_or_default();
         let (last, membership) = (meta.last_log_id, meta.last_membership);
-        let replica = Self { state, last, membership, shelf, disk, published, applied, closing };
+        let replica = Self { state, last, membership, shelf, disk, prints, published, applied, closing };
+        replica.begin_prints();
         replica.publish(&mut Vec::new());
         replica
     }
@@ -75,22 +78,51 @@ impl<M: StateMachine> Replica<M> {
     fn apply_entry(&mut self, entry: crate::types::Entry) -> io::Result<Payload> {
         let index = entry.log_id.index;
         let answer = match entry.payload {
-            EntryPayload::Normal(payload) => {
-                let outcome = self.state.apply(index, &decode::<M::Proposal>(&payload.0)?);
-                Payload(codec::encode(&outcome).map_err(io::Error::other)?)
-            }
+            EntryPayload::Normal(payload) => self.apply_proposal(index, &payload.0)?,
             EntryPayload::Blank => {
                 self.state.advance(index);
                 Payload::default()
             }
             EntryPayload::Membership(membership) => {
-                self.state.advance(index);
+                let voters = membership.voter_ids().map(NodeId).collect();
+                self.state.set_voters(index, &voters);
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
                 Payload::default()
             }
         };
+        self.prints.note(index, self.state.fingerprint());
         self.last = Some(entry.log_id);
         Ok(answer)
+    }
+
+    /// Applies the proposal in `bytes`. Bytes that are none change nothing, here and on every other replica: nobody can take
+    /// them out of the log any more.
+    fn apply_proposal(&mut self, index: u64, bytes: &[u8]) -> io::Result<Payload> {
+        match codec::decode(bytes) {
+            Ok(proposal) => {
+                let outcome = self.state.apply(index, &proposal);
+                // Without a byte form, its proposer is told nothing; what was done is done.
+                Ok(Payload(codec::encode(&outcome).unwrap_or_default()))
+            }
+            Err(error) if M::is_of_newer_release(bytes) => {
+                let what = format!(
+                    "a newer release wrote entry {index} of the log ({error}): start this node with that release"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
+            Err(error) => {
+                tracing::error!(index, %error, "an entry of the log is no proposal and is passed over");
+                self.state.advance(index);
+                Ok(Payload::default())
+            }
+        }
+    }
+
+    /// The state came from a snapshot.
+    fn begin_prints(&self) {
+        if let Some(last) = self.last {
+            self.prints.begin(last.index, self.state.fingerprint());
+        }
     }
 
     /// Shows the state to those who watch, then answers those who waited for it.
@@ -169,6 +201,7 @@ impl<M: StateMachine> RaftStateMachine<Types> for Replica<M> {
         };
         self.state = state;
         (self.last, self.membership) = (meta.last_log_id, meta.last_membership.clone());
+        self.begin_prints();
         self.publish(&mut Vec::new());
         Ok(())
     }

@@ -43,6 +43,16 @@ pub struct RaftStatus {
     pub is_quorum_alive: bool,
     /// Whether the disk has less room than the reserve, so that proposals are refused.
     pub is_disk_full: bool,
+    /// What this node acknowledged and then did not have any more, if that was ever found since it started.
+    pub lost: Option<LostEntries>,
+    /// The index as of which this node's state is known not to be the leader's.
+    pub differs_at: Option<u64>,
+    /// Only on the leader: the members that lost entries which they had acknowledged.
+    pub others_lost: BTreeSet<NodeId>,
+    /// Only on the leader: the members whose state is not the leader's.
+    pub others_differ: BTreeSet<NodeId>,
+    /// Only on the leader: the members that do not get on, although they are behind.
+    pub stuck: BTreeSet<NodeId>,
     /// Why the group stopped on this node for good; a restart may help, or names what is corrupt.
     pub fault: Option<Failure>,
 }
@@ -57,6 +67,17 @@ impl RaftStatus {
     pub fn is_initialized(&self) -> bool {
         !self.voters.is_empty()
     }
+}
+
+/// Entries at the end of a log that its disk did not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostEntries {
+    /// The index of the first of them.
+    pub first: u64,
+    /// The index of the last of them.
+    pub last: u64,
+    /// Whether the leader has sent them again. Until then the node gives no vote.
+    pub is_back: bool,
 }
 
 /// What a node is in its group.

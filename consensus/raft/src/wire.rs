@@ -11,7 +11,7 @@ use openraft::{
 use serde::{Deserialize, Serialize};
 use skein_proto::NodeId;
 
-use crate::types::{Payload, SnapshotMeta, Types};
+use crate::types::{LogId, Payload, SnapshotMeta, Types};
 
 /// A message of Raft itself.
 #[derive(Serialize, Deserialize)]
@@ -22,6 +22,11 @@ pub(crate) enum Message {
     PreVote(VoteRequest<Types>),
     TransferLeader(TransferLeaderRequest<Types>),
     Snapshot(Chunk),
+    /// The leader has the receiver's word that it has the log up to there, and found that it does not.
+    Acknowledged {
+        vote: VoteOf<Types>,
+        upto: LogId,
+    },
 }
 
 /// What it is answered with.
@@ -34,6 +39,8 @@ pub(crate) enum Reply {
     /// The chunk is there; the snapshot is not whole yet.
     More,
     Snapshot(SnapshotResponse<Types>),
+    /// Noted; there is nothing to say.
+    Heard,
 }
 
 /// A part of a snapshot. Parts come in order; one that does not follow the last is refused, and the sender begins anew.
@@ -56,6 +63,7 @@ impl Message {
             Self::Vote(request) | Self::PreVote(request) => &request.vote,
             Self::TransferLeader(request) => request.from_leader(),
             Self::Snapshot(chunk) => &chunk.vote,
+            Self::Acknowledged { vote, .. } => vote,
         };
         NodeId(vote.leader_id.node_id)
     }
@@ -69,6 +77,8 @@ pub(crate) enum Ask {
     Propose(Payload),
     /// Say up to which index a linearizable read must have applied.
     ReadIndex,
+    /// Say whether the leader's state as of this index had the same fingerprint.
+    Compare { index: u64, fingerprint: u64 },
 }
 
 /// What it answers.
@@ -81,6 +91,10 @@ pub(crate) enum Answer {
     },
     ReadIndex {
         index: u64,
+    },
+    /// None if it is not known: that was too long ago, or the leader has not applied as much yet.
+    Compared {
+        is_equal: Option<bool>,
     },
     /// It does not lead; nothing was done.
     NotLeader,

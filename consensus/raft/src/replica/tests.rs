@@ -33,6 +33,7 @@ fn replica(disk: &TestDisk, index: u64) -> Replica<Catalog> {
         shelf,
         restored: Some((state(index), meta(index))),
         disk: room,
+        prints: Prints::default(),
         published: watch::channel(Arc::default()).0,
         applied: watch::channel(0).0,
         closing: CancellationToken::new(),
@@ -109,4 +110,22 @@ async fn a_snapshot_from_the_leader_waits_for_room_and_ends_with_the_group() {
     let later = SnapshotMeta { last_log_id: meta.last_log_id.map(|last| LogId::new(last.leader_id, 12)), ..meta };
     let refused = replica.install_snapshot(&later, snapshot).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn an_entry_that_is_no_proposal_is_passed_over_alike_everywhere_and_one_of_a_newer_release_is_not() {
+    let (mut one, mut two) = (replica(&TestDisk::default(), 5), replica(&TestDisk::default(), 5));
+    let entry = |index: u64, bytes: &[u8]| crate::types::Entry {
+        log_id: meta(index).last_log_id.unwrap(),
+        payload: EntryPayload::Normal(Payload(Bytes::copy_from_slice(bytes))),
+    };
+    for replica in [&mut one, &mut two] {
+        assert_eq!(replica.apply_entry(entry(6, b"\xc1")).unwrap(), Payload::default());
+        assert_eq!(replica.state.index(), 6);
+    }
+    assert_eq!(one.state, two.state);
+    let newer = b"\x83\xa7request\xc4\x10................\xa5at_ms\x01\xa7command\xa5Paint";
+    let refused = one.apply_entry(entry(7, newer)).unwrap_err().to_string();
+    assert!(refused.contains("a newer release wrote entry 7"), "{refused}");
+    assert_eq!(one.state.index(), 6);
 }

@@ -1,6 +1,6 @@
 //! A state machine for tests: members, and notes in the order of their commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,9 @@ pub(crate) struct Ledger {
     pub(crate) members: BTreeMap<NodeId, bool>,
     pub(crate) notes: Vec<u64>,
     pub(crate) index: u64,
+    pub(crate) voters: BTreeSet<NodeId>,
+    /// Those that were given a vote when they were no members.
+    pub(crate) strays: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +37,10 @@ impl StateMachine for Ledger {
     type Proposal = Change;
     type Outcome = Noted;
 
+    fn is_of_newer_release(_: &[u8]) -> bool {
+        false
+    }
+
     fn apply(&mut self, index: u64, change: &Change) -> Noted {
         self.index = index;
         match change {
@@ -50,6 +57,17 @@ impl StateMachine for Ledger {
         self.index = index;
     }
 
+    fn set_voters(&mut self, index: u64, voters: &BTreeSet<NodeId>) {
+        self.index = index;
+        let is_stray = |node: &&NodeId| !self.members.is_empty() && !self.members.contains_key(*node);
+        self.strays.extend(voters.difference(&self.voters).filter(is_stray));
+        self.voters.clone_from(voters);
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.notes.iter().fold(self.index, |print, note| print.wrapping_mul(31).wrapping_add(*note))
+    }
+
     fn snapshot(&self) -> Result<Bytes, String> {
         codec::encode(self).map_err(|error| error.to_string())
     }
@@ -60,6 +78,13 @@ impl StateMachine for Ledger {
 
     fn refusal(outcome: &Noted) -> Option<Failure> {
         (*outcome == Noted::Refused).then(|| Failure::not_executed(ErrorCode::Conflict, "refused"))
+    }
+
+    fn remembered(&self, change: &Change) -> Option<(u64, Noted)> {
+        match change {
+            Change::Note(note) if self.notes.contains(note) => Some((self.index, Noted::Done)),
+            _ => None,
+        }
     }
 
     fn members(&self) -> Vec<(NodeId, Eligibility)> {

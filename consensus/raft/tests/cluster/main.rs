@@ -4,8 +4,11 @@
 
 mod catalog;
 mod cluster;
+mod doors;
 mod ledger;
+mod losses;
 mod network;
+mod removal;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -204,6 +207,30 @@ async fn a_read_index_on_any_node_covers_what_was_acknowledged_on_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_returns_waits_for_a_leader_and_then_knows_all_that_was_acknowledged() {
+    let mut cluster = Cluster::of(3, plain).await;
+    cluster.stop(3).await;
+    cluster.submit(1, Change::Note(1)).await.unwrap();
+    for node in 1..=2 {
+        cluster.stop(node).await;
+    }
+    cluster.start(3).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let alone = cluster.node(3).catch_up(deadline).await.unwrap_err();
+    assert_eq!((alone.code, alone.progress), (ErrorCode::NoQuorum, Progress::NotExecuted));
+    assert!(Instant::now() >= deadline, "it gave up early");
+    let returned = cluster.node(3).clone();
+    let waiting = tokio::spawn(async move {
+        returned.catch_up(Instant::now() + cluster::PATIENCE).await.unwrap();
+        returned.state().notes.clone()
+    });
+    for node in 1..=2 {
+        cluster.start(node).await.unwrap();
+    }
+    assert_eq!(waiting.await.unwrap(), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_changes_nothing_and_a_repeated_proposal_is_applied_once() {
     let cluster = Cluster::found(plain).await;
     let refused = cluster.node(1).found(vec![Change::Refuse]).await.unwrap_err();
@@ -226,6 +253,8 @@ async fn a_full_disk_refuses_proposals_says_so_and_loses_nothing() {
     assert!(full.status().is_disk_full);
     let refused = full.submit(&Change::Note(2), Instant::now() + cluster::PATIENCE).await.unwrap_err();
     assert_eq!((refused.code, refused.progress), (ErrorCode::DiskFull, Progress::NotExecuted));
+    let again = full.submit(&Change::Note(1), Instant::now() + cluster::PATIENCE).await.unwrap();
+    assert_eq!(again.1, ledger::Noted::Done, "what was done before is told, room or none");
     full.shutdown().await.unwrap();
     cluster.start(1).await.unwrap();
     cluster.submit(1, Change::Note(3)).await.unwrap();
