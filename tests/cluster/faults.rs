@@ -164,3 +164,35 @@ fn a_removed_node_that_runs_learns_it_and_ends() {
         assert!(log.contains("was removed from the mesh"), "{log}");
     }
 }
+
+#[test]
+fn two_nodes_removed_at_the_same_time_leave_a_mesh_that_writes() {
+    let mut mesh = Mesh::start(SKEIN, 3);
+    let stays = mesh.leader();
+    let gone = [(stays + 1) % 3, (stays + 2) % 3];
+    let names = gone.map(|i| mesh.nodes[i].name.clone());
+    let remove = |name: &str| mesh.skein(stays, &["node", "remove", name]).ok();
+    std::thread::scope(|scope| {
+        let removals = [scope.spawn(|| remove(&names[0])), scope.spawn(|| remove(&names[1]))];
+        removals.into_iter().for_each(|removal| drop(removal.join().expect("both are removed")));
+    });
+    for i in gone {
+        assert_eq!(mesh.nodes[i].wait().code(), Some(1));
+        assert!(mesh.nodes[i].log().contains("was removed from the mesh"));
+    }
+    let publish = mesh.publish_wat(stays, "echo", ECHO).ok().text();
+    assert!(publish.starts_with("default/echo@1"), "{publish}");
+}
+
+#[test]
+fn the_first_node_of_a_mesh_of_two_can_be_taken_away() {
+    let mut mesh = Mesh::start(SKEIN, 2);
+    mesh.publish_wat(0, "echo", ECHO).ok();
+    let first = mesh.nodes[0].name.clone();
+    until("the other is known to be alive and to have the log", || {
+        (mesh.skein(1, &["node", "remove", &first]).code == 0).then_some(())
+    });
+    assert_eq!(mesh.nodes[0].wait().code(), Some(1));
+    mesh.publish_wat(1, "other", ECHO).ok();
+    assert_eq!(mesh.skein(1, &["invoke", "echo", "-d", "x"]).ok().text(), "x");
+}

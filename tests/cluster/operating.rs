@@ -1,11 +1,14 @@
 //! What an operator does: start, stop, drain, restart, look.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rustix::process::Signal;
-use skein_harness::{ECHO, Load, Mesh, Node, NodeOptions, until};
+use skein_harness::{ECHO, Ledger, Load, Mesh, Node, NodeOptions, until};
 
-use crate::SKEIN;
+use crate::{SKEIN, outward};
 
 #[test]
 fn a_restart_needs_no_flag() {
@@ -291,4 +294,24 @@ fn top_shows_what_runs_on_all_nodes() {
     let page = mesh.skein(2, &["top", "--once", "--every", "300ms"]).ok().text();
     assert!(page.contains("default/echo@1") && page.contains("CALLS/S") && page.contains("quorum"), "{page}");
     assert!(load.stop().failed.is_empty());
+}
+
+#[test]
+fn a_node_is_resumed_while_its_drain_waits_for_a_call() {
+    let ledger = Ledger::start(Duration::from_secs(40));
+    let mesh = Mesh::start(SKEIN, 1);
+    let grant = format!("[limits]\ndeadline = \"50s\"\n[grants]\nhttp = [\"{}\"]", ledger.origin());
+    outward::publish(&mesh, "slow", &outward::fetch(), &grant);
+    mesh.publish_wat(0, "echo", ECHO).ok();
+    let (gateway, request) = (mesh.gateway(0), format!("POST {}/slow\n", ledger.origin()));
+    // It ends with the mesh, answered or not.
+    let slow = std::thread::spawn(move || gateway.post("/fn/default/slow", request));
+    until("the slow call runs", || (!ledger.entries().is_empty()).then_some(()));
+    let name = mesh.nodes[0].name.clone();
+    mesh.skein(0, &["node", "drain", &name, "--force"]).ok();
+    let status = || mesh.gateway(0).post("/fn/default/echo", "x").status;
+    until("the node takes no calls", || (status() != 200).then_some(()));
+    mesh.skein(0, &["node", "resume", &name]).ok();
+    until("the node takes calls again", || (status() == 200).then_some(()));
+    assert!(!slow.is_finished(), "the drain had ended before: this shows nothing");
 }

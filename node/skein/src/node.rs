@@ -193,11 +193,11 @@ impl Node {
         self.data.context()
     }
 
-    /// Ends when the mesh has taken this node off for good; that is how it learns of it.
+    /// Ends when the mesh has taken this node off for good and goes on without its vote; that is how it learns of it.
     pub(crate) async fn removed(&self) {
         let me = self.network.local();
         let mut catalog = self.consensus.watch();
-        if catalog.wait_for(|catalog| catalog.was_removed(me)).await.is_err() {
+        if catalog.wait_for(|catalog| catalog.has_left(me)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -24,6 +24,8 @@ const CORRECT_AGAIN: Duration = Duration::from_secs(2);
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a removed node may still listen, to learn that it was.
 const PART_AFTER: Duration = Duration::from_secs(2);
+/// How long it may take to hand the leadership over when an operator drains the node.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long running calls may take when an operator drains the node.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -114,9 +116,10 @@ async fn part(network: Network, node: NodeId, stop: CancellationToken) {
     network.disconnect(node);
 }
 
+/// The members, and those that were removed and whose votes are needed still.
 fn others(catalog: &Catalog, me: NodeId) -> Vec<(NodeId, SocketAddr)> {
     let mut others = Vec::new();
-    for member in catalog.members().filter(|member| member.node != me) {
+    for member in catalog.members().chain(catalog.leaving()).filter(|member| member.node != me) {
         match member.addresses.mesh.parse() {
             Ok(addr) => others.push((member.node, addr)),
             Err(_) => tracing::warn!(name = %member.name, addr = %member.addresses.mesh, "address cannot be read"),
@@ -145,27 +148,45 @@ async fn drop_dead(shared: Shared, network: Network, stop: CancellationToken) {
     }
 }
 
-/// Drains or resumes this node as its record in the catalogue says.
+/// Drains or resumes this node as its record in the catalogue says. A drain that waits for running calls is given up when
+/// the node is told to take calls again.
 async fn obey_drain(shared: Shared, stop: CancellationToken) {
     let me = shared.transport.local();
+    // A node that is taken off stays as it was until it ends.
+    let record = |catalog: &Catalog| catalog.member(me).or_else(|| catalog.leaving().find(|it| it.node == me)).cloned();
+    let is_told = |catalog: &Catalog| record(catalog).is_some_and(|member| member.is_draining);
     let mut catalog = shared.consensus.watch();
-    let mut is_draining = false;
     loop {
-        let told = catalog.borrow_and_update().member(me).is_some_and(|member| member.is_draining);
-        if told != is_draining {
-            is_draining = told;
-            tracing::info!(is_draining, "told by the mesh");
-            if told {
-                shared.consensus.hand_over(Instant::now() + Duration::from_secs(5)).await;
-                shared.runtime.drain(Instant::now() + DRAIN_DEADLINE).await;
-            } else {
-                shared.runtime.resume();
+        let told = async {
+            // An error: the group was shut down, and the node is about to.
+            if catalog.wait_for(|catalog| is_told(catalog)).await.is_err() {
+                std::future::pending::<()>().await;
             }
-        }
+        };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
-            changed = catalog.changed() => if changed.is_err() { return },
+            () = told => {}
         }
+        tracing::info!("drains: the mesh said so");
+        let drained = async {
+            shared.consensus.hand_over(Instant::now() + HAND_OVER_DEADLINE).await;
+            shared.runtime.drain(Instant::now() + DRAIN_DEADLINE).await;
+            std::future::pending::<()>().await;
+        };
+        let back = async {
+            if catalog.wait_for(|catalog| !is_told(catalog)).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = back => {}
+            () = drained => {}
+        }
+        tracing::info!("takes calls again: the mesh said so");
+        shared.runtime.resume();
     }
 }
 

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rand::Rng;
-use skein_catalog::{Command, Member, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord, VersionRecord};
+use skein_catalog::{
+    Catalog, Command, Member, MemberRole, PROPOSE_DEADLINE, Propose, RequestId, TokenRecord, VersionRecord,
+};
 use skein_gateway::{
     Operations,
     api::{
@@ -16,7 +18,7 @@ use skein_proto::{AppName, Digest, ErrorCode, Failure, InvocationId, MeshId, Nod
 use skein_router::Router;
 use skein_runtime::CodeSource;
 use skein_transport::{Identity, JoinToken};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
@@ -37,6 +39,8 @@ const TOKEN_SEEDS_MAX: usize = 8;
 const EVACUATION_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest that copies of code are waited for before a node leaves: the command line waits a little longer.
 const COPIES_DEADLINE: Duration = Duration::from_secs(15);
+/// Longest removal: another one may be under way, and each takes two changes of who votes, each of two commits.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest move that is asked for: the target may have to fetch and compile the code first.
 const MOVE_DEADLINE: Duration = Duration::from_secs(25);
 
@@ -115,20 +119,63 @@ impl NodeOperations {
         Err(Failure::not_executed(ErrorCode::Conflict, message))
     }
 
-    /// Whether the voters could still decide without `node`.
+    /// Whether the mesh could go on without `node`, as far as this node can tell. What keeps it from breaking, whatever
+    /// happens meanwhile, is that a removed voter votes until the others have agreed to do without it.
     fn check_removal(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
         let refuse = |message: String| Err(Failure::not_executed(ErrorCode::Conflict, message));
         let (raft, view) = (self.shared.consensus.status(), self.shared.membership.view());
-        if self.shared.consensus.catalog().members().count() == 1 {
+        let catalog = self.shared.consensus.catalog();
+        if catalog.members().count() == 1 {
             return refuse(format!("{name} is the only node of the mesh"));
         }
         let me = self.shared.transport.local();
-        let rest = raft.voters.iter().filter(|voter| **voter != node).count();
-        let alive = raft.voters.iter().filter(|voter| **voter != node && (**voter == me || view.is_alive(**voter)));
-        if raft.voters.contains(&node) && alive.count() < rest / 2 + 1 {
+        let is_alive = |node: NodeId| node == me || view.is_alive(node);
+        let rest: Vec<NodeId> = raft.voters.iter().copied().filter(|voter| *voter != node).collect();
+        if !raft.voters.contains(&node) {
+            return Ok(());
+        }
+        if rest.is_empty() {
+            // The only voter hands over to another node, for which both must be up.
+            let is_heir = |member: &Member| member.node != node && member.role != MemberRole::Worker;
+            if !is_alive(node) || !catalog.members().any(|member| is_heir(member) && is_alive(member.node)) {
+                return refuse(format!(
+                    "{name} is the only voter, and there is nobody to vote in its place: start it and another node that \
+                     is no worker first"
+                ));
+            }
+        } else if rest.iter().filter(|voter| is_alive(**voter)).count() < rest.len() / 2 + 1 {
             return refuse(format!("without {name} the live voters would be no majority: start the others first"));
         }
         Ok(())
+    }
+
+    /// Waits until no other removed node votes any more: voters are taken off one at a time.
+    async fn await_turn(&self, node: NodeId, deadline: Instant) -> Result<(), Failure> {
+        let mut catalog = self.shared.consensus.watch();
+        let is_free = |catalog: &Catalog| catalog.leaving().all(|member| member.node == node);
+        match timeout_at(deadline, catalog.wait_for(|catalog| is_free(catalog))).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => {
+                let message = "a node that was removed before still votes: see that the voters that are left are up, \
+                               and try again";
+                Err(Failure::not_executed(ErrorCode::Conflict, message))
+            }
+        }
+    }
+
+    /// Waits until the mesh goes on without the vote of a removed node, so that whoever asked may switch it off.
+    async fn await_gone(&self, name: &NodeName, node: NodeId, deadline: Instant) -> Result<(), Failure> {
+        let mut catalog = self.shared.consensus.watch();
+        match timeout_at(deadline, catalog.wait_for(|catalog| catalog.has_left(node))).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => {
+                let message = format!(
+                    "{name} is removed, but its vote is still needed: leave it running, start the others, and it ends by \
+                     itself"
+                );
+                Err(Failure::executed(ErrorCode::Unavailable, message))
+            }
+        }
     }
 }
 
@@ -174,12 +221,21 @@ impl Operations for NodeOperations {
 
     async fn remove(&self, name: &NodeName, force: bool) -> Result<Done, Failure> {
         let node = self.find(name)?;
-        self.check_removal(name, node)?;
         if !force {
             copies::secure_without(&self.shared, node, Instant::now() + COPIES_DEADLINE).await?;
         }
-        let done = self.propose(Command::RemoveMember { node }).await?;
+        let deadline = Instant::now() + REMOVAL_DEADLINE;
+        let done = loop {
+            self.await_turn(node, deadline).await?;
+            self.check_removal(name, node)?;
+            match self.propose(Command::RemoveMember { node }).await {
+                // Somebody else's removal was applied in between; by then its node is among those that are waited for.
+                Err(failure) if failure.code == ErrorCode::Conflict && Instant::now() < deadline => continue,
+                done => break done?,
+            }
+        };
         self.revoke_key_of(name).await;
+        self.await_gone(name, node, deadline).await?;
         Ok(done)
     }
 

@@ -147,6 +147,7 @@ fn warnings(
             "free some space; writes go on by themselves",
         );
     }
+    replicas(nodes, raft, &mut warn);
     // A path that is cut makes gossip suspect the peer, too, until others vouch for it: the path is what to look at.
     let is_unheard = |node: &NodeStatus| !node.is_self && node.state != NodeState::Down && is_doubted(node.id);
     for node in nodes.iter().filter(|node| node.state != NodeState::Alive && !is_unheard(node)) {
@@ -174,4 +175,36 @@ fn warnings(
         warn(format!("a mesh of {} loses its data with one disk or stops with one node", nodes.len()), advice);
     }
     warnings
+}
+
+/// What the consensus found to be wrong with a log or a catalogue: here, and as the leader with those of others.
+fn replicas(nodes: &[NodeStatus], raft: &RaftStatus, warn: &mut impl FnMut(String, &str)) {
+    let lost_advice = "its disk lost what it had synced, or an old copy of its directory was put back: see to the disk; \
+                       if in doubt remove the node and let it join anew";
+    let differs_advice = "one of the two lost acknowledged writes: compare what they answer, then remove the one that is \
+                          wrong and let it join anew";
+    if let Some(lost) = raft.lost {
+        let state = if lost.is_back { "has them again" } else { "votes for nobody who lacks them" };
+        let (first, last) = (lost.first, lost.last);
+        warn(
+            format!("this node lost log entries {first} to {last}, which it had acknowledged, and {state}"),
+            lost_advice,
+        );
+    }
+    if let Some(index) = raft.differs_at {
+        warn(format!("the catalogue here is not the leader's, as of index {index}"), differs_advice);
+    }
+    for node in nodes.iter().filter(|node| !node.is_self) {
+        let name = &node.name;
+        if raft.others_lost.contains(&node.id) {
+            warn(format!("{name} lost log entries that it had acknowledged, and was sent them again"), lost_advice);
+        }
+        if raft.others_differ.contains(&node.id) {
+            warn(format!("the catalogue of {name} is not the one here"), differs_advice);
+        }
+        if raft.stuck.contains(&node.id) {
+            let advice = "see its log and its disk; restart it";
+            warn(format!("{name} is behind and has not got on for 30 s, though it answers"), advice);
+        }
+    }
 }
