@@ -101,6 +101,7 @@ fn examine(code: &[u8]) -> Result<(ModuleReport, Shape<'_>), EngineError> {
         ShapeError::TooMany { what, count, most } => {
             refuse(format!("the module has {count} {what}; at most {most} are allowed"))
         }
+        ShapeError::Unsupported(what) => refuse(what),
     })?;
     check_imports(&shape)?;
     if shape.exports.iter().any(|(name, ..)| *name == rewrite::START) {

@@ -2,7 +2,7 @@
 
 use wasmparser::{
     BinaryReaderError, ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncType, FunctionBody, Import,
-    MemoryType, Parser, Payload, TableType, TypeRef, ValType, WasmFeatures,
+    MemoryType, Operator, Parser, Payload, TableType, TypeRef, ValType, WasmFeatures,
 };
 
 use skein_proto::Limits;
@@ -22,6 +22,8 @@ pub(super) struct Shape<'a> {
     /// What the largest table begins with.
     pub(super) table_elements: u64,
     element_items: u64,
+    /// Of each element segment, whether it is one of external references.
+    is_external: Vec<bool>,
     pub(super) has_wide_types: bool,
     /// Function bodies seen so far.
     bodies_seen: u32,
@@ -31,7 +33,13 @@ pub(super) struct Shape<'a> {
 #[derive(Debug)]
 pub(super) enum ShapeError {
     Malformed(BinaryReaderError),
-    TooMany { what: &'static str, count: u64, most: u64 },
+    TooMany {
+        what: &'static str,
+        count: u64,
+        most: u64,
+    },
+    /// It does what wasmer cannot.
+    Unsupported(&'static str),
 }
 
 impl From<BinaryReaderError> for ShapeError {
@@ -125,6 +133,8 @@ impl<'a> Shape<'a> {
                     if let ElementKind::Active { offset_expr, .. } = &element.kind {
                         bound_constant(offset_expr)?;
                     }
+                    let is_external = matches!(&element.items, ElementItems::Expressions(ty, _) if ty.is_extern_ref());
+                    self.is_external.push(is_external);
                     self.add_elements(&element.items)?;
                 }
             }
@@ -153,7 +163,27 @@ impl<'a> Shape<'a> {
         let imported = (self.functions.len() as u32).saturating_sub(self.bodies);
         let params = self.function(imported + self.bodies_seen).map_or(0, |ty| ty.params().len() as u64);
         self.bodies_seen += 1;
+        self.check_elements(body)?;
         effort::check(body, locals + params, self)
+    }
+
+    /// wasmer puts functions into tables by `table.init`, whatever the table is of: it aborts the process over a table of
+    /// external references. All that a segment of those can hold is null.
+    fn check_elements(&self, body: &FunctionBody<'_>) -> Result<(), ShapeError> {
+        if !self.is_external.contains(&true) {
+            return Ok(());
+        }
+        for operator in body.get_operators_reader()? {
+            if let Operator::TableInit { elem_index, .. } = operator?
+                && self.is_external.get(elem_index as usize) == Some(&true)
+            {
+                return Err(ShapeError::Unsupported(
+                    "the module initialises a table from a segment of external references (`table.init`), which can \
+                     only be null: use `table.fill` with `ref.null extern`",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn add_table(&mut self, table: &TableType) -> Result<(), ShapeError> {

@@ -86,6 +86,23 @@ fn a_module_without_an_entry_lists_what_it_exports() {
 }
 
 #[test]
+fn a_table_of_external_references_that_is_initialised_from_a_segment_is_refused() {
+    let text = |elements: &str, ty: &str| {
+        format!(
+            "(module (table $t 1 {ty}) (elem $e {elements})
+            (func (export \"_start\") (table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))))"
+        )
+    };
+    let bench = Bench::new();
+    check_text(&bench, &text("externref (ref.null extern)", "externref"), &["table.init", "table.fill"]);
+    bench.run(&text("funcref (ref.null func)", "funcref")).unwrap();
+    // Any other use of such a segment is as good as none.
+    let other = text("externref (ref.null extern)", "externref");
+    let other = other.replace("(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))", "(elem.drop $e)");
+    bench.run(&other).unwrap();
+}
+
+#[test]
 fn an_export_by_the_engines_own_name_is_refused_with_a_start_section_and_without() {
     let bench = Bench::new();
     let exports = r#"(func $f (export "\01start")) (func (export "_start"))"#;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use skein_engine::{Call, Engine, EngineConfig, Program, RunError, StopHandle, Tiering, TrapKind};
+use skein_engine::{Call, Engine, EngineConfig, Program, RunError, StopHandle, Tier, Tiering, TrapKind};
 use skein_proto::{AppName, Digest, Grants, InstancePolicy, Limits, Manifest, Snapshot};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -53,13 +53,16 @@ pub(crate) struct Oracle {
     tiers: Vec<(Engine, TempDir)>,
     cases: u64,
     calls: u64,
+    /// Calls of baseline code: not every module can be compiled to such.
+    baseline: u64,
     used: BTreeMap<&'static str, u64>,
     endings: BTreeMap<String, u64>,
 }
 
 impl fmt::Display for Oracle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} modules, {} calls; a new instance's endings:", self.cases, self.calls)?;
+        let Self { cases, calls, baseline, .. } = self;
+        writeln!(f, "{cases} modules, {calls} calls, {baseline} of them of baseline code; a new instance's endings:")?;
         for (ending, count) in &self.endings {
             write!(f, " {ending} {count},")?;
         }
@@ -85,6 +88,7 @@ impl Oracle {
     pub(crate) fn add(&mut self, other: &Self) {
         self.cases += other.cases;
         self.calls += other.calls;
+        self.baseline += other.baseline;
         for (construct, count) in &other.used {
             *self.used.entry(construct).or_default() += count;
         }
@@ -111,7 +115,8 @@ impl Oracle {
 
     /// What has never occurred.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
-        CONSTRUCTS.iter().copied().filter(|construct| !self.used.contains_key(construct)).collect()
+        let tier = (self.baseline == 0).then_some("baseline code");
+        CONSTRUCTS.iter().copied().filter(|construct| !self.used.contains_key(construct)).chain(tier).collect()
     }
 
     /// The module of `seed` in all modes; what differs, if anything does.
@@ -139,6 +144,7 @@ impl Oracle {
                         return Err(format!("{tier:?}, {mode:?}, call {number}:\n {outcome:?}\nnot\n {allowed:?}"));
                     }
                     self.calls += 1;
+                    self.baseline += u64::from(program.tier() == Tier::Baseline);
                 }
             }
         }
