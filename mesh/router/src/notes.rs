@@ -121,9 +121,12 @@ impl Notes {
             // A caller in a hurry says nothing about the node.
             Some(failure) if is_silent(failure) && took < SILENCE_MIN => {}
             Some(failure) if is_silent(failure) => {
-                if self.silences.len() >= SILENCES_KEPT && !self.silences.contains_key(&key) {
-                    let oldest = self.silences.iter().min_by_key(|(_, silence)| silence.last).map(|(key, _)| *key);
-                    oldest.map(|oldest| self.silences.remove(&oldest));
+                if self.silences.len() >= SILENCES_KEPT
+                    && !self.silences.contains_key(&key)
+                    && let Some(oldest) = self.silences.iter().min_by_key(|(_, silence)| silence.last)
+                {
+                    let oldest = *oldest.0;
+                    self.silences.remove(&oldest);
                 }
                 let silence = self.silences.entry(key).or_insert(Silence { calls: 0, last: now });
                 *silence = Silence { calls: silence.calls.saturating_add(1), last: now };
