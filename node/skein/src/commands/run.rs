@@ -98,7 +98,7 @@ impl Guest {
         let deadline = Instant::now() + std::time::Duration::from_millis(self.limits.deadline_ms);
         let mut call = Call::new(self.limits, deadline, self.stop);
         (call.args, call.env, call.payload) = (&self.args, &self.env, self.payload);
-        call.services = Some(Arc::new(outward::Local::new(self.source.manifest.grants.clone(), deadline)?));
+        call.services = Some(Arc::new(outward::Local::new(&self.source.manifest, deadline)?));
         (call.scratch, call.preopens) = (scratch, &self.preopens);
         let ran = program.run(call);
         engine.shutdown();

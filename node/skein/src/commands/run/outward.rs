@@ -3,23 +3,25 @@
 use bytes::Bytes;
 use skein_egress::{EgressConfig, HttpEgress};
 use skein_engine::{Asked, HttpRequest, HttpResponse, InvokeRequest, Services, grants};
-use skein_proto::{ErrorCode, Failure, Grants};
+use skein_proto::{AppName, ErrorCode, Failure, Grants, Manifest};
 use tokio::time::Instant;
 
 /// The outward side of one local call. Polled by threads of the async runtime's own.
 pub(super) struct Local {
     egress: HttpEgress,
+    app: AppName,
     grants: Grants,
     deadline: Instant,
 }
 
 impl Local {
-    /// For a call that ends at `deadline`.
+    /// For a call of the version of `manifest` that ends at `deadline`.
     ///
     /// # Errors
     /// `internal` if there is no TLS.
-    pub(super) fn new(grants: Grants, deadline: Instant) -> Result<Self, Failure> {
-        Ok(Self { egress: HttpEgress::new(EgressConfig::default())?, grants, deadline })
+    pub(super) fn new(manifest: &Manifest, deadline: Instant) -> Result<Self, Failure> {
+        let (app, grants) = (manifest.app.clone(), manifest.grants.clone());
+        Ok(Self { egress: HttpEgress::new(EgressConfig::default())?, app, grants, deadline })
     }
 }
 
@@ -37,6 +39,6 @@ impl Services for Local {
     }
 
     fn http(&self, request: HttpRequest) -> Asked<HttpResponse> {
-        self.egress.send(request, &self.grants, self.deadline)
+        self.egress.send(request, &self.app, &self.grants, self.deadline)
     }
 }
