@@ -2,6 +2,7 @@
 //! rule that bounds the log and without it, beside reading and checksumming the same bytes.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -158,6 +159,10 @@ impl StateMachine for Window {
     type Proposal = Bytes;
     type Outcome = ();
 
+    fn is_of_newer_release(_: &[u8]) -> bool {
+        false
+    }
+
     fn apply(&mut self, index: u64, proposal: &Bytes) {
         let at = index as usize % KEPT;
         self.kept.resize(self.kept.len().max(at + 1), Bytes::new());
@@ -165,6 +170,13 @@ impl StateMachine for Window {
     }
 
     fn advance(&mut self, _: u64) {}
+
+    fn set_voters(&mut self, _: u64, _: &BTreeSet<NodeId>) {}
+
+    /// There is nobody to compare with.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
 
     fn snapshot(&self) -> Result<Bytes, String> {
         skein_proto::codec::encode(self).map_err(|error| error.to_string())
@@ -175,6 +187,10 @@ impl StateMachine for Window {
     }
 
     fn refusal((): &()) -> Option<Failure> {
+        None
+    }
+
+    fn remembered(&self, _: &Bytes) -> Option<(u64, ())> {
         None
     }
 
