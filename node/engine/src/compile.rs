@@ -32,7 +32,7 @@ use native::Effort;
 use wasmer_types::target::Target;
 use wasmparser::{Parser, Payload};
 
-use crate::{EngineConfig, Tier, clock, inspect, metrics, safepoint, stop::lock};
+use crate::{EngineConfig, Tier, clock, headroom, inspect, metrics, safepoint, stop::lock};
 
 /// Raised when what is compiled changes in a way that nothing else in the fingerprint shows.
 const FORMAT_VERSION: u32 = 3;
@@ -41,10 +41,11 @@ const FORMAT_VERSION: u32 = 3;
 pub(crate) fn fingerprint() -> String {
     let target = Target::default();
     format!(
-        "skein {FORMAT_VERSION}; wasmer {}; singlepass, cranelift speed, elf; safepoints {}; static memory; features \
-         {:?}; {} {:?}",
+        "skein {FORMAT_VERSION}; wasmer {}; singlepass, cranelift speed, elf; safepoints {}; headroom {}; static memory; \
+         features {:?}; {} {:?}",
         wasmer_compiler::VERSION,
         safepoint::VERSION,
+        headroom::VERSION,
         inspect::features(),
         target.triple(),
         target.cpu_features(),

@@ -41,6 +41,7 @@ mod error;
 mod extism;
 mod flight;
 pub mod grants;
+mod headroom;
 mod host;
 mod husk;
 mod image;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use wasmer::RuntimeError;
+use wasmer::{FrameInfo, RuntimeError};
 use wasmer_types::TrapCode;
 
 use crate::{
-    Call, Output, RunError, TrapKind, extism,
+    Call, Output, RunError, TrapKind, extism, headroom,
     memory::Slot,
     stop::{Interrupt, Reason},
     wasi::Halt,
@@ -127,7 +127,8 @@ pub(crate) fn stopped(reason: Reason, output: Output, has_started: bool) -> RunE
 /// The guest's function in which it trapped, by the name its toolchain gave it.
 fn function(error: &RuntimeError) -> Option<String> {
     const NAME_CHARS_MAX: usize = 120;
-    let name = error.trace().first()?.function_name()?;
+    let name =
+        error.trace().iter().map(FrameInfo::function_name).find(|name| !name.is_some_and(headroom::is_added))??;
     Some(name.chars().take(NAME_CHARS_MAX).filter(|letter| !letter.is_control()).collect())
 }
 

@@ -1,6 +1,7 @@
-//! From WebAssembly to machine code, with safepoints in it: the calls of wasmer's compilers.
+//! From WebAssembly to machine code, with safepoints and headroom in it: the calls of wasmer's compilers.
 
 use std::{
+    any::Any,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -20,7 +21,7 @@ use wasmparser::{Parser, Payload};
 
 use super::{Cause, Failed};
 use crate::Tier;
-use crate::{clock, inspect, safepoint};
+use crate::{clock, headroom::Headroom, inspect, safepoint};
 
 /// What one compilation may use.
 #[derive(Debug, Clone)]
@@ -35,22 +36,36 @@ pub(super) struct Effort {
 /// Compiles a module that the inspection found good, into the ELF image that is loaded later.
 pub(super) fn compile(code: &[u8], tier: Tier, effort: &Effort) -> Result<Vec<u8>, Failed> {
     let work = AssertUnwindSafe(|| compile_unguarded(code, tier, effort));
-    catch_unwind(work).unwrap_or_else(|_| Err(Failed::new(Cause::Crashed, "the compiler fails on this module")))
+    catch_unwind(work).unwrap_or_else(|panic| Err(broken(&*panic)))
+}
+
+/// The compiler panicked: for want of memory for its threads, or over the module.
+fn broken(panic: &(dyn Any + Send)) -> Failed {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+    if said.is_some_and(|said| said.contains("WouldBlock") || said.contains("Cannot allocate memory")) {
+        return Failed::new(Cause::Memory, "compiling the module needs more than there is: memory for its threads");
+    }
+    Failed::new(Cause::Crashed, "the compiler fails on this module")
 }
 
 fn compile_unguarded(code: &[u8], tier: Tier, effort: &Effort) -> Result<Vec<u8>, Failed> {
     let threads = NonZero::new(effort.threads).unwrap_or(NonZero::<usize>::MIN);
+    let added = Headroom::add(code, tier);
+    let (code, headroom) = added.map_err(|error| Failed::new(Cause::Crashed, format!("adding headroom: {error}")))?;
+    let (code, headroom) = (&*code, Arc::new(headroom));
     let engine = match tier {
         Tier::Baseline => {
             let mut singlepass = Singlepass::new();
             // As in the optimised code, where a machine's own NaNs stay as well.
             singlepass.canonicalize_nans(false).num_threads(threads).experimental_artifact(true);
+            singlepass.push_middleware(headroom);
             singlepass.push_middleware(Arc::new(safepoint::Safepoints));
             EngineBuilder::new(singlepass)
         }
         Tier::Optimised => {
             let mut cranelift = Cranelift::new();
             cranelift.opt_level(CraneliftOptLevel::Speed).num_threads(threads).experimental_artifact(true);
+            cranelift.push_middleware(headroom);
             cranelift.push_middleware(Arc::new(safepoint::Safepoints));
             EngineBuilder::new(cranelift)
         }

@@ -8,7 +8,7 @@ use wasmer_compiler::{BaseTunables, Tunables};
 use wasmer_vm::{LinearMemory, VMConfig, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
 
 use super::Slot;
-use crate::image::Image;
+use crate::{headroom, image::Image};
 
 /// The memory of an instance.
 #[derive(Debug)]
@@ -72,7 +72,8 @@ pub(crate) struct SlotTunables {
 
 impl SlotTunables {
     pub(crate) fn new(slot: Arc<Slot>, image: Arc<Image>, table_elements: u32, stack_bytes: usize) -> Self {
-        let vm = VMConfig { wasm_stack_size: Some(stack_bytes) };
+        // What is kept free of it is not the guest's.
+        let vm = VMConfig { wasm_stack_size: Some(stack_bytes + headroom::BYTES as usize) };
         Self { slot, image, table_elements, vm, base: BaseTunables::new() }
     }
 }

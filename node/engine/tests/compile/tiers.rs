@@ -68,7 +68,13 @@ fn a_module_the_baseline_compiler_cannot_take_is_optimised_at_once() {
     let vectors =
         r#"(module (func (export "_start") (drop (i32x4.add (v128.const i32x4 1 2 3 4) (v128.const i32x4 1 2 3 4)))))"#;
     let wide = format!(r#"(module (func (param {}) ) (func (export "_start")))"#, "i64 ".repeat(65));
-    for text in [vectors, &wide] {
+    // What baseline code makes room for without touching it could reach over the guard page.
+    let locals = format!(r#"(module (func (export "_start") (local {})))"#, "i64 ".repeat(417));
+    let (open, close) = ("(block (result i64) ".repeat(129), ") ".repeat(129));
+    let nested = format!(
+        r#"(module (func $nothing) (func (export "_start") (drop {open}(call $nothing) (i64.const 1){close})))"#
+    );
+    for text in [vectors, &wide, &locals, &nested] {
         let code = module(text);
         assert_eq!(prepare(&engine, &code).unwrap().tier, Tier::Optimised);
         run(&load(&engine, &code)).unwrap();
