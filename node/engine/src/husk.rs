@@ -238,14 +238,9 @@ impl Husk {
     }
 
     /// What memory and globals are now, as the image of instances that need no initialisation; none if it would be too
-    /// large.
+    /// large. It is made of this instance's memory, so that nothing may be called until it is stored.
     pub(crate) fn draft(&mut self) -> Option<Draft> {
-        let mut draft = Draft::default();
-        if !self.slot.pages_in_use().all(|(at, page)| draft.put(at, page)) {
-            return None;
-        }
-        draft.initialised(&self.store.objects_mut().as_u128_globals(), self.slot.length());
-        Some(draft)
+        Draft::of(&self.slot, &self.store.objects_mut().as_u128_globals())
     }
 }
 

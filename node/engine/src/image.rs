@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, sync:
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Entry;
+use crate::{cache::Entry, memory::Slot};
 
 /// Where the pages begin and end is a multiple of this: of the largest page that a machine of ours may have.
 const ALIGN_BYTES: usize = 64 << 10;
@@ -47,6 +47,15 @@ struct Description {
     globals: Vec<(u64, u64)>,
     /// True if it was taken after the module had initialised itself.
     is_initialised: bool,
+}
+
+impl Description {
+    /// Says that there are pages from this one to that one.
+    fn span(&mut self, first: usize, last: usize) {
+        let at = first / ALIGN_BYTES * ALIGN_BYTES;
+        self.at = at as u64;
+        self.bytes = (last + PAGE_BYTES - at).next_multiple_of(ALIGN_BYTES) as u64;
+    }
 }
 
 impl Image {
@@ -91,10 +100,29 @@ impl Image {
 pub(crate) struct Draft {
     /// By address.
     pages: BTreeMap<usize, Box<[u8]>>,
+    /// The memory of an instance, whose pages it is made of instead.
+    slot: Option<Arc<Slot>>,
     description: Description,
 }
 
 impl Draft {
+    /// What memory and globals of an instance are, now that it has initialised itself; none if the pages are too far
+    /// apart. They stay where they are until they are written to the file: they may be most of the node's memory, and a
+    /// copy of them would be in no book. Nothing may run in the instance until then.
+    pub(crate) fn of(slot: &Arc<Slot>, globals: &[u128]) -> Option<Self> {
+        let mut draft = Self { slot: Some(Arc::clone(slot)), ..Self::default() };
+        let mut pages = slot.pages_in_use().map(|(at, _)| at);
+        if let Some(first) = pages.next() {
+            let last = pages.last().unwrap_or(first);
+            if last + PAGE_BYTES - first > EXTENT_BYTES_MAX {
+                return None;
+            }
+            draft.description.span(first, last);
+        }
+        draft.initialised(globals, slot.length());
+        Some(draft)
+    }
+
     /// Puts `bytes` at `at`; false, and nothing changed, if the pages would be too far apart.
     pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) -> bool {
         let (Some(end), false) = (at.checked_add(bytes.len()), bytes.is_empty()) else { return bytes.is_empty() };
@@ -116,7 +144,7 @@ impl Draft {
     }
 
     /// Says that the module has initialised itself, and what its globals and the length of its memory are by now.
-    pub(crate) fn initialised(&mut self, globals: &[u128], memory_bytes: usize) {
+    fn initialised(&mut self, globals: &[u128], memory_bytes: usize) {
         self.description.is_initialised = true;
         self.description.memory_bytes = memory_bytes as u64;
         self.description.globals = globals.iter().map(|value| ((value >> 64) as u64, *value as u64)).collect();
@@ -129,9 +157,7 @@ impl Draft {
     pub(crate) fn describe(&mut self) -> Result<Vec<u8>, String> {
         let extent = self.pages.keys().next().zip(self.pages.keys().next_back());
         if let Some((first, last)) = extent {
-            let at = first / ALIGN_BYTES * ALIGN_BYTES;
-            self.description.at = at as u64;
-            self.description.bytes = (last + PAGE_BYTES - at).next_multiple_of(ALIGN_BYTES) as u64;
+            self.description.span(*first, *last);
         }
         rmp_serde::to_vec_named(&self.description).map_err(|error| error.to_string())
     }
@@ -143,6 +169,9 @@ impl Draft {
     pub(crate) fn fill(&self, file: &mut File) -> io::Result<u64> {
         let (at, bytes) = (self.description.at as usize, self.description.bytes);
         file.set_len(bytes)?;
+        for (address, page) in self.slot.iter().flat_map(|slot| slot.pages_in_use()) {
+            file.write_all_at(page, (address - at) as u64)?;
+        }
         for (address, page) in self.pages.iter().filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
             file.write_all_at(page, (address - at) as u64)?;
         }
