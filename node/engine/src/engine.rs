@@ -11,7 +11,7 @@ use crate::{
     clock,
     image::Image,
     inspect,
-    memory::{Ledger, Memory, NoRoom, Room, Slots, release_heap, resident},
+    memory::{Ledger, Memory, NoRoom, Room, Slots, keep_pages_apart, release_heap, resident, settle_heap},
     metrics,
     pool::Pools,
     program::INSTANCE_BYTES,
@@ -60,6 +60,8 @@ impl Engine {
     /// [`EngineError::Cache`] if the directory cannot be made or used, [`EngineError::Internal`] if no thread can be
     /// started.
     pub fn open(config: EngineConfig) -> Result<Engine, EngineError> {
+        settle_heap();
+        keep_pages_apart();
         metrics::describe();
         let artefacts = Artefacts::open(&config)?;
         let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;

@@ -25,7 +25,7 @@ pub(crate) use held::Tally;
 pub use held::{Held, Memory};
 pub(crate) use ledger::{Ledger, Purpose};
 pub use ledger::{NoRoom, Room};
-pub(crate) use process::{release_heap, resident};
+pub(crate) use process::{keep_pages_apart, release_heap, resident, settle_heap};
 pub(crate) use slot::{Slot, Slots, Unreserved};
 
 use wasmer::WASM_PAGE_SIZE;

@@ -43,12 +43,42 @@ impl PageMap {
     }
 }
 
+/// Has the allocator map what is large by itself, and give it back when it is freed: once for the process.
+///
+/// glibc begins so, but takes the largest thing that was ever freed for what is usual, and keeps all below it in the
+/// arenas of threads, from which [`release_heap`] does not get it back: the modules of a few publishes hold 50 MiB until
+/// the process ends.
+pub(crate) fn settle_heap() {
+    /// Modules and their code are larger, most payloads smaller: those would pay for their pages with each call.
+    #[cfg(target_env = "gnu")]
+    const MAPPED_FROM_BYTES: libc::c_int = 512 << 10;
+    // SAFETY: it sets a number of the allocator's, under its own lock.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
+    }
+}
+
 /// Has the allocator give back the pages that nothing is in. Takes some milliseconds for a heap of many.
 pub(crate) fn release_heap() {
     // SAFETY: it only touches the allocator's own free memory, under its own locks.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Has the kernel merge no pages of this process with equal ones, which a service manager may have asked for: a page of
+/// an image that a guest overwrote with zeros would become the shared page of zeros, which the
+/// [scan](super::scan) takes for one that nobody wrote to.
+pub(crate) fn keep_pages_apart() {
+    #[cfg(target_os = "linux")]
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: it changes how the kernel goes about this process's pages, not what is in them. A kernel that does not know
+    // it merges nothing unasked.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::prctl(libc::PR_SET_MEMORY_MERGE, NONE, NONE, NONE, NONE);
     }
 }
 
@@ -62,6 +92,21 @@ fn page_bytes() -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_are_not_merged_whatever_was_asked_for_before() {
+        let none: libc::c_ulong = 0;
+        // SAFETY: as in the function that is tested.
+        let ask = |option, value: libc::c_ulong| unsafe { libc::prctl(option, value, none, none, none) };
+        if ask(libc::PR_SET_MEMORY_MERGE, 1) != 0 {
+            // This kernel knows of no such thing, or does not let us.
+            return;
+        }
+        assert_eq!(ask(libc::PR_GET_MEMORY_MERGE, 0), 1);
+        keep_pages_apart();
+        assert_eq!(ask(libc::PR_GET_MEMORY_MERGE, 0), 0);
+    }
 
     #[test]
     fn pages_are_there_once_they_were_touched() {

@@ -206,3 +206,48 @@ fn one_module_more_than_may_be_loaded_finds_no_room_until_another_leaves() {
     drop(first_program);
     assert!(engine.room_to_load(digest(&small(3))).is_ok());
 }
+
+/// The most that the process has held since [`forget_peak`], as the kernel says.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+#[test]
+fn taking_an_image_takes_no_second_copy_of_the_memory() {
+    const HELD: u64 = 96 * MIB;
+    let (_alone, (_dir, engine), manifest) = (alone(), engine(u64::MAX), manifest(InstancePolicy::Fresh));
+    let text = format!(
+        r#"(module (memory (export "memory") {})
+        (func (export "_initialize") (memory.fill (i32.const 0) (i32.const 1) (i32.const {HELD})))
+        (func (export "handle")))"#,
+        HELD / 65_536
+    );
+    let code = wat::parse_str(&text).unwrap();
+    engine.prepare(Digest::of(&code), &manifest, &code).unwrap();
+    engine.release_memory();
+    forget_peak();
+    let before = resident(&engine);
+    let program = load(&engine, &text, &manifest);
+    let took = peak() - before;
+    assert!((HELD..HELD * 3 / 2).contains(&took), "{} MiB for an image of {}", took / MIB, HELD / MIB);
+    program.run(call(&manifest, &StopHandle::never())).unwrap();
+}
+
+/// What publishing does with the heap of its thread: large things come and go, each somewhat smaller than the last.
+#[test]
+fn a_heap_that_held_large_things_is_given_back() {
+    let (_alone, (_dir, engine)) = (alone(), engine(u64::MAX));
+    let before = resident(&engine);
+    let publishing =
+        thread::spawn(|| [30, 24, 20].map(|size| vec![1_u8; size << 20].iter().map(|byte| u64::from(*byte)).sum()));
+    let sums: [u64; 3] = publishing.join().unwrap();
+    engine.release_memory();
+    let kept = resident(&engine).saturating_sub(before);
+    assert!(kept < 8 * MIB, "{} MiB are kept of {} that came and went", kept / MIB, sums.iter().sum::<u64>() / MIB);
+}
