@@ -67,6 +67,12 @@ pub struct EngineConfig {
     /// find no room in it are refused, and guests that want to grow beyond it fail; letting go of what is loaded and not
     /// used is up to whoever loaded it. Processes that compile are not counted.
     pub memory_bytes_max: u64,
+    /// How long a guest that was stopped may leave its thread without a step before it counts as lost, and the process
+    /// says so and ends itself with exit code [`EXIT_CODE_LOST`](crate::EXIT_CODE_LOST): what holds such a thread will
+    /// sooner or later hold the others. Default 15 s. No host function sleeps for a hundredth of that after a stop, and a
+    /// slow disk or a busy machine does not count as sleep. A shorter time makes the mesh whole again sooner; a longer
+    /// one helps nobody.
+    pub lost_after: Duration,
     /// The stack of a guest. Default 1 MiB; every thread that runs guests keeps one.
     pub guest_stack_bytes: usize,
 }
@@ -92,6 +98,7 @@ impl EngineConfig {
             instances_max: 4_096,
             modules_max: mappings_max() / 3 / MAPPINGS_PER_MODULE,
             memory_bytes_max: u64::MAX,
+            lost_after: Duration::from_secs(15),
             guest_stack_bytes: 1 << 20,
         }
     }

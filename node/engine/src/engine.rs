@@ -64,7 +64,8 @@ impl Engine {
         keep_pages_apart();
         metrics::describe();
         let artefacts = Artefacts::open(&config)?;
-        let watchdog = Watchdog::spawn().map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
+        let watchdog = Watchdog::spawn(config.lost_after);
+        let watchdog = watchdog.map_err(|error| EngineError::Internal(format!("watchdog: {error}")))?;
         let ledger = Ledger::new(config.memory_bytes_max);
         let slots = Slots::new(config.instances_max.min(Slots::budget()), Arc::clone(&ledger));
         let pools = Pools::default();

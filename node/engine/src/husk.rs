@@ -32,6 +32,8 @@ use crate::{
 /// What instances of a program are made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Mould {
+    /// Whose instances they are.
+    pub(crate) name: Arc<str>,
     pub(crate) live: Arc<LiveCode>,
     pub(crate) image: Arc<Image>,
     /// The module and the name of each function that it imports, in its order.
@@ -124,6 +126,7 @@ impl Husk {
         let mut engine = code.engine().clone();
         let image = Arc::clone(&mould.image);
         engine.set_tunables(SlotTunables::new(Arc::clone(&slot), image, mould.table_elements, mould.stack_bytes));
+        slot.belongs_to(&mould.name);
         let mut store = Store::new(engine);
         let mut host = Host::new(Arc::clone(&slot), Interrupt::new(Arc::clone(&slot)));
         host.keeps_variables = mould.is_reused;

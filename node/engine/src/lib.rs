@@ -77,3 +77,4 @@ pub use skein_proto::Tier;
 pub use stop::StopHandle;
 pub use thread_clock::thread_cpu_time;
 pub use wasi::Preopen;
+pub use watchdog::EXIT_CODE_LOST;

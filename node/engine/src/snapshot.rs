@@ -31,6 +31,7 @@ pub(crate) fn mould(live: Arc<LiveCode>, image: Image, manifest: &Manifest, stac
     let entry = inspect::entry_name(report, manifest);
     let is_plugin = inspect::abi(report, manifest) == Abi::Extism;
     Mould {
+        name: named(manifest),
         image: Arc::new(image),
         imports: report.imports.iter().filter_map(split).collect(),
         is_reactor: is_plugin || entry != inspect::START,
@@ -125,6 +126,11 @@ pub(crate) fn is_for_all(policy: Policy, asked: Inconstant, written: &Written) -
         Policy::Always => !is_of_its_call,
         _ => !is_of_its_call && !differs,
     }
+}
+
+/// How a version's function is called, its app first.
+pub(crate) fn named(manifest: &Manifest) -> Arc<str> {
+    format!("{}/{}", manifest.app, manifest.name).into()
 }
 
 /// The arguments of a version: its name, then what it declares.

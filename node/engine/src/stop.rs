@@ -239,6 +239,12 @@ impl Interrupt {
         is_awake
     }
 
+    /// Says whose guest it is; without waiting for anybody, and `?` if that cannot be said so.
+    pub(crate) fn name(&self, tell: fn(&str)) {
+        let state = self.state.try_lock().ok();
+        tell(state.as_ref().and_then(|state| state.slot.as_ref()?.owner()).unwrap_or("?"));
+    }
+
     /// The run has ended: lets go of the guest's memory.
     pub(crate) fn detach(&self) {
         let slot = lock(&self.state).slot.take();

@@ -1,7 +1,23 @@
 //! How much CPU time a thread has used, read from any thread of the process.
 #![allow(unsafe_code, reason = "the clock of another thread has no safe interface")]
 
-use std::{mem::MaybeUninit, time::Duration};
+use std::{
+    fs::File,
+    io::{Cursor, Read as _, Write as _},
+    mem::MaybeUninit,
+    time::Duration,
+};
+
+/// What a thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It runs, or waits for a core.
+    Running,
+    /// It waits for something that may never come: a lock, a message, the time.
+    Asleep,
+    /// It waits for a disk, or somebody holds it; or the kernel does not say.
+    Other,
+}
 
 /// The CPU clock of one thread. Good for as long as the thread lives; later it reads as nothing, or as the clock of
 /// another thread that was given the same number.
@@ -30,6 +46,24 @@ impl ThreadClock {
         };
         Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
     }
+
+    /// What the thread is doing at the moment. Takes no memory.
+    pub(crate) fn activity(self) -> Activity {
+        // The kernel's name for the clock of a thread has the thread's number in it, inverted, above three bits.
+        let thread = !(self.0 >> 3);
+        let mut text = [0; 128];
+        let mut path = Cursor::new([0; 48]);
+        let end = write!(path, "/proc/self/task/{thread}/stat").map_or(0, |()| path.position() as usize);
+        let path = std::str::from_utf8(&path.get_ref()[..end]).unwrap_or_default();
+        let Ok(read) = File::open(path).and_then(|mut file| file.read(&mut text)) else { return Activity::Other };
+        // `NUMBER (NAME) STATE …`; a name has at most 15 bytes, and may have brackets in it.
+        let state = text[..read].iter().rposition(|byte| *byte == b')').and_then(|end| text.get(end + 2));
+        match state {
+            Some(b'R') => Activity::Running,
+            Some(b'S') => Activity::Asleep,
+            _ => Activity::Other,
+        }
+    }
 }
 
 /// The CPU time the calling thread has used since it started.
@@ -42,6 +76,19 @@ mod tests {
     use super::*;
     use crate::clock;
 
+    fn until(is_so: impl Fn() -> bool) {
+        let patience = clock::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(clock::now() < patience, "it never comes");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_calling_thread_runs() {
+        assert_eq!(ThreadClock::current().activity(), Activity::Running);
+    }
+
     #[test]
     fn another_threads_clock_runs_while_that_thread_computes_and_not_while_it_waits() {
         let (tell, told) = std::sync::mpsc::channel();
@@ -51,11 +98,9 @@ mod tests {
             while ended.try_recv().is_err() {}
         });
         let clock = told.recv().unwrap();
+        until(|| clock.activity() == Activity::Running);
         let begin = clock.read().unwrap();
-        let patience = clock::now() + Duration::from_secs(20);
-        while clock.read().unwrap() < begin + Duration::from_millis(5) {
-            assert!(clock::now() < patience, "the clock stands");
-        }
+        until(|| clock.read().unwrap() >= begin + Duration::from_millis(5));
         end.send(()).unwrap();
         computing.join().unwrap();
 
@@ -66,8 +111,9 @@ mod tests {
             let _ = ended.recv();
         });
         let clock = told.recv().unwrap();
-        let until = thread_cpu_time() + Duration::from_millis(20);
-        while thread_cpu_time() < until {}
+        until(|| clock.activity() == Activity::Asleep);
+        let enough = thread_cpu_time() + Duration::from_millis(20);
+        while thread_cpu_time() < enough {}
         assert!(clock.read().unwrap() < Duration::from_millis(10));
         drop(end);
         waiting.join().unwrap();

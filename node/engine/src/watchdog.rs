@@ -8,6 +8,8 @@
 //! Brief runs would wake it each time. While there are any it ticks instead, and looks at the CPU clock of each thread
 //! it finds in one: at its first look to know where the run began, later to see how far it got. So a brief run costs its
 //! thread no system call, and one whose thread had to make way for another is not blamed for it.
+//!
+//! A guest that was stopped is looked at until its run has ended; see [`lost`] for what happens if it never does.
 
 use std::{
     array,
@@ -26,6 +28,11 @@ use crate::{
     stop::{Interrupt, Reason, lock},
     thread_clock::ThreadClock,
 };
+
+mod lost;
+
+pub use lost::EXIT_CODE_LOST;
+use lost::{Absence, Seen};
 
 /// How long brief runs may compute, and how often the watchdog looks at them: one is stopped when it has used from one
 /// to three times this.
@@ -69,6 +76,8 @@ pub(crate) struct Watchdog {
 struct Shared {
     /// What the posts' times count from, in nanoseconds.
     epoch: Instant,
+    /// How long a stopped guest may leave its thread without a step.
+    patience: Duration,
     /// Made as they are needed, kept for good.
     segments: [OnceLock<Box<[Post]>>; SEGMENTS],
     /// Until when the thread sleeps at most.
@@ -98,6 +107,8 @@ struct Guest {
     deadline: u64,
     cpu: Cpu,
     clock: ThreadClock,
+    /// Since it was seen to be stopped.
+    absence: Option<Absence>,
 }
 
 /// What a guest's CPU clock is held against.
@@ -123,9 +134,11 @@ thread_local! {
 }
 
 impl Watchdog {
-    pub(crate) fn spawn() -> io::Result<Self> {
+    /// Starts the thread. A guest is lost that was stopped and whose thread does nothing for all of `patience`.
+    pub(crate) fn spawn(patience: Duration) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             epoch: clock::now(),
+            patience,
             segments: array::from_fn(|_| OnceLock::new()),
             wakes_at: AtomicU64::new(NEVER),
             is_ticking: AtomicBool::new(false),
@@ -153,7 +166,7 @@ impl Watchdog {
         } else {
             (Cpu::Unlimited, deadline)
         };
-        *lock(&post.guest) = Some(Guest { interrupt: Arc::clone(guest), deadline, cpu, clock });
+        *lock(&post.guest) = Some(Guest { interrupt: Arc::clone(guest), deadline, cpu, clock, absence: None });
         // In this order, and the watchdog in the opposite one: either it sees the guest or the guest sees it asleep.
         post.look_at.store(look_at, Ordering::SeqCst);
         if shared.is_shut_down.load(Ordering::SeqCst) {
@@ -252,20 +265,35 @@ impl Shared {
         let mut place = lock(&post.guest);
         // Gone: what it left says so, since it was written under the lock.
         let Some(guest) = place.as_mut() else { return false };
-        let is_brief = guest.interrupt.is_brief();
-        let verdict = guest.judge(now);
-        let look_at = match verdict {
+        let is_brief = guest.interrupt.is_brief() && guest.absence.is_none();
+        let look_at = match guest.judge(now) {
+            _ if guest.interrupt.reason().is_some() => self.look_after(guest, now),
             Ok(_) if is_brief => EACH_TICK,
             Ok(look_at) => look_at,
             Err(reason) => {
                 guest.interrupt.stop(reason);
-                NEVER
+                self.look_after(guest, now)
             }
         };
         // Under the lock, since what a guest writes when it leaves must stand. One that has just come may write again
         // what it wrote before, which is earlier.
         post.look_at.store(look_at, Ordering::SeqCst);
         is_brief
+    }
+
+    /// Looks at a guest that was stopped, and says when to look again.
+    fn look_after(&self, guest: &mut Guest, now: u64) -> u64 {
+        let is_lost = match &mut guest.absence {
+            Some(absence) => absence.look(Seen::of(guest.clock), self.patience),
+            none => {
+                *none = Some(Absence::begin(guest.clock.read().unwrap_or_default()));
+                false
+            }
+        };
+        if is_lost {
+            guest.interrupt.name(lost::end_process);
+        }
+        now.saturating_add(nanos(lost::look_every(self.patience)))
     }
 
     fn posts(&self) -> impl Iterator<Item = &Post> {

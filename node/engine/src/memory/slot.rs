@@ -117,6 +117,7 @@ impl Slots {
             definition: AtomicPtr::new(ptr::null_mut()),
             bill: Bill::new(Arc::clone(&self.ledger), Arc::clone(tally)),
             image: OnceLock::new(),
+            owner: OnceLock::new(),
             permit,
         };
         slot.protect(GATE_OFFSET as usize, GATE_BYTES, libc::PROT_READ).map_err(Unreserved::System)?;
@@ -173,6 +174,8 @@ pub(crate) struct Slot {
     bill: Bill,
     /// What is mapped into it, if anything is.
     image: OnceLock<Pages>,
+    /// The function whose instance is in it.
+    owner: OnceLock<Arc<str>>,
     permit: Permit,
 }
 
@@ -193,6 +196,17 @@ impl Slot {
     /// The guest's memory now, in bytes.
     pub(crate) fn length(&self) -> usize {
         self.length.load(Ordering::Acquire)
+    }
+
+    /// Says whose instance it is for.
+    pub(crate) fn belongs_to(&self, name: &Arc<str>) {
+        // An instance is made once in each.
+        let _ = self.owner.set(Arc::clone(name));
+    }
+
+    /// The function whose instance is in it.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.owner.get().map(|name| &**name)
     }
 
     /// True if the guest's last attempt to grow was refused by its limit.

@@ -15,7 +15,7 @@ use crate::{
     image::Image,
     metrics,
     run::trapped,
-    snapshot::is_for_all,
+    snapshot::{is_for_all, named},
     stop::{Interrupt, lock},
 };
 
@@ -199,6 +199,7 @@ fn mould(guest: &Guest, manifest: &Manifest, script: Script) -> Mould {
     let split = |import: &String| import.split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()));
     let stack_bytes = manifest.limits.stack_bytes.max(STACK_BYTES_MIN);
     Mould {
+        name: named(manifest),
         live: Arc::clone(&guest.live),
         image: Arc::clone(&guest.image),
         imports: guest.report.imports.iter().filter_map(split).collect(),

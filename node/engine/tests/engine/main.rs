@@ -10,6 +10,7 @@ mod files;
 mod images;
 mod instances;
 mod limits;
+mod lost;
 mod modules;
 mod mutation;
 mod probe;
