@@ -16,6 +16,9 @@ pub(crate) const CLOSE_REPLACED: VarInt = VarInt::from_u32(4);
 /// Nothing was heard for too long.
 pub(crate) const CLOSE_SILENT: VarInt = VarInt::from_u32(5);
 
+/// The node is leaving and takes no new clients.
+pub(crate) const CLOSE_LEAVING: VarInt = VarInt::from_u32(6);
+
 /// Whoever used the stream went away.
 pub(crate) const STREAM_DROPPED: VarInt = VarInt::from_u32(16);
 /// A frame could not be read.
@@ -31,6 +34,7 @@ pub(crate) fn dial_failure(whom: &str, error: &ConnectionError) -> Failure {
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_UNTRUSTED => ErrorCode::Untrusted,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_PROTOCOL => ErrorCode::ProtocolMismatch,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_BUSY => ErrorCode::Overloaded,
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_LEAVING => ErrorCode::Draining,
         ConnectionError::VersionMismatch => ErrorCode::ProtocolMismatch,
         _ => ErrorCode::Unreachable,
     };

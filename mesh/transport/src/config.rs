@@ -33,12 +33,30 @@ pub struct NetworkConfig {
     pub calls_per_lane_max: usize,
     /// Requests under way on streams of their own, on one connection of a peer. 96.
     pub streams_per_peer_max: u32,
-    /// The same for a stranger. 16, since each allowed one costs memory to whoever asks.
+    /// The same for a stranger. 16: QUIC sets aside some 50 bytes for each stream that it allows, used or not, and
+    /// whoever asks gets them.
     pub streams_per_stranger_max: u32,
+    /// The same for a client, which is a stranger one of whose requests was answered well, so that it had a good key.
+    /// 1024: more than the calls of one function that a node has permits for by far, and 50 KiB for each client.
+    pub streams_per_client_max: u32,
     /// Connections accepted at once, of peers. 1024: three for each of some 340 peers.
     pub peer_connections_max: usize,
-    /// Connections accepted at once, of strangers and of those who have not shown yet who they are. 1024.
+    /// Connections accepted at once, of strangers. 1024.
     pub stranger_connections_max: usize,
+    /// Connections at once that have not shown yet who they are; each ends or shows it within `handshake_timeout`.
+    /// 1024. Beyond half of them, whoever comes must first show that its address is its own.
+    pub handshakes_max: usize,
+    /// Requests of all strangers under way at once. 256.
+    pub stranger_requests_max: usize,
+    /// Bytes of their bodies held at once. 64 MiB: two of the largest.
+    pub stranger_body_bytes_max: usize,
+    /// Requests of all clients under way at once. 4,096, as at the gateway.
+    pub client_requests_max: usize,
+    /// Bytes of their bodies held at once. 512 MiB, as at the gateway.
+    pub client_body_bytes_max: usize,
+    /// How long a node that shuts down waits for the others to have its last answers and to go. 2 s: a round trip, on a
+    /// machine that does much else.
+    pub goodbye_timeout: Duration,
 }
 
 impl NetworkConfig {
@@ -57,8 +75,15 @@ impl NetworkConfig {
             calls_per_lane_max: 1024,
             streams_per_peer_max: 96,
             streams_per_stranger_max: 16,
+            streams_per_client_max: 1024,
             peer_connections_max: 1024,
             stranger_connections_max: 1024,
+            handshakes_max: 1024,
+            stranger_requests_max: 256,
+            stranger_body_bytes_max: 64 << 20,
+            client_requests_max: 4_096,
+            client_body_bytes_max: 512 << 20,
+            goodbye_timeout: Duration::from_secs(2),
         }
     }
 }

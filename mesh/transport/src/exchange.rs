@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use quinn::{Connection, WriteError};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, WriteError};
 use skein_proto::{ErrorCode, Failure, Progress};
 use tokio::time::{Instant, timeout_at};
 
@@ -26,10 +26,24 @@ pub(crate) async fn exchange(
     deadline: Instant,
     bytes_max: usize,
 ) -> Result<Bytes, Failure> {
+    match timeout_at(deadline, connection.open_bi()).await {
+        Ok(opened) => converse(opened, service, body, deadline, bytes_max).await,
+        Err(_) => Err(late(Progress::NotExecuted)),
+    }
+}
+
+/// The same on a stream that has been opened for it, if it could be.
+pub(crate) async fn converse(
+    opened: Result<(SendStream, RecvStream), ConnectionError>,
+    service: Service,
+    body: Bytes,
+    deadline: Instant,
+    bytes_max: usize,
+) -> Result<Bytes, Failure> {
     // Nothing runs over there before the whole request has arrived, so until its end is sent nothing can have.
     let progress = Reached::default();
     let work = async {
-        let (sender, receiver) = connection.open_bi().await.map_err(|error| lost(&progress, &error))?;
+        let (sender, receiver) = opened.map_err(|error| lost(&progress, &error))?;
         let (mut sender, mut reader) = (Sender::new(sender), FrameReader::new(receiver));
         let written = write(&mut sender, service, body, deadline).await;
         match written {
@@ -83,7 +97,7 @@ fn unread(progress: &Reached, error: &ReadFailure) -> Failure {
         ReadFailure::Bad(_) => {
             Failure { progress: progress.get(), ..Failure::maybe_executed(ErrorCode::Malformed, error.to_string()) }
         }
-        ReadFailure::Lost(error) => lost(progress, error),
+        ReadFailure::Lost(_) | ReadFailure::NoRoom => lost(progress, error),
     }
 }
 

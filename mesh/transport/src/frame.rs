@@ -36,6 +36,10 @@ pub(crate) enum Frame {
     Open { service: Option<Service>, deadline_ms: u64, is_stream: bool },
     /// A datagram; has no length before it.
     Datagram { service: Option<Service>, body: Bytes },
+    /// The answering side is leaving: what has been sent is answered, and nothing new should be begun here.
+    Bye,
+    /// A datagram that only wants to be acknowledged, which QUIC does by itself: a sign of life on demand.
+    Probe,
     /// A kind that this release does not know.
     Unknown,
 }
@@ -127,6 +131,8 @@ impl Frame {
             Self::Datagram { service, body } => {
                 (wire.kind, wire.service, wire.body) = (DATAGRAM, *service, Some(&body[..]));
             }
+            Self::Bye => wire.kind = BYE,
+            Self::Probe => wire.kind = PROBE,
             Self::Unknown => wire.kind = u8::MAX,
         }
         wire
@@ -174,6 +180,8 @@ impl Wire<'_> {
             CANCEL => Frame::Cancel { id: id()? },
             OPEN => Frame::Open { service: self.service, deadline_ms: deadline_ms()?, is_stream: self.is_stream },
             DATAGRAM => Frame::Datagram { service: self.service, body: body()? },
+            BYE => Frame::Bye,
+            PROBE => Frame::Probe,
             _ => Frame::Unknown,
         })
     }
@@ -205,6 +213,8 @@ const FAIL: u8 = 4;
 const CANCEL: u8 = 5;
 const OPEN: u8 = 6;
 const DATAGRAM: u8 = 7;
+const BYE: u8 = 8;
+const PROBE: u8 = 9;
 
 /// The version of the protocol that this release speaks.
 pub(crate) const PROTOCOL_VERSION: u32 = 1;

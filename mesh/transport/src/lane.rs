@@ -14,7 +14,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use skein_proto::{ErrorCode, Failure, Progress};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -33,13 +33,25 @@ pub(crate) struct Lane {
     pending: Mutex<Pending>,
     calls_max: usize,
     metrics: Metrics,
+    /// The other side is leaving, and no call waits for its answer any more.
+    over: Notify,
 }
 
 /// The calls that have no answer yet.
 #[derive(Default)]
 struct Pending {
     calls: HashMap<u64, Call>,
+    /// No call is begun any more.
     is_closed: bool,
+    /// Cancels that found the queue full. At most one for each call that was written, of which there are `calls_max`:
+    /// the writer takes them with whatever it takes next, and a full queue lets nothing new in.
+    cancels: Vec<u64>,
+}
+
+impl Pending {
+    fn is_over(&self) -> bool {
+        self.is_closed && self.calls.is_empty()
+    }
 }
 
 struct Call {
@@ -65,7 +77,7 @@ impl Lane {
     pub(crate) fn new(calls_max: usize, metrics: Metrics) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         // Twice the calls: each may be followed by its cancel.
         let (queue, outgoing) = mpsc::channel(calls_max.saturating_mul(2).max(1));
-        (Arc::new(Self { queue, pending: Mutex::default(), calls_max, metrics }), outgoing)
+        (Arc::new(Self { queue, pending: Mutex::default(), calls_max, metrics, over: Notify::new() }), outgoing)
     }
 
     /// Queues a call.
@@ -108,7 +120,12 @@ impl Lane {
 
     /// Hands a call its answer; one that nobody waits for any more is dropped.
     pub(crate) fn complete(&self, id: u64, answer: Result<Bytes, Failure>) {
-        let call = self.lock().calls.remove(&id);
+        let call = {
+            let mut pending = self.lock();
+            let call = pending.calls.remove(&id);
+            self.look_whether_over(&pending);
+            call
+        };
         if let Some(call) = call {
             let _ = call.answer.send(answer);
         }
@@ -137,7 +154,12 @@ impl Lane {
     async fn write(&self, sender: &mut Sender, outgoing: &mut mpsc::Receiver<Outgoing>) {
         let mut batch = Vec::with_capacity(BATCH_FRAMES);
         let mut buffer = BytesMut::with_capacity(BATCH_BYTES);
-        while outgoing.recv_many(&mut batch, BATCH_FRAMES).await > 0 {
+        while !(self.is_over() && outgoing.is_empty()) {
+            tokio::select! {
+                biased;
+                count = outgoing.recv_many(&mut batch, BATCH_FRAMES) => if count == 0 { break },
+                () = self.over.notified() => continue,
+            }
             self.mark_written(&mut batch);
             for item in batch.drain(..) {
                 item.into_frame().write(&mut buffer);
@@ -149,11 +171,15 @@ impl Lane {
                 return;
             }
         }
+        // The other side waits for this end before it ends the lane itself.
+        sender.finish();
+        std::future::pending().await
     }
 
-    /// Drops calls that were taken back before they were written, and marks the others.
+    /// Drops calls that were taken back before they were written, marks the others, and adds the cancels that were kept.
     fn mark_written(&self, batch: &mut Vec<Outgoing>) {
         let mut pending = self.lock();
+        batch.extend(pending.cancels.drain(..).map(|id| Outgoing::Cancel { id }));
         batch.retain(|item| match item {
             Outgoing::Call { id, .. } => pending.calls.get_mut(id).map(|call| call.is_written = true).is_some(),
             Outgoing::Cancel { .. } => true,
@@ -165,13 +191,31 @@ impl Lane {
             match frame {
                 Frame::Reply { id, body } => self.complete(id, Ok(body)),
                 Frame::Fail { id, failure } => self.complete(id, Err(failure)),
-                Frame::Hello { .. } | Frame::Unknown => {}
+                Frame::Bye => self.leave(),
+                Frame::Hello { .. } | Frame::Probe | Frame::Unknown => {}
                 Frame::Call { .. } | Frame::Cancel { .. } | Frame::Open { .. } | Frame::Datagram { .. } => {
                     return Err(FrameError::Unexpected.into());
                 }
             }
         }
         Ok(())
+    }
+
+    /// The other side is leaving: no new calls. What it was sent, it answers.
+    fn leave(&self) {
+        let mut pending = self.lock();
+        pending.is_closed = true;
+        self.look_whether_over(&pending);
+    }
+
+    fn is_over(&self) -> bool {
+        self.lock().is_over()
+    }
+
+    fn look_whether_over(&self, pending: &Pending) {
+        if pending.is_over() {
+            self.over.notify_one();
+        }
     }
 
     fn close(&self) {
@@ -188,11 +232,15 @@ impl Lane {
 
     /// Takes a call back; whether it was written by then, if it was still waiting.
     fn take_back(&self, id: u64) -> Option<bool> {
-        let call = self.lock().calls.remove(&id)?;
-        if call.is_written {
-            // With a full queue the other side learns it from the deadline.
-            let _ = self.queue.try_send(Outgoing::Cancel { id });
+        let mut pending = self.lock();
+        let call = pending.calls.remove(&id)?;
+        // Its handler runs for nobody: whatever else happens, the other side must hear of it.
+        if call.is_written
+            && let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(Outgoing::Cancel { id })
+        {
+            pending.cancels.push(id);
         }
+        self.look_whether_over(&pending);
         Some(call.is_written)
     }
 
@@ -263,3 +311,52 @@ pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
 /// When to try again after a full lane: about what a few hundred calls take.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What the writer would put on the wire now.
+    fn written(lane: &Lane, outgoing: &mut mpsc::Receiver<Outgoing>) -> Vec<Frame> {
+        let mut batch: Vec<_> = std::iter::from_fn(|| outgoing.try_recv().ok()).collect();
+        lane.mark_written(&mut batch);
+        batch.into_iter().map(Outgoing::into_frame).collect()
+    }
+
+    #[tokio::test]
+    async fn a_cancel_that_finds_the_queue_full_is_written_all_the_same() {
+        let (lane, mut outgoing) = Lane::new(1, Metrics::new());
+        let by = Instant::now() + LONG;
+        let first = lane.begin(1, Service::Invoke, Bytes::new(), by).unwrap();
+        assert!(matches!(written(&lane, &mut outgoing)[..], [Frame::Call { id: 1, .. }]));
+        for id in [8, 9] {
+            lane.queue.try_send(Outgoing::Cancel { id }).map_err(drop).unwrap();
+        }
+        drop(first);
+        let frames = written(&lane, &mut outgoing);
+        assert!(frames.contains(&Frame::Cancel { id: 1 }), "{frames:?}");
+        assert!(written(&lane, &mut outgoing).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lane_whose_other_side_leaves_takes_no_call_and_is_over_when_the_last_has_its_answer() {
+        let (lane, mut outgoing) = Lane::new(4, Metrics::new());
+        let by = Instant::now() + LONG;
+        let (first, second) = (
+            lane.begin(1, Service::Invoke, Bytes::new(), by).unwrap(),
+            lane.begin(2, Service::Invoke, Bytes::new(), by),
+        );
+        assert_eq!(written(&lane, &mut outgoing).len(), 2);
+        lane.leave();
+        let refused = lane.begin(3, Service::Invoke, Bytes::new(), by).err().unwrap();
+        assert_eq!((refused.code, refused.progress), (ErrorCode::Unreachable, Progress::NotExecuted));
+        lane.complete(1, Ok(Bytes::from_static(b"late, not lost")));
+        assert_eq!(first.answer(by).await.unwrap(), "late, not lost");
+        assert!(!lane.is_over(), "one still waits");
+        drop(second);
+        assert!(lane.is_over());
+        lane.over.notified().await;
+    }
+}

@@ -43,6 +43,7 @@ mod lane;
 pub mod metrics;
 mod network;
 mod pem;
+mod pulse;
 mod quic;
 mod seam;
 mod secret_file;

@@ -8,6 +8,7 @@
 
 mod accept;
 mod doubts;
+mod entrance;
 mod host;
 mod io;
 mod link;
@@ -16,6 +17,7 @@ mod serve;
 mod serve_lane;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc,
@@ -30,7 +32,6 @@ use quinn::{Endpoint, TokioRuntime};
 use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::{
     runtime::Handle,
-    sync::Semaphore,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -63,8 +64,6 @@ struct Inner {
     /// Tasks of accepted connections.
     connections: TaskTracker,
     is_started: AtomicBool,
-    /// Datagrams that wait for a connection.
-    waiting_datagrams: Arc<Semaphore>,
 }
 
 /// The network could not start. Nothing is left listening.
@@ -98,7 +97,7 @@ impl Network {
     /// [`BindError`].
     pub async fn bind(config: NetworkConfig, identity: Identity, trust: Arc<dyn Trust>) -> Result<Network, BindError> {
         let server = tls::server(&identity, trust.clone()).map_err(BindError::Identity)?;
-        let client = tls::peer(&identity, trust).map_err(BindError::Identity)?;
+        let client = tls::peer(&identity, trust.clone()).map_err(BindError::Identity)?;
         let (server, client) = (quic::server(&config, server), quic::peer(&config, client));
         let asked = config.addr;
         let failed = |source: std::io::Error| match source.kind() {
@@ -114,7 +113,7 @@ impl Network {
             Endpoint::new(quic::endpoint(&identity), Some(server), socket, Arc::new(TokioRuntime)).map_err(failed)?
         };
         let host = Arc::new(Host::new(identity.node(), config, Handle::current()));
-        let peers = Peers::new(host.clone(), identity.mesh(), endpoint.clone(), client, io.handle().clone());
+        let peers = Peers::new(host.clone(), identity.mesh(), (endpoint.clone(), client), trust, io.handle().clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 addr,
@@ -124,7 +123,6 @@ impl Network {
                 io,
                 connections: TaskTracker::new(),
                 is_started: AtomicBool::new(false),
-                waiting_datagrams: Arc::new(Semaphore::new(WAITING_DATAGRAMS_MAX)),
             }),
         })
     }
@@ -150,6 +148,12 @@ impl Network {
         self.inner.peers.disconnect(node);
     }
 
+    /// The peers that have a connection to this node or from it, and are no members any more. Whoever becomes one of them
+    /// later is not let in, however long ago it has begun to knock.
+    pub fn untrusted(&self) -> BTreeSet<NodeId> {
+        self.inner.peers.untrusted()
+    }
+
     /// Sets what answers `service`. Before [`start`](Self::start), so that no request finds it missing.
     pub fn handle(&self, service: Service, handler: Arc<dyn Serve>) {
         self.inner.host.handle(service, handler);
@@ -169,22 +173,42 @@ impl Network {
         }
     }
 
-    /// Accepts nothing new, lets running requests finish until `deadline`, then closes everything and waits for
-    /// its thread to end.
+    /// Tells clients to go elsewhere: those that are connected by a word, those that come by a refusal. Their requests are
+    /// still answered, and peers notice nothing.
+    pub fn farewell(&self) {
+        self.inner.host.farewell.cancel();
+    }
+
+    /// Takes no new request, not even from peers, and returns when every answer has arrived: lets running requests finish
+    /// until `deadline`, then waits a moment for the others to end their lanes and connections, so that what they sent at
+    /// this very time is answered too. Datagrams still go out.
+    pub async fn finish(&self, deadline: Instant) {
+        let host = &self.inner.host;
+        host.farewell.cancel();
+        host.closing.cancel();
+        self.inner.endpoint.set_server_config(None);
+        host.requests.close();
+        let _ = timeout_at(deadline, host.requests.wait()).await;
+        host.lanes.close();
+        host.strangers.close();
+        let gone = async { tokio::join!(host.lanes.wait(), host.strangers.wait()) };
+        if timeout(host.config.goodbye_timeout, gone).await.is_err() {
+            let (lanes, strangers) = (host.lanes.len(), host.strangers.len());
+            tracing::debug!(lanes, strangers, "some did not end their connections when they were told to");
+        }
+    }
+
+    /// The same as [`finish`](Self::finish), if that was not done before; then closes everything and waits for its thread
+    /// to end.
     pub async fn shutdown(&self, deadline: Instant) {
         let inner = &self.inner;
-        inner.host.closing.cancel();
-        inner.endpoint.set_server_config(None);
-        inner.host.requests.close();
-        let _ = timeout_at(deadline, inner.host.requests.wait()).await;
-        inner.host.answered.cancel();
-        inner.host.lanes.close();
-        // What was answered must reach the callers before the connections go.
-        let _ = timeout(GOODBYE_TIMEOUT, inner.host.lanes.wait()).await;
+        if !inner.host.closing.is_cancelled() {
+            self.finish(deadline).await;
+        }
         inner.endpoint.close(CLOSE_DONE, b"shutdown");
         inner.connections.close();
-        let _ = timeout(GOODBYE_TIMEOUT, inner.connections.wait()).await;
-        let _ = timeout(GOODBYE_TIMEOUT, inner.endpoint.wait_idle()).await;
+        let _ = timeout(CLOSE_TIMEOUT, inner.connections.wait()).await;
+        let _ = timeout(CLOSE_TIMEOUT, inner.endpoint.wait_idle()).await;
         inner.io.stop().await;
     }
 }
@@ -279,7 +303,7 @@ impl Transport for Network {
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes) {
         let inner = &self.inner;
         let dropped = &inner.host.metrics.dropped_datagrams;
-        if body.len() > DATAGRAM_BYTES_MAX || inner.host.closing.is_cancelled() {
+        if body.len() > DATAGRAM_BYTES_MAX {
             dropped.increment(1);
             return;
         }
@@ -296,14 +320,14 @@ impl Transport for Network {
             }
             return;
         }
-        let Ok(permit) = inner.waiting_datagrams.clone().try_acquire_owned() else {
+        let Some(place) = inner.peers.wait_in_line(peer) else {
             dropped.increment(1);
             return;
         };
         let (peers, dropped) = (inner.peers.clone(), dropped.clone());
         let deadline = Instant::now() + inner.host.config.dial_timeout;
         drop(inner.io.handle().spawn(async move {
-            let _permit = permit;
+            let _place = place;
             let link = peers.link(peer, Purpose::Calls, deadline).await;
             if !link.is_ok_and(|link| link.connection.send_datagram(frame).is_ok()) {
                 dropped.increment(1);
@@ -319,11 +343,8 @@ fn is_unsent(failure: &Failure) -> bool {
 /// A call meets a connection that just died at most this often.
 const ATTEMPTS_MAX: usize = 2;
 
-/// Datagrams that wait for a connection to come up, over all peers.
-const WAITING_DATAGRAMS_MAX: usize = 64;
-
-/// How long the goodbyes of a shutdown may take, each.
-const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the end of connections may take that have nothing to say any more.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Buffer of a stream from this node to itself.
 const SELF_STREAM_BYTES: usize = 64 << 10;

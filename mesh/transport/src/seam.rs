@@ -26,10 +26,24 @@ pub enum Service {
     Gossip,
     /// What the assembly asks of its peers: readiness of a version, joins passed on. Peers only.
     Control,
-    /// A new node that shows a token. Strangers may use it, and nothing else but `Client`.
+    /// A new node that shows a token. Strangers may use it.
     Join,
-    /// A client that shows a key in each request.
+    /// A client's call; it shows a key in each. Strangers may use it.
     Client,
+    /// A client that asks which nodes there are, and shows its key. Strangers may use it.
+    Nodes,
+}
+
+impl Service {
+    /// Whether somebody without a certificate may use it.
+    pub(crate) fn is_for_strangers(self) -> bool {
+        matches!(self, Self::Join | Self::Client | Self::Nodes)
+    }
+
+    /// Whether its handler answers well only to the holder of a key.
+    pub(crate) fn is_for_clients(self) -> bool {
+        matches!(self, Self::Client | Self::Nodes)
+    }
 }
 
 /// Who is at the other end, as far as TLS has proved it.

@@ -1,19 +1,25 @@
 //! A connection without a certificate: what a joiner and a client have.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use quinn::{Connection, Endpoint};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use skein_proto::{Digest, ErrorCode, Failure, NodeId, Progress};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Service,
     close::{CLOSE_DONE, dial_failure},
-    exchange::{exchange, late},
+    exchange::{converse, late},
     frame::{Frame, PROTOCOL_VERSION},
     network::hello,
+    pulse::Pulse,
     quic,
     stream::{FrameReader, Sender},
     tls,
@@ -31,11 +37,12 @@ pub enum CaPin {
 
 /// A connection to one node of a mesh, by somebody without a certificate. May use [`Service::Join`] and
 /// [`Service::Client`], several calls at a time.
-#[derive(Debug)]
 pub struct Stranger {
-    endpoint: Endpoint,
     connection: Connection,
     node: NodeId,
+    pulse: Arc<Pulse>,
+    /// Looks at the pulse, until this is dropped.
+    _looking: AbortOnDropHandle<()>,
 }
 
 impl CaPin {
@@ -74,15 +81,17 @@ impl Stranger {
             let connecting =
                 endpoint.connect_with(config, addr, "any.skein").map_err(|error| unreachable(error.to_string()))?;
             let connection = connecting.await.map_err(|error| dial_failure(&whom, &error))?;
-            greet(&connection, &whom).await?;
-            Ok::<_, Failure>(connection)
+            let words = greet(&connection, &whom).await?;
+            Ok::<_, Failure>((connection, words))
         };
-        let connection = timeout_at(deadline, dial).await.unwrap_or_else(|_| {
+        let (connection, words) = timeout_at(deadline, dial).await.unwrap_or_else(|_| {
             Err(Failure { message: format!("node at {addr} does not answer"), ..late(Progress::NotExecuted) })
         })?;
-        let node = tls::shown_node(&connection)
+        let (node, _) = tls::shown(&connection)
             .ok_or_else(|| Failure::not_executed(ErrorCode::Untrusted, "the other side is no node of a mesh"))?;
-        Ok(Self { endpoint, connection, node })
+        let pulse = Arc::<Pulse>::default();
+        let looking = AbortOnDropHandle::new(tokio::spawn(pulse.clone().look(connection.clone(), words)));
+        Ok(Self { connection, node, pulse, _looking: looking })
     }
 
     /// The node at the other end, as its certificate says.
@@ -90,39 +99,95 @@ impl Stranger {
         self.node
     }
 
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Whether the connection is lost, so that a new one must be made.
     pub fn is_closed(&self) -> bool {
         self.connection.close_reason().is_some()
     }
 
-    /// Sends a request and waits for its answer. Dropping the future cancels it at the other side.
-    ///
-    /// # Errors
-    /// What the handler answered; or `unreachable`, `peer-lost`, `deadline-exceeded`, `untrusted`, `too-large`.
-    pub async fn call(&self, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
-        exchange(&self.connection, service, body, deadline, ANSWER_BYTES_MAX).await
+    /// Whether the node has said that it is leaving: it answers what it is sent, and others had better have what is new.
+    pub fn is_leaving(&self) -> bool {
+        self.pulse.signs().is_leaving
     }
 
-    /// Says goodbye and waits until the other side has heard it or a moment has passed.
-    pub async fn close(self) {
+    /// Whether nothing has been heard of the node for a while, though it was asked for a sign. If that lasts, the
+    /// connection is closed.
+    pub fn is_doubted(&self) -> bool {
+        self.pulse.signs().is_doubted
+    }
+
+    /// Waits until the node is doubted.
+    pub async fn doubted(&self) {
+        self.pulse.doubted().await;
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future cancels it at the other side. While requests wait,
+    /// a node that falls silent is given up after a second and a half.
+    ///
+    /// # Errors
+    /// What the handler answered; or `unreachable`, `peer-lost`, `deadline-exceeded`, `untrusted`, `too-large`; or
+    /// `unavailable` when as many requests of this connection are under way as the node allows, and none has ended in a
+    /// second.
+    pub async fn call(&self, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        let _under_way = self.pulse.begin();
+        let patience = Instant::now() + STREAM_PATIENCE;
+        let Ok(opened) = timeout_at(deadline.min(patience), self.connection.open_bi()).await else {
+            let message = "as many calls as the node allows this client at a time are under way";
+            return Err(match deadline < patience {
+                true => Failure { message: message.to_owned(), ..late(Progress::NotExecuted) },
+                false => Failure::not_executed(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER),
+            });
+        };
+        converse(opened, service, body, deadline, ANSWER_BYTES_MAX).await
+    }
+
+    /// Says goodbye. Returns when that is on its way; should it get lost, the node notices the silence.
+    pub async fn close(&self) {
+        let sent = || self.connection.stats().udp_tx.datagrams;
+        let before = sent();
         self.connection.close(CLOSE_DONE, b"");
-        let _ = timeout(GOODBYE_TIMEOUT, self.endpoint.wait_idle()).await;
+        let said = async {
+            tokio::task::yield_now().await;
+            while sent() == before {
+                sleep(GOODBYE_LOOK).await;
+            }
+        };
+        let _ = timeout(GOODBYE_TIMEOUT, said).await;
     }
 }
 
-/// Makes sure that both sides speak the same protocol.
-async fn greet(connection: &Connection, whom: &str) -> Result<(), Failure> {
+impl std::fmt::Debug for Stranger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stranger").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Makes sure that both sides speak the same protocol. What else the node has to say comes on the same stream.
+async fn greet(connection: &Connection, whom: &str) -> Result<FrameReader, Failure> {
     let (sender, receiver) = connection.open_bi().await.map_err(|error| dial_failure(whom, &error))?;
     let mut sender = Sender::new(sender);
     let ours = Frame::Hello { version: PROTOCOL_VERSION, boot: 0 };
     // If it cannot be sent, the reason comes with the answer that is missing.
     let _ = sender.write_chunk(ours.to_bytes()).await;
     sender.finish();
-    hello(connection, &mut FrameReader::new(receiver), whom).await.map(drop)
+    let mut words = FrameReader::new(receiver);
+    hello(connection, &mut words, whom).await?;
+    Ok(words)
 }
 
 /// The largest answer that a stranger takes.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 
-/// How long a goodbye may take.
-const GOODBYE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long a request may wait for one of the streams that the node allows: another node had better have it then.
+const STREAM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When to try again after that.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a goodbye may take to be sent, and how often to look whether it is.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(50);
+const GOODBYE_LOOK: Duration = Duration::from_millis(1);

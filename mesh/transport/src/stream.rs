@@ -25,6 +25,8 @@ pub(crate) enum ReadFailure {
     Lost(#[from] ReadError),
     #[error("body is over the limit of {0} bytes")]
     BodyTooLarge(usize),
+    #[error("there is no room for the body")]
+    NoRoom,
 }
 
 /// Frames from a stream, then perhaps a body.
@@ -54,14 +56,27 @@ impl FrameReader {
 
     /// Everything up to the stream's end. Memory grows with what arrives, not with what is announced.
     pub(crate) async fn body(&mut self, bytes_max: usize) -> Result<Bytes, ReadFailure> {
+        self.body_as_far_as(bytes_max, |_| true).await
+    }
+
+    /// The same, as long as `has_room` says of each piece, by its length, that there is room for it.
+    pub(crate) async fn body_as_far_as(
+        &mut self,
+        bytes_max: usize,
+        mut has_room: impl FnMut(usize) -> bool,
+    ) -> Result<Bytes, ReadFailure> {
         let mut body = std::mem::take(&mut self.buffer);
-        while body.len() <= bytes_max {
+        let mut is_room = has_room(body.len());
+        while is_room && body.len() <= bytes_max {
             match self.stream.read_chunk(CHUNK_BYTES, true).await? {
-                Some(chunk) => body.extend_from_slice(&chunk.bytes),
+                Some(chunk) => {
+                    is_room = has_room(chunk.bytes.len());
+                    body.extend_from_slice(&chunk.bytes);
+                }
                 None => return Ok(body.freeze()),
             }
         }
-        Err(ReadFailure::BodyTooLarge(bytes_max))
+        Err(if is_room { ReadFailure::BodyTooLarge(bytes_max) } else { ReadFailure::NoRoom })
     }
 
     /// Tells the sender to stop.

@@ -22,7 +22,7 @@ use rustls::{
 };
 use skein_proto::{Digest, MeshId, NodeId};
 
-use crate::{CaPin, Caller, Identity, Trust, certificate};
+use crate::{CaPin, Identity, Trust, certificate};
 
 /// How this node answers: with its certificate, to peers with theirs and to strangers with none.
 pub(crate) fn server(identity: &Identity, trust: Arc<dyn Trust>) -> Result<QuicServerConfig, String> {
@@ -63,20 +63,28 @@ pub(crate) fn stranger(pin: CaPin) -> Result<QuicClientConfig, String> {
     client(config, ALPN_STRANGER)
 }
 
+/// Who is at the other end of an accepted connection.
+pub(crate) enum Shown {
+    Stranger,
+    /// A member, by its certificate, and the digest of its key.
+    Peer(NodeId, Digest),
+}
+
 /// Who is at the other end of an accepted connection; none for a peer that showed no certificate.
-pub(crate) fn caller(connection: &quinn::Connection) -> Option<Caller> {
+pub(crate) fn caller(connection: &quinn::Connection) -> Option<Shown> {
     let handshake = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
     match handshake.protocol?.as_slice() {
-        ALPN_STRANGER => Some(Caller::Stranger),
-        ALPN_PEER => shown_node(connection).map(Caller::Peer),
+        ALPN_STRANGER => Some(Shown::Stranger),
+        ALPN_PEER => shown(connection).map(|(node, key)| Shown::Peer(node, key)),
         _ => None,
     }
 }
 
-/// The node that the other end's certificate names; it was verified in the handshake.
-pub(crate) fn shown_node(connection: &quinn::Connection) -> Option<NodeId> {
+/// The node that the other end's certificate names, and the digest of its key; both were verified in the handshake.
+pub(crate) fn shown(connection: &quinn::Connection) -> Option<(NodeId, Digest)> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    Some(certificate::named(chain.first()?).ok()?.node)
+    let named = certificate::named(chain.first()?).ok()?;
+    Some((named.node, named.key))
 }
 
 /// The mesh and its catalogue's opinion.

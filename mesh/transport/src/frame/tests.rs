@@ -28,6 +28,8 @@ fn examples() -> Vec<(Frame, &'static str)> {
             Frame::Datagram { service: Some(Service::Gossip), body },
             "0000001f83a46b696e6407a773657276696365a6676f73736970a4626f6479c4026869",
         ),
+        (Frame::Bye, "0000000781a46b696e6408"),
+        (Frame::Probe, "0000000781a46b696e6409"),
     ]
 }
 
@@ -99,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_frame_never_decodes(which in 0_usize..7, cut in 0.0_f64..1.0) {
+    fn a_truncated_frame_never_decodes(which in 0_usize..9, cut in 0.0_f64..1.0) {
         let (frame, _) = examples().swap_remove(which);
         let bytes = frame.to_bytes();
         let cut = (bytes.len() as f64 * cut) as usize;

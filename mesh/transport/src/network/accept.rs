@@ -1,8 +1,9 @@
 //! The accept loop: who comes in, how many, and what they are until they have shown it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
-use quinn::{Endpoint, Incoming, VarInt};
+use quinn::{Connection, Endpoint, Incoming, VarInt};
+use skein_proto::{Digest, NodeId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -12,9 +13,9 @@ use tokio_util::task::TaskTracker;
 use super::{host::Host, peers::Peers, serve::Accepted};
 use crate::{
     Caller,
-    close::{CLOSE_BUSY, CLOSE_UNTRUSTED},
+    close::{CLOSE_BUSY, CLOSE_LEAVING, CLOSE_UNTRUSTED},
     metrics::Counted,
-    tls,
+    tls::{self, Shown},
 };
 
 /// Accepts connections until the endpoint closes.
@@ -23,77 +24,111 @@ pub(super) struct Acceptor {
     peers: Arc<Peers>,
     endpoint: Endpoint,
     connections: TaskTracker,
+    /// Places of those who have not shown yet who they are. Nobody keeps one for longer than a handshake, so that
+    /// strangers who stay cannot keep a member out, nor members a stranger.
+    handshakes: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     members: Arc<Semaphore>,
 }
 
 impl Acceptor {
     pub(super) fn new(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, connections: TaskTracker) -> Self {
+        let handshakes = Arc::new(Semaphore::new(host.config.handshakes_max));
         let strangers = Arc::new(Semaphore::new(host.config.stranger_connections_max));
         let members = Arc::new(Semaphore::new(host.config.peer_connections_max));
-        Self { host, peers, endpoint, connections, strangers, members }
+        Self { host, peers, endpoint, connections, handshakes, strangers, members }
     }
 
     /// The loop.
     pub(super) async fn run(self) {
         let this = Arc::new(self);
         while let Some(incoming) = this.endpoint.accept().await {
-            let Ok(permit) = this.strangers.clone().try_acquire_owned() else {
+            let Ok(place) = this.handshakes.clone().try_acquire_owned() else {
                 incoming.refuse();
                 continue;
             };
             // Half full: whoever comes must first show that its address is its own.
-            let is_crowded = this.strangers.available_permits() < this.host.config.stranger_connections_max / 2;
+            let is_crowded = this.handshakes.available_permits() < this.host.config.handshakes_max / 2;
             if is_crowded && !incoming.remote_address_validated() {
                 let _ = incoming.retry();
                 continue;
             }
-            this.connections.spawn(this.clone().serve(incoming, permit));
+            this.connections.spawn(this.clone().serve(incoming, place));
         }
     }
 
-    async fn serve(self: Arc<Self>, incoming: Incoming, permit: OwnedSemaphorePermit) {
+    async fn serve(self: Arc<Self>, incoming: Incoming, place: OwnedSemaphorePermit) {
+        let Some((connection, shown)) = self.shake_hands(incoming).await else { return };
+        drop(place);
+        match shown {
+            Shown::Stranger => self.serve_stranger(connection).await,
+            Shown::Peer(node, key) => self.serve_peer(connection, node, key).await,
+        }
+    }
+
+    async fn shake_hands(&self, incoming: Incoming) -> Option<(Connection, Shown)> {
         let remote = incoming.remote_address();
-        let Ok(connecting) = incoming.accept() else { return };
-        let connection = match timeout(self.host.config.handshake_timeout, connecting).await {
+        let failures = &self.host.metrics.handshake_failures;
+        let connection = match timeout(self.host.config.handshake_timeout, incoming.accept().ok()?).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                self.host.metrics.handshake_failures.increment(1);
+                failures.increment(1);
                 // Anyone can cause it, as often as they like: it is counted, and told only who asks.
                 tracing::debug!(%remote, %error, "handshake failed");
-                return;
+                return None;
             }
             Err(_) => {
-                self.host.metrics.handshake_failures.increment(1);
-                return;
+                failures.increment(1);
+                return None;
             }
         };
-        let Some(caller) = tls::caller(&connection) else {
-            self.host.metrics.handshake_failures.increment(1);
+        let Some(shown) = tls::caller(&connection) else {
+            failures.increment(1);
             connection.close(CLOSE_UNTRUSTED, b"a member must show its certificate");
+            return None;
+        };
+        Some((connection, shown))
+    }
+
+    async fn serve_stranger(&self, connection: Connection) {
+        if self.host.farewell.is_cancelled() {
+            connection.close(CLOSE_LEAVING, b"this node is leaving");
+            return;
+        }
+        let Ok(_place) = self.strangers.clone().try_acquire_owned() else {
+            connection.close(CLOSE_BUSY, b"too many connections");
             return;
         };
-        let _permit = match caller {
-            Caller::Stranger => permit,
-            Caller::Peer(_) => match self.members.clone().try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => {
-                    connection.close(CLOSE_BUSY, b"too many connections");
-                    return;
-                }
-            },
+        let _here = self.host.strangers.token();
+        self.accepted(connection, Caller::Stranger).run().await;
+    }
+
+    async fn serve_peer(&self, connection: Connection, node: NodeId, key: Digest) {
+        let Ok(_place) = self.members.clone().try_acquire_owned() else {
+            connection.close(CLOSE_BUSY, b"too many connections");
+            return;
         };
-        let _counted = Counted::new(&self.host.metrics.accepted);
-        let accepted =
-            Accepted { host: self.host.clone(), peers: self.peers.clone(), connection: connection.clone(), caller };
-        match caller {
-            Caller::Stranger => accepted.run().await,
-            Caller::Peer(node) => {
-                connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.host.config.streams_per_peer_max));
-                self.peers.accepted(node, &connection);
-                accepted.run().await;
-                self.peers.ended(node, &connection);
-            }
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.host.config.streams_per_peer_max));
+        self.peers.accepted(node, key, &connection);
+        // The handshake asked at the certificate, and its rest may have been held back until the node was removed and
+        // its connections closed. Whoever is removed after this is found in the book.
+        if self.peers.is_trusted(node, key) {
+            self.accepted(connection.clone(), Caller::Peer(node)).run().await;
+        } else {
+            self.host.metrics.handshake_failures.increment(1);
+            connection.close(CLOSE_UNTRUSTED, b"no member any more");
+        }
+        self.peers.ended(node, &connection);
+    }
+
+    fn accepted(&self, connection: Connection, caller: Caller) -> Accepted {
+        Accepted {
+            host: self.host.clone(),
+            peers: self.peers.clone(),
+            connection,
+            caller,
+            is_client: Arc::new(AtomicBool::new(false)),
+            _counted: Arc::new(Counted::new(&self.host.metrics.accepted)),
         }
     }
 }

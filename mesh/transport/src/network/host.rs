@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -12,12 +12,12 @@ use futures_util::FutureExt;
 use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::{
     runtime::Handle,
-    sync::Semaphore,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::entrance::{Entrance, Place};
 use crate::{Caller, NetworkConfig, Serve, Service, metrics::Metrics};
 
 /// The node behind the connections.
@@ -27,16 +27,22 @@ pub(crate) struct Host {
     pub(crate) boot: u64,
     pub(crate) config: NetworkConfig,
     pub(crate) metrics: Metrics,
-    /// Set when no new request is taken.
+    /// Set when strangers are told to go elsewhere. Their requests are still answered.
+    pub(crate) farewell: CancellationToken,
+    /// Set when no new request is taken, and peers' lanes are told to end.
     pub(crate) closing: CancellationToken,
-    /// Set when all requests are answered and lanes may end.
-    pub(crate) answered: CancellationToken,
-    /// Requests being answered.
+    /// Requests being answered, until their answers are written; those on streams of their own, until the caller has
+    /// them.
     pub(crate) requests: TaskTracker,
-    /// Lanes being served.
+    /// Lanes being served, until the caller has all their answers.
     pub(crate) lanes: TaskTracker,
-    /// Strangers' requests under way, all together.
-    pub(crate) stranger_requests: Arc<Semaphore>,
+    /// Connections of strangers.
+    pub(crate) strangers: TaskTracker,
+    /// The requests of strangers that have shown no good key.
+    stranger_requests: Entrance,
+    /// The requests of those that have.
+    client_requests: Entrance,
+    complaints: Complaints,
     handlers: RwLock<HashMap<Service, Arc<dyn Serve>>>,
     app: Handle,
 }
@@ -46,13 +52,16 @@ impl Host {
         Self {
             local,
             boot: rand::random(),
+            stranger_requests: Entrance::new(config.stranger_requests_max, config.stranger_body_bytes_max),
+            client_requests: Entrance::new(config.client_requests_max, config.client_body_bytes_max),
             config,
             metrics: Metrics::new(),
+            farewell: CancellationToken::new(),
             closing: CancellationToken::new(),
-            answered: CancellationToken::new(),
             requests: TaskTracker::new(),
             lanes: TaskTracker::new(),
-            stranger_requests: Arc::new(Semaphore::new(STRANGER_REQUESTS_MAX)),
+            strangers: TaskTracker::new(),
+            complaints: Complaints::default(),
             handlers: RwLock::default(),
             app,
         }
@@ -67,7 +76,7 @@ impl Host {
         let service = service.ok_or_else(|| {
             Failure::not_executed(ErrorCode::ProtocolMismatch, "this node does not know the service asked for")
         })?;
-        if caller == Caller::Stranger && !matches!(service, Service::Join | Service::Client) {
+        if caller == Caller::Stranger && !service.is_for_strangers() {
             let message = format!("service {service:?} is for members only");
             return Err(Failure::not_executed(ErrorCode::Untrusted, message));
         }
@@ -105,6 +114,24 @@ impl Host {
         Ok(answer)
     }
 
+    /// A place for one request of a stranger, or of a client, if there is one.
+    pub(super) fn admit(&self, is_client: bool) -> Option<Place> {
+        let place = if is_client { self.client_requests.admit() } else { self.stranger_requests.admit() };
+        if place.is_none() {
+            self.metrics.overloads.increment(1);
+        }
+        place
+    }
+
+    /// Counts a frame that could not be read, and says so now and then.
+    pub(super) fn complain(&self, caller: Caller, error: &dyn std::fmt::Display) {
+        self.metrics.bad_frames.increment(1);
+        match self.complaints.next(Instant::now()) {
+            Some(unsaid) => tracing::warn!(?caller, %error, unsaid, "a frame that cannot be used ends its stream"),
+            None => tracing::debug!(?caller, %error, "a frame that cannot be used ends its stream"),
+        }
+    }
+
     /// Runs `work` on the handlers' runtime; shutdown waits for it.
     pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
@@ -135,5 +162,42 @@ pub(crate) fn draining() -> Failure {
 /// A peer that says more means for ever; nothing here waits that long.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Strangers' requests at once, over all their connections. With each body bounded, so is what they can make us hold.
-const STRANGER_REQUESTS_MAX: usize = 256;
+/// When the log was last told of something that anybody can cause as often as they like.
+#[derive(Default)]
+struct Complaints(Mutex<Said>);
+
+#[derive(Default)]
+struct Said {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// Whether the next one is to be said, and how many were not said before it.
+    fn next(&self, now: Instant) -> Option<u64> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.last.is_some_and(|last| now < last + COMPLAIN_EVERY) {
+            said.unsaid += 1;
+            return None;
+        }
+        said.last = Some(now);
+        Some(std::mem::take(&mut said.unsaid))
+    }
+}
+
+/// How often the log is told of bad frames: enough to notice, whoever sends them and how many.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_log_is_told_of_one_bad_frame_in_ten_seconds_and_of_how_many_there_were() {
+        let (complaints, now) = (Complaints::default(), Instant::now());
+        assert_eq!(complaints.next(now), Some(0));
+        assert!((0..1_000).all(|_| complaints.next(now + COMPLAIN_EVERY / 2).is_none()));
+        assert_eq!(complaints.next(now + COMPLAIN_EVERY), Some(1_000));
+        assert_eq!(complaints.next(now + COMPLAIN_EVERY * 2), Some(0));
+    }
+}

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, VarInt};
-use skein_proto::{ErrorCode, Failure, NodeId};
+use skein_proto::{Digest, ErrorCode, Failure, NodeId};
 use tokio::time::{Instant, timeout};
 
 use super::{host::Host, serve_lane::LANE_PRIORITY};
@@ -21,6 +21,7 @@ use crate::{
     lane::Lane,
     metrics::Counted,
     stream::{FrameReader, ReadFailure, Sender},
+    tls,
 };
 
 /// What a connection is for; each peer has at most one of each.
@@ -57,6 +58,8 @@ impl Purpose {
 /// A dialed connection with its lanes. Closed when the last call that uses it is done with it.
 pub(super) struct Link {
     pub(super) connection: Connection,
+    /// The digest of the key that the peer has shown.
+    pub(super) key: Digest,
     /// The peer's boot: another one means that it restarted.
     pub(super) boot: u64,
     lanes: Vec<Arc<Lane>>,
@@ -84,6 +87,7 @@ impl Link {
         let connecting =
             endpoint.connect_with(config, dial.addr, &dial.name).map_err(|error| unreachable(error.to_string()))?;
         let connection = connecting.await.map_err(|error| dial_failure(&whom, &error))?;
+        let (_, key) = tls::shown(&connection).ok_or_else(|| unreachable("it has shown no certificate".to_owned()))?;
         let mut streams = Vec::with_capacity(dial.purpose.lanes());
         for _ in 0..dial.purpose.lanes() {
             streams.push(open_lane(host, &connection).await.map_err(|error| dial_failure(&whom, &error))?);
@@ -102,7 +106,7 @@ impl Link {
         }
         let replies = LargeReplies { lanes: lanes.clone(), bytes_max: host.config.body_bytes_max };
         tokio::spawn(replies.run(connection.clone(), counted));
-        Ok(Arc::new(Self { connection, boot, lanes, next_id: AtomicU64::new(1) }))
+        Ok(Arc::new(Self { connection, key, boot, lanes, next_id: AtomicU64::new(1) }))
     }
 
     /// Whether new calls may use it.

@@ -1,17 +1,17 @@
 //! The address book and the connections with each peer: dialed once for all who wait, failures remembered briefly.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use quinn::{ClientConfig, Connection, Endpoint};
-use skein_proto::{ErrorCode, Failure, MeshId, NodeId, Progress};
+use skein_proto::{Digest, ErrorCode, Failure, MeshId, NodeId, Progress};
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -20,7 +20,7 @@ use super::{
     host::Host,
     link::{Dial, Link, Purpose},
 };
-use crate::{certificate, close::CLOSE_REPLACED, exchange::late};
+use crate::{Trust, certificate, close::CLOSE_REPLACED, exchange::late};
 
 /// All peers of one node.
 pub(super) struct Peers {
@@ -28,6 +28,7 @@ pub(super) struct Peers {
     mesh: MeshId,
     endpoint: Endpoint,
     client: ClientConfig,
+    trust: Arc<dyn Trust>,
     io: Handle,
     book: Mutex<HashMap<NodeId, Peer>>,
     doubts: Arc<Doubts>,
@@ -38,8 +39,10 @@ pub(super) struct Peers {
 struct Peer {
     addr: Option<SocketAddr>,
     slots: HashMap<Purpose, Slot>,
-    /// Accepted from it, by quinn's id.
-    accepted: HashMap<usize, Connection>,
+    /// Accepted from it, by quinn's id, each with the digest of the key that it showed.
+    accepted: HashMap<usize, (Digest, Connection)>,
+    /// Datagrams that wait for a connection to it.
+    waiting: Option<Arc<Semaphore>>,
 }
 
 /// A dialed connection, in one of its states.
@@ -53,9 +56,16 @@ enum Slot {
 type Outcome = watch::Receiver<Option<Result<Arc<Link>, Failure>>>;
 
 impl Peers {
-    pub(super) fn new(host: Arc<Host>, mesh: MeshId, endpoint: Endpoint, client: ClientConfig, io: Handle) -> Self {
+    /// Nobody yet. Peers are dialed from `endpoint` as `client` says, by tasks on `io`.
+    pub(super) fn new(
+        host: Arc<Host>,
+        mesh: MeshId,
+        (endpoint, client): (Endpoint, ClientConfig),
+        trust: Arc<dyn Trust>,
+        io: Handle,
+    ) -> Self {
         let doubts = Arc::new(Doubts::new(host.metrics.doubted.clone()));
-        Self { host, mesh, endpoint, client, io, book: Mutex::default(), doubts }
+        Self { host, mesh, endpoint, client, trust, io, book: Mutex::default(), doubts }
     }
 
     /// The peers that calls had better not go to.
@@ -86,14 +96,42 @@ impl Peers {
             (std::mem::take(&mut peer.slots), std::mem::take(&mut peer.accepted))
         };
         close(stale);
-        for connection in accepted.into_values() {
+        for (_, connection) in accepted.into_values() {
             connection.close(CLOSE_REPLACED, b"disconnected");
         }
     }
 
-    /// Remembers a connection accepted from `node`.
-    pub(super) fn accepted(&self, node: NodeId, connection: &Connection) {
-        self.lock().entry(node).or_default().accepted.insert(connection.stable_id(), connection.clone());
+    /// Remembers a connection accepted from `node`, which has shown a key with this digest.
+    pub(super) fn accepted(&self, node: NodeId, key: Digest, connection: &Connection) {
+        self.lock().entry(node).or_default().accepted.insert(connection.stable_id(), (key, connection.clone()));
+    }
+
+    /// Whether `node` is a member now, with this key.
+    pub(super) fn is_trusted(&self, node: NodeId, key: Digest) -> bool {
+        self.trust.is_trusted(node, key)
+    }
+
+    /// The peers with an open connection that would not be let in now, by the key with which they were.
+    pub(super) fn untrusted(&self) -> BTreeSet<NodeId> {
+        let mut shown: Vec<(NodeId, Digest)> = Vec::new();
+        for (node, peer) in &*self.lock() {
+            shown.extend(peer.accepted.values().map(|(key, _)| (*node, *key)));
+            shown.extend(peer.slots.values().filter_map(|slot| match slot {
+                Slot::Up(link) => Some((*node, link.key)),
+                Slot::Dialing(_) | Slot::Failed { .. } => None,
+            }));
+        }
+        // Trust has locks of its own, so that it is not asked under ours.
+        shown.into_iter().filter(|(node, key)| !self.is_trusted(*node, *key)).map(|(node, _)| node).collect()
+    }
+
+    /// A place for one more datagram that waits for a connection to `node`: one peer that is dead takes none of those
+    /// for another.
+    pub(super) fn wait_in_line(&self, node: NodeId) -> Option<OwnedSemaphorePermit> {
+        let mut book = self.lock();
+        let waiting = &mut book.get_mut(&node)?.waiting;
+        let places = waiting.get_or_insert_with(|| Arc::new(Semaphore::new(WAITING_DATAGRAMS_MAX)));
+        places.clone().try_acquire_owned().ok()
     }
 
     /// Forgets a connection that has ended.
@@ -185,7 +223,14 @@ impl Peers {
             self.host.metrics.dial_failures.increment(1);
             tracing::debug!(peer = %dial.peer, addr = %dial.addr, purpose = ?dial.purpose, %failure, "dial failed");
         }
-        let result = self.settle(&dial, result, delay, &sender);
+        let mut result = self.settle(&dial, result, delay, &sender);
+        // As with those that are accepted: who was removed during the handshake is found here or by the removal.
+        if let Ok(link) = &result
+            && !self.is_trusted(dial.peer, link.key)
+        {
+            self.disconnect(dial.peer);
+            result = Err(given_up());
+        }
         sender.send_replace(Some(result));
     }
 
@@ -251,3 +296,6 @@ fn close(slots: HashMap<Purpose, Slot>) {
 fn given_up() -> Failure {
     Failure::not_executed(ErrorCode::Unreachable, "the dial was given up: the node moved or was removed")
 }
+
+/// Datagrams that wait for one peer's connection to come up: gossip says the same again soon.
+const WAITING_DATAGRAMS_MAX: usize = 8;

@@ -1,9 +1,15 @@
 //! An accepted connection: its streams and datagrams, from the side that answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use skein_proto::{ErrorCode, Failure};
 use tokio::{
     task::JoinSet,
@@ -11,11 +17,17 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{host::Host, peers::Peers, serve_lane};
+use super::{
+    entrance::Place,
+    host::{Host, draining},
+    peers::Peers,
+    serve_lane,
+};
 use crate::{
     Caller, Service,
     close::{STREAM_BAD_FRAME, STREAM_REFUSED},
     frame::{Frame, FrameError},
+    metrics::Counted,
     stream::{FrameReader, QuicDuplex, ReadFailure, Sender},
 };
 
@@ -26,6 +38,9 @@ pub(super) struct Accepted {
     pub(super) peers: Arc<Peers>,
     pub(super) connection: Connection,
     pub(super) caller: Caller,
+    /// Whether a stranger has had a good answer, for which it needs a key.
+    pub(super) is_client: Arc<AtomicBool>,
+    pub(super) _counted: Arc<Counted>,
 }
 
 impl Accepted {
@@ -70,8 +85,7 @@ impl Accepted {
     }
 
     pub(super) fn bad_frame(&self, error: &FrameError, sender: &mut Sender, reader: &mut FrameReader) {
-        self.host.metrics.bad_frames.increment(1);
-        tracing::warn!(caller = ?self.caller, %error, "bad frame ends its stream");
+        self.host.complain(self.caller, error);
         sender.reset(STREAM_BAD_FRAME);
         reader.stop(STREAM_BAD_FRAME);
     }
@@ -93,33 +107,32 @@ impl Accepted {
 
     /// A request with a stream of its own.
     async fn request(self, service: Option<Service>, deadline: Instant, sender: Sender, reader: FrameReader) {
-        let is_stranger = self.caller == Caller::Stranger;
-        let permit = is_stranger.then(|| self.host.stranger_requests.clone().try_acquire_owned());
-        let work = async {
-            if let Some(Err(_)) = &permit {
-                self.host.metrics.overloads.increment(1);
-                let message = "this node serves too many outside requests";
-                let failure = Failure::not_executed(ErrorCode::Overloaded, message);
-                return (Err(failure.retry_after(RETRY_AFTER)), sender);
-            }
-            self.read_and_answer(service, deadline, sender, reader).await
-        };
-        let (answer, mut sender) = work.await;
+        // Taken before the request is answered and kept until the caller has the answer: shutdown waits for it.
         let token = self.host.requests.token();
-        let frames = match answer {
+        let (answer, mut sender) = self.read_and_answer(service, deadline, sender, reader).await;
+        if answer.is_ok() && service.is_some_and(Service::is_for_clients) {
+            self.has_shown_a_key();
+        }
+        let [head, body] = match answer {
             Ok(body) => [Frame::Reply { id: 0, body: Bytes::new() }.to_bytes(), body],
             Err(failure) => [Frame::fail(0, failure).to_bytes(), Bytes::new()],
         };
-        let [head, body] = frames;
         let write = async {
             if sender.write_all_chunks(&mut [head, body]).await.is_ok() {
                 sender.finish();
-                // Until the other side has it all, shutdown may not close the connection.
                 let _ = sender.stopped().await;
             }
         };
         let _ = timeout(ANSWER_TIMEOUT, write).await;
         drop(token);
+    }
+
+    /// The stranger is a client, and may have as much under way as a client may.
+    fn has_shown_a_key(&self) {
+        if self.caller == Caller::Stranger && !self.is_client.swap(true, Ordering::Relaxed) {
+            let streams = VarInt::from_u32(self.host.config.streams_per_client_max);
+            self.connection.set_max_concurrent_bi_streams(streams);
+        }
     }
 
     async fn read_and_answer(
@@ -130,29 +143,20 @@ impl Accepted {
         mut reader: FrameReader,
     ) -> (Result<Bytes, Failure>, Sender) {
         // Who may not ask is not listened to any further.
-        if let Err(failure) = self.host.handler(self.caller, service) {
-            reader.stop(STREAM_REFUSED);
-            return (Err(failure), sender);
-        }
-        let limit = match self.caller {
-            Caller::Peer(_) => self.host.config.body_bytes_max,
-            Caller::Stranger => self.host.config.body_bytes_max.min(STRANGER_BODY_BYTES_MAX),
-        };
-        let patience = match self.caller {
-            Caller::Peer(_) => deadline,
-            Caller::Stranger => deadline.min(Instant::now() + STRANGER_BODY_TIMEOUT),
-        };
-        let body = match tokio::time::timeout_at(patience, reader.body(limit)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error @ ReadFailure::BodyTooLarge(_))) => {
+        let may_ask = self.host.handler(self.caller, service).map(drop).and_then(|()| self.place());
+        let mut place = match may_ask {
+            Ok(place) => place,
+            Err(failure) => {
                 reader.stop(STREAM_REFUSED);
-                let message = format!("the request's {error}");
-                return (Err(Failure::not_executed(ErrorCode::TooLarge, message)), sender);
+                return (Err(failure), sender);
             }
-            Ok(Err(error)) => {
-                return (Err(Failure::not_executed(ErrorCode::Cancelled, error.to_string())), sender);
+        };
+        let body = match self.read(deadline, &mut reader, place.as_mut()).await {
+            Ok(body) => body,
+            Err(failure) => {
+                reader.stop(STREAM_REFUSED);
+                return (Err(failure), sender);
             }
-            Err(_) => return (Err(crate::exchange::late(skein_proto::Progress::NotExecuted)), sender),
         };
         let (host, caller) = (self.host.clone(), self.caller);
         let work = self.host.spawn(async move { host.answer(caller, service, body, deadline).await });
@@ -170,13 +174,66 @@ impl Accepted {
         (answer, sender)
     }
 
+    /// A stranger's request needs a place; peers are bounded by their connections.
+    fn place(&self) -> Result<Option<Place>, Failure> {
+        if self.caller != Caller::Stranger {
+            return Ok(None);
+        }
+        let place = self.host.admit(self.is_client.load(Ordering::Relaxed));
+        place.map(Some).ok_or_else(|| crowded("this node has as many requests of clients under way as it takes"))
+    }
+
+    /// The request's body. Nothing has run when it cannot be had.
+    async fn read(
+        &self,
+        deadline: Instant,
+        reader: &mut FrameReader,
+        place: Option<&mut Place>,
+    ) -> Result<Bytes, Failure> {
+        let (limit, patience) = match self.caller {
+            Caller::Peer(_) => (self.host.config.body_bytes_max, deadline),
+            Caller::Stranger => (
+                self.host.config.body_bytes_max.min(STRANGER_BODY_BYTES_MAX),
+                deadline.min(Instant::now() + STRANGER_BODY_TIMEOUT),
+            ),
+        };
+        let read = async {
+            match place {
+                Some(place) => reader.body_as_far_as(limit, |bytes| place.hold(bytes)).await,
+                None => reader.body(limit).await,
+            }
+        };
+        let read = tokio::select! {
+            read = tokio::time::timeout_at(patience, read) => read,
+            // What has not arrived by now would only be refused; shutdown does not wait for it.
+            () = self.host.closing.cancelled() => return Err(draining()),
+        };
+        match read {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error @ ReadFailure::BodyTooLarge(_))) => {
+                Err(Failure::not_executed(ErrorCode::TooLarge, format!("the request's {error}")))
+            }
+            Ok(Err(ReadFailure::NoRoom)) => {
+                self.host.metrics.overloads.increment(1);
+                Err(crowded("this node holds as many bytes of clients' requests as it may"))
+            }
+            Ok(Err(error)) => Err(Failure::not_executed(ErrorCode::Cancelled, error.to_string())),
+            Err(_) => Err(crate::exchange::late(skein_proto::Progress::NotExecuted)),
+        }
+    }
+
     fn datagram(&self, bytes: &[u8]) {
         match (Frame::decode(bytes), self.caller) {
             (Ok(Frame::Datagram { service, body }), Caller::Peer(node)) => self.host.datagram(node, service, body),
-            (Ok(Frame::Unknown), _) => {}
+            (Ok(Frame::Probe | Frame::Unknown), _) => {}
             _ => self.host.metrics.bad_frames.increment(1),
         }
     }
+}
+
+/// Refused at the node's door, whatever the call: another node may take it. Not `overloaded`, which is said of a function.
+fn crowded(message: &str) -> Failure {
+    Failure::not_executed(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER)
 }
 
 /// How long a caller may take to fetch its answer.

@@ -1,7 +1,8 @@
 //! A lane from the side that answers: reads calls, runs their handlers, writes what they say.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -33,7 +34,8 @@ pub(super) async fn serve(accepted: Accepted, version: u32, boot: u64, mut sende
         return;
     }
     if version != PROTOCOL_VERSION {
-        tracing::warn!(caller = ?accepted.caller, version, "caller speaks another protocol version");
+        let message = format!("the caller speaks protocol version {version}, this node {PROTOCOL_VERSION}");
+        accepted.host.complain(accepted.caller, &message);
         sender.finish();
         // The hello tells it why; then the connection is of no use.
         let _ = timeout(accepted.host.config.handshake_timeout, sender.stopped()).await;
@@ -41,15 +43,27 @@ pub(super) async fn serve(accepted: Accepted, version: u32, boot: u64, mut sende
         return;
     }
     let Caller::Peer(node) = accepted.caller else {
-        // A stranger only wanted to know whether it is understood.
-        sender.finish();
+        say_goodbye_to_a_stranger(&accepted.host, &mut sender).await;
         return;
     };
     let _ = sender.set_priority(LANE_PRIORITY);
     accepted.peers.heard_of(node, boot);
     let (answers, outgoing) = mpsc::channel(accepted.host.config.calls_per_lane_max.max(1));
-    let lane = ServeLane { accepted, running: Arc::default(), answers };
+    let lane = ServeLane { accepted, running: Arc::default(), answers: Some(answers) };
     lane.run(sender, &mut reader, outgoing).await;
+}
+
+/// Keeps a stranger's hello stream open to tell it when to go elsewhere.
+async fn say_goodbye_to_a_stranger(host: &Host, sender: &mut Sender) {
+    tokio::select! {
+        () = host.farewell.cancelled() => {
+            if sender.write_chunk(Frame::Bye.to_bytes()).await.is_ok() {
+                sender.finish();
+            }
+        }
+        // It does not listen.
+        _ = sender.stopped() => sender.finish(),
+    }
 }
 
 /// One frame to write; shutdown waits for its token.
@@ -58,46 +72,87 @@ type Answer = (Frame, TaskTrackerToken);
 struct ServeLane {
     accepted: Accepted,
     running: Arc<Running>,
-    answers: mpsc::Sender<Answer>,
+    /// None when no further call is taken.
+    answers: Option<mpsc::Sender<Answer>>,
 }
 
 /// The handlers that run for this lane. Ended with it.
 #[derive(Default)]
-struct Running(Mutex<HashMap<u64, AbortHandle>>);
+struct Running(Mutex<Handlers>);
+
+#[derive(Default)]
+struct Handlers {
+    by_call: HashMap<u64, Handler>,
+    started: u64,
+}
+
+/// One handler, and the how manieth of its lane it is: a caller may use an id again that it has cancelled.
+struct Handler {
+    serial: u64,
+    task: AbortHandle,
+}
 
 impl ServeLane {
-    async fn run(self, mut sender: Sender, reader: &mut FrameReader, mut outgoing: mpsc::Receiver<Answer>) {
-        let answered = self.accepted.host.answered.clone();
+    async fn run(mut self, mut sender: Sender, reader: &mut FrameReader, mut outgoing: mpsc::Receiver<Answer>) {
         let _token = self.accepted.host.lanes.token();
-        let ended = tokio::select! {
-            () = write(&mut sender, &mut outgoing) => Ok(()),
-            ended = self.read(reader) => ended,
-            () = answered.cancelled() => {
+        let ended = {
+            let mut writing = pin!(write(&mut sender, &mut outgoing));
+            let ended = tokio::select! {
+                () = &mut writing => Err(None),
+                ended = self.read(reader) => ended.map_err(Some),
+            };
+            // The caller has sent its last call, as it was told to: it gets what it still waits for.
+            let is_told = ended.is_ok() && self.accepted.host.closing.is_cancelled();
+            if is_told {
+                self.answers = None;
+                writing.await;
+            }
+            ended.map(|()| is_told)
+        };
+        match ended {
+            Ok(true) => {
                 sender.finish();
                 let _ = sender.stopped().await;
-                Ok(())
             }
-        };
-        if let Err(ReadFailure::Bad(error)) = ended {
-            self.accepted.bad_frame(&error, &mut sender, reader);
+            Err(Some(ReadFailure::Bad(error))) => self.accepted.bad_frame(&error, &mut sender, reader),
+            Ok(false) | Err(_) => {}
         }
-        self.running.abort_all();
     }
 
+    /// Takes calls until the caller sends no more.
     async fn read(&self, reader: &mut FrameReader) -> Result<(), ReadFailure> {
-        while let Some(frame) = reader.next().await? {
+        let mut closing = pin!(self.accepted.host.closing.cancelled());
+        let mut has_said_goodbye = false;
+        loop {
+            let frame = tokio::select! {
+                frame = reader.next() => frame?,
+                () = &mut closing, if !has_said_goodbye => {
+                    has_said_goodbye = true;
+                    self.say(Frame::Bye).await;
+                    continue;
+                }
+            };
             match frame {
-                Frame::Call { id, service, deadline_ms, body } => {
-                    self.call(id, service, Host::deadline(deadline_ms), body).await?;
-                }
-                Frame::Cancel { id } => self.running.abort(id),
-                Frame::Hello { .. } | Frame::Unknown => {}
-                Frame::Reply { .. } | Frame::Fail { .. } | Frame::Open { .. } | Frame::Datagram { .. } => {
-                    return Err(FrameError::Unexpected.into());
-                }
+                Some(frame) => self.take(frame).await?,
+                None => return Ok(()),
             }
         }
-        Ok(())
+    }
+
+    async fn take(&self, frame: Frame) -> Result<(), ReadFailure> {
+        match frame {
+            Frame::Call { id, service, deadline_ms, body } => {
+                self.call(id, service, Host::deadline(deadline_ms), body).await
+            }
+            Frame::Cancel { id } => {
+                self.running.abort(id);
+                Ok(())
+            }
+            Frame::Hello { .. } | Frame::Bye | Frame::Probe | Frame::Unknown => Ok(()),
+            Frame::Reply { .. } | Frame::Fail { .. } | Frame::Open { .. } | Frame::Datagram { .. } => {
+                Err(FrameError::Unexpected.into())
+            }
+        }
     }
 
     async fn call(&self, id: u64, service: Option<Service>, deadline: Instant, body: Bytes) -> Result<(), ReadFailure> {
@@ -106,13 +161,14 @@ impl ServeLane {
             self.say(Frame::fail(id, draining())).await;
             return Ok(());
         }
-        let started = self.running.start(id, host.config.calls_per_lane_max, || {
-            let (accepted, answers) = (self.accepted.clone(), self.answers.clone());
-            let done = Done { running: self.running.clone(), id };
+        let Some(answers) = self.answers.clone() else { return Ok(()) };
+        let started = self.running.start(id, host.config.calls_per_lane_max, |serial| {
+            let (accepted, running) = (self.accepted.clone(), self.running.clone());
             let work = async move {
+                // Made when the task first runs, not before: the table is locked until then.
+                let _done = Done { running, id, serial };
                 let answer = accepted.host.answer(accepted.caller, service, body, deadline).await;
                 accepted.reply(id, answer, deadline, &answers).await;
-                drop(done);
             };
             host.spawn(work).abort_handle()
         });
@@ -129,8 +185,17 @@ impl ServeLane {
     }
 
     async fn say(&self, frame: Frame) {
-        // An error means that the writer ended, and the lane with it.
-        let _ = self.answers.send((frame, self.accepted.host.requests.token())).await;
+        if let Some(answers) = &self.answers {
+            // An error means that the writer ended, and the lane with it.
+            let _ = answers.send((frame, self.accepted.host.requests.token())).await;
+        }
+    }
+}
+
+impl Drop for ServeLane {
+    /// However the lane ended: its task is dropped with the connection, too. Nobody waits for the answers any more.
+    fn drop(&mut self) {
+        self.running.abort_all();
     }
 }
 
@@ -138,11 +203,14 @@ impl Accepted {
     /// Puts an answer on the lane, or on a stream of its own if it is large.
     async fn reply(&self, id: u64, answer: Result<Bytes, Failure>, deadline: Instant, answers: &mpsc::Sender<Answer>) {
         let frame = match answer {
-            Ok(body) if body.len() > INLINE_BYTES_MAX => {
-                // Late or lost, the caller has given up by itself.
-                let _ = timeout_at(deadline, self.large_reply(id, body)).await;
-                return;
-            }
+            Ok(body) if body.len() > INLINE_BYTES_MAX => match timeout_at(deadline, self.large_reply(id, body)).await {
+                Ok(None) => {
+                    let message = "the answer is large and its stream broke before the caller had it";
+                    Frame::fail(id, Failure::maybe_executed(ErrorCode::PeerLost, message))
+                }
+                // Late, the caller has given up by itself.
+                Ok(Some(())) | Err(_) => return,
+            },
             Ok(body) => Frame::Reply { id, body },
             Err(failure) => Frame::fail(id, failure),
         };
@@ -154,8 +222,8 @@ impl Accepted {
         let head = Frame::Reply { id, body: Bytes::new() }.to_bytes();
         sender.write_all_chunks(&mut [head, body]).await.ok()?;
         sender.finish();
-        let _ = sender.stopped().await;
-        Some(())
+        // None when the caller has it all; a code when it did not take it.
+        sender.stopped().await.ok()?.is_none().then_some(())
     }
 }
 
@@ -188,33 +256,44 @@ enum Started {
 impl Running {
     /// Starts a handler unless there are too many, or one of this id. It cannot end before it is in the table: its
     /// end waits for the lock.
-    fn start(&self, id: u64, running_max: usize, spawn: impl FnOnce() -> AbortHandle) -> Started {
-        let mut running = self.lock();
-        if running.contains_key(&id) {
+    fn start(&self, id: u64, running_max: usize, spawn: impl FnOnce(u64) -> AbortHandle) -> Started {
+        let mut handlers = self.lock();
+        if handlers.by_call.contains_key(&id) {
             return Started::Twice;
         }
-        if running.len() >= running_max {
+        if handlers.by_call.len() >= running_max {
             return Started::Crowded;
         }
-        running.insert(id, spawn());
+        handlers.started += 1;
+        let serial = handlers.started;
+        handlers.by_call.insert(id, Handler { serial, task: spawn(serial) });
         Started::Running
     }
 
     fn abort(&self, id: u64) {
-        let handle = self.lock().remove(&id);
-        if let Some(handle) = handle {
-            handle.abort();
+        let handler = self.lock().by_call.remove(&id);
+        if let Some(handler) = handler {
+            handler.task.abort();
+        }
+    }
+
+    /// Takes out a handler that has ended, unless another one has its id by now.
+    fn ended(&self, id: u64, serial: u64) {
+        if let Entry::Occupied(entry) = self.lock().by_call.entry(id)
+            && entry.get().serial == serial
+        {
+            entry.remove();
         }
     }
 
     fn abort_all(&self) {
-        let handles = std::mem::take(&mut *self.lock());
-        for handle in handles.into_values() {
-            handle.abort();
+        let handlers = std::mem::take(&mut self.lock().by_call);
+        for handler in handlers.into_values() {
+            handler.task.abort();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, AbortHandle>> {
+    fn lock(&self) -> MutexGuard<'_, Handlers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,13 +302,33 @@ impl Running {
 struct Done {
     running: Arc<Running>,
     id: u64,
+    serial: u64,
 }
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.running.lock().remove(&self.id);
+        self.running.ended(self.id, self.serial);
     }
 }
 
 /// Lanes go before streams of their own on the same connection.
 pub(super) const LANE_PRIORITY: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cancelled_handler_that_ends_late_leaves_the_next_one_of_its_id_alone() {
+        let running = Running::default();
+        let task = || tokio::spawn(std::future::pending::<()>()).abort_handle();
+        assert!(matches!(running.start(7, 1, |_| task()), Started::Running));
+        running.abort(7);
+        assert!(matches!(running.start(7, 1, |_| task()), Started::Running));
+        running.ended(7, 1);
+        assert!(matches!(running.start(7, 2, |_| task()), Started::Twice), "the second one still runs");
+        running.ended(7, 2);
+        assert!(matches!(running.start(7, 1, |_| task()), Started::Running));
+        running.abort_all();
+    }
+}

@@ -1,7 +1,9 @@
 //! Real sockets on the loopback, each test with nodes of its own.
 
 mod calls;
+mod doors;
 mod hostile;
+mod leaving;
 mod silence;
 mod trust;
 

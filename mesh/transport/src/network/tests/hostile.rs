@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A member's connection without Skein on top.
-async fn raw(identity: &Identity, node: &Node) -> (Endpoint, Connection) {
+pub(super) async fn raw(identity: &Identity, node: &Node) -> (Endpoint, Connection) {
     let tls = tls::peer(identity, Arc::new(|_, _| true)).unwrap();
     let endpoint = Endpoint::client(localhost()).unwrap();
     let name = crate::certificate::node_name(node.network.local(), identity.mesh());
@@ -36,7 +36,7 @@ async fn hello_back(receiver: RecvStream) -> Result<Frame, String> {
 }
 
 /// A lane that has said hello.
-async fn lane(connection: &Connection) -> (SendStream, FrameReader) {
+pub(super) async fn lane(connection: &Connection) -> (SendStream, FrameReader) {
     let (mut sender, receiver) = connection.open_bi().await.unwrap();
     sender.write_chunk(Frame::Hello { version: PROTOCOL_VERSION, boot: 1 }.to_bytes()).await.unwrap();
     let mut reader = FrameReader::new(receiver);

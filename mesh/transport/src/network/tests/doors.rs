@@ -1,0 +1,183 @@
+//! Who gets in, and how much each may have under way.
+
+use super::*;
+use crate::{CaPin, Stranger};
+
+async fn stranger(mesh: &TestMesh, node: &Node) -> Result<Arc<Stranger>, Failure> {
+    let pin = CaPin::Fingerprint(mesh.authority.fingerprint());
+    Stranger::connect(node.network.local_addr(), pin, soon()).await.map(Arc::new)
+}
+
+fn hang(stranger: &Arc<Stranger>) -> AbortOnDropHandle<Result<Bytes, Failure>> {
+    let stranger = stranger.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move { stranger.call(Service::Client, "hang".into(), soon()).await }))
+}
+
+async fn configured(mesh: &TestMesh, configure: impl FnOnce(&mut NetworkConfig)) -> Node {
+    let mut config = NetworkConfig::new(localhost());
+    configure(&mut config);
+    Node::configured(config, mesh.identity(1)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_take_no_strangers_places_and_strangers_none_of_members() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.stranger_connections_max = 1).await;
+    let (two, three) = (mesh.node(2).await, mesh.node(3).await);
+    for member in [&two, &three] {
+        member.meet(&node);
+        for service in [Service::Control, Service::Raft] {
+            member.network.call(NodeId(1), service, "x".into(), soon()).await.unwrap();
+        }
+    }
+    let first = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(first.call(Service::Client, "x".into(), soon()).await.unwrap(), "x");
+    let second = stranger(&mesh, &node).await;
+    assert_eq!(code(second), (ErrorCode::Overloaded, Progress::NotExecuted));
+    let four = mesh.node(4).await;
+    four.meet(&node);
+    assert_eq!(four.ask(&node, "members still get in").await.unwrap(), "members still get in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_shown_a_key_may_have_more_under_way_and_is_told_at_the_bound() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| {
+        // One is the hello's.
+        (config.streams_per_stranger_max, config.streams_per_client_max) = (3, 32);
+    })
+    .await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    let mut hanging: Vec<_> = (0..2).map(|_| hang(&client)).collect();
+    node.echo.until(|echo| echo.started.load(SeqCst) == 2).await;
+    let refused = client.call(Service::Client, "third".into(), soon()).await;
+    assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted));
+    hanging.clear();
+    // What hung is cancelled, and there is place for one that is answered well.
+    assert_eq!(client.call(Service::Client, "key".into(), soon()).await.unwrap(), "key");
+    let before = node.echo.started.load(SeqCst);
+    // QUIC tells of new room when there is an eighth of the whole.
+    hanging.extend((0..24).map(|_| hang(&client)));
+    node.echo.until(|echo| echo.started.load(SeqCst) == before + 24).await;
+    let mut more = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let call = hang(&client);
+        more.spawn(call);
+    }
+    // None that is let in ends.
+    let refused = more.join_next().await.unwrap().unwrap().unwrap().unwrap_err();
+    assert_eq!((refused.code, refused.progress), (ErrorCode::Unavailable, Progress::NotExecuted));
+    assert!(refused.retry_after_ms.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_without_a_key_do_not_keep_out_clients_that_have_one() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.stranger_requests_max = 1).await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(client.call(Service::Client, "key".into(), soon()).await.unwrap(), "key");
+    let other = stranger(&mesh, &node).await.unwrap();
+    let _hanging = hang(&other);
+    node.echo.until(|echo| echo.started.load(SeqCst) == 2).await;
+    let third = stranger(&mesh, &node).await.unwrap();
+    let refused = third.call(Service::Client, "no place".into(), soon()).await.unwrap_err();
+    assert_eq!((refused.code, refused.progress), (ErrorCode::Unavailable, Progress::NotExecuted));
+    assert!(refused.retry_after_ms.is_some());
+    assert_eq!(client.call(Service::Client, "place".into(), soon()).await.unwrap(), "place");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_would_take_too_much_memory_are_refused_before_they_are_held() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.stranger_body_bytes_max = 100 << 10).await;
+    let other = stranger(&mesh, &node).await.unwrap();
+    let refused = other.call(Service::Client, vec![0; 200 << 10].into(), soon()).await;
+    assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted));
+    let body = Bytes::from(vec![0; 90 << 10]);
+    for _ in 0..3 {
+        assert_eq!(other.call(Service::Join, body.clone(), soon()).await.unwrap(), body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datagrams_to_a_peer_that_is_gone_take_no_place_of_those_to_others() {
+    let mesh = TestMesh::new();
+    let (one, two) = mesh.pair().await;
+    let silent = std::net::UdpSocket::bind(localhost()).unwrap();
+    one.network.set_address(NodeId(9), silent.local_addr().unwrap());
+    for _ in 0..1_000 {
+        one.network.datagram(NodeId(9), Service::Gossip, Bytes::from_static(b"anybody there?"));
+    }
+    one.network.datagram(NodeId(2), Service::Gossip, Bytes::from_static(b"hello"));
+    two.echo.until(|echo| echo.datagrams.lock().unwrap().len() == 1).await;
+}
+
+/// Trusts a node once, and has it removed while that is being asked.
+struct RemovedMeanwhile(Mutex<Option<Network>>, AtomicUsize);
+
+impl Trust for RemovedMeanwhile {
+    fn is_trusted(&self, node: NodeId, _: Digest) -> bool {
+        let is_first = self.1.fetch_add(1, SeqCst) == 0;
+        if let Some(network) = self.0.lock().unwrap().as_ref().filter(|_| is_first) {
+            // What the catalogue's followers do of it: there is no connection yet that they could close.
+            network.remove_address(node);
+            network.disconnect(node);
+        }
+        is_first
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_removed_while_it_shakes_hands_is_not_let_in() {
+    let mesh = TestMesh::new();
+    let trust = Arc::new(RemovedMeanwhile(Mutex::default(), AtomicUsize::default()));
+    let network = Network::bind(NetworkConfig::new(localhost()), mesh.identity(1), trust.clone()).await.unwrap();
+    let echo = Arc::<Echo>::default();
+    network.handle(Service::Control, Arc::new(Handler(echo.clone())));
+    network.start();
+    *trust.0.lock().unwrap() = Some(network.clone());
+    let two = mesh.node(2).await;
+    two.network.set_address(NodeId(1), network.local_addr());
+    let refused = two.network.call(NodeId(1), Service::Control, "let me in".into(), soon()).await;
+    assert_eq!(code(refused), (ErrorCode::Untrusted, Progress::NotExecuted));
+    assert!(trust.1.load(SeqCst) >= 2, "it was asked again after the handshake");
+    assert_eq!(echo.started.load(SeqCst), 0);
+    trust.0.lock().unwrap().take();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_no_member_any_more_is_named_with_its_open_connections() {
+    let (one, two) = TestMesh::new().pair().await;
+    two.ask(&one, "accepted").await.unwrap();
+    one.ask(&two, "dialed").await.unwrap();
+    assert!(one.network.untrusted().is_empty());
+    one.removed.0.lock().unwrap().insert(NodeId(2));
+    assert_eq!(one.network.untrusted().into_iter().collect::<Vec<_>>(), [NodeId(2)]);
+    one.network.disconnect(NodeId(2));
+    assert!(one.network.untrusted().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_end_with_their_connection_whoever_sees_its_end_first() {
+    let mesh = TestMesh::new();
+    let node = mesh.node(1).await;
+    for round in 1..=60 {
+        let (_endpoint, connection) = super::hostile::raw(&mesh.identity(3), &node).await;
+        let (mut sender, _reader) = super::hostile::lane(&connection).await;
+        let call = Frame::Call { id: 5, service: Some(Service::Control), deadline_ms: 60_000, body: "hang".into() };
+        sender.write_chunk(call.to_bytes()).await.unwrap();
+        node.echo.until(|echo| echo.started.load(SeqCst) == round).await;
+        // They wake the connection's own task, which then may see the end before the lane does.
+        let mut gossip = BytesMut::new();
+        Frame::Datagram { service: Some(Service::Gossip), body: "x".into() }.write_bare(&mut gossip);
+        for _ in 0..8 {
+            let _ = connection.send_datagram(gossip.clone().freeze());
+        }
+        if round % 2 == 0 {
+            connection.close(CLOSE_DONE, b"");
+        } else {
+            node.network.disconnect(NodeId(3));
+        }
+        node.echo.until(|echo| echo.dropped.load(SeqCst) == round).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! Whether the node at the other end of a stranger's connection is there and stays, as this side sees it.
+//!
+//! An idle connection costs a packet each way a second; while requests wait for answers, silence is looked at closely.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use quinn::Connection;
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+
+use crate::{close::CLOSE_SILENT, frame::Frame, stream::FrameReader};
+
+/// What is known of the other end, and whether somebody waits for it.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    /// Requests that wait for their answers.
+    under_way: AtomicUsize,
+    /// The first of them has begun.
+    began: Notify,
+    signs: watch::Sender<Signs>,
+}
+
+/// What the other end has shown.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signs {
+    /// It said that it is leaving.
+    pub(crate) is_leaving: bool,
+    /// It has been silent for a while, although it was asked for a sign.
+    pub(crate) is_doubted: bool,
+}
+
+/// A request that waits for its answer.
+pub(crate) struct UnderWay<'a>(&'a Pulse);
+
+impl Pulse {
+    pub(crate) fn signs(&self) -> Signs {
+        *self.signs.borrow()
+    }
+
+    /// Counts a request until what is returned is dropped.
+    pub(crate) fn begin(&self) -> UnderWay<'_> {
+        if self.under_way.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.began.notify_one();
+        }
+        UnderWay(self)
+    }
+
+    /// Waits until the other end is doubted.
+    pub(crate) async fn doubted(&self) {
+        // It cannot end: this side of it is ours.
+        let _ = self.signs.subscribe().wait_for(|signs| signs.is_doubted).await;
+    }
+
+    /// Looks at the connection, and listens to what the node says on `words`, until the connection ends; ends it when the
+    /// node is silent for too long.
+    ///
+    /// Silence is counted in looks, not by the clock, so that a process that was held up does not take its own absence
+    /// for the other's: what came meanwhile is waiting to be read.
+    pub(crate) async fn look(self: Arc<Self>, connection: Connection, mut words: FrameReader) {
+        let (mut silence, mut heard, mut is_listening) = (Silence::default(), received(&connection), true);
+        loop {
+            let is_busy = self.under_way.load(Ordering::Acquire) > 0;
+            let period = if is_busy { LOOK } else { IDLE_LOOK };
+            tokio::select! {
+                biased;
+                _ = connection.closed() => return,
+                word = words.next(), if is_listening => {
+                    let is_leaving = matches!(word, Ok(Some(Frame::Bye)));
+                    is_listening = !is_leaving && matches!(word, Ok(Some(_)));
+                    self.signs.send_if_modified(|signs| is_leaving && !std::mem::replace(&mut signs.is_leaving, true));
+                    continue;
+                }
+                () = self.began.notified(), if !is_busy => continue,
+                () = sleep(period) => {}
+            }
+            let now = received(&connection);
+            let next = silence.look(now != heard, period);
+            heard = now;
+            let is_doubted = next != Next::Nothing && silence.is_doubtful();
+            self.signs.send_if_modified(|signs| std::mem::replace(&mut signs.is_doubted, is_doubted) != is_doubted);
+            match next {
+                Next::Nothing => {}
+                // Only the newest matters; if there is no room for it, others are on their way.
+                Next::Ask => {
+                    let _ = connection.send_datagram(probe());
+                }
+                Next::GiveUp => {
+                    connection.close(CLOSE_SILENT, b"nothing is heard");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// How long the other end has been silent. Pure: it is told what each look shows.
+#[derive(Debug, Default)]
+struct Silence {
+    /// It was asked for a sign.
+    has_asked: bool,
+    lasts: Duration,
+}
+
+/// What to do after a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    Ask,
+    GiveUp,
+}
+
+impl Silence {
+    /// Takes a look's result: whether anything was heard since the one before, a `period` ago.
+    fn look(&mut self, is_heard: bool, period: Duration) -> Next {
+        if is_heard {
+            *self = Self::default();
+            return Next::Nothing;
+        }
+        // Before it was asked it had no reason to speak.
+        if self.has_asked {
+            // One idle look is no better a reason to give a node up than a few close ones.
+            self.lasts += period.min(DOUBTED_AFTER);
+        }
+        self.has_asked = true;
+        if self.lasts >= GIVEN_UP_AFTER { Next::GiveUp } else { Next::Ask }
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.lasts >= DOUBTED_AFTER
+    }
+}
+
+/// Packets that have come.
+fn received(connection: &Connection) -> u64 {
+    connection.stats().udp_rx.datagrams
+}
+
+fn probe() -> Bytes {
+    let mut bytes = BytesMut::with_capacity(16);
+    Frame::Probe.write_bare(&mut bytes);
+    bytes.freeze()
+}
+
+/// Between two looks while requests wait: more than a round trip around the world takes is doubtful after three, as with
+/// peers, and no request waits for a node that is gone for longer than ten of them.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// Between two looks at a connection that nobody uses: so old the news of a dead node is when the next call comes.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a node that was asked may be silent until new calls go elsewhere, and until those under way are given up.
+const DOUBTED_AFTER: Duration = Duration::from_millis(450);
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(1_350);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What follows so many looks at which nothing was heard.
+    fn after(looks: usize, period: Duration) -> (Next, bool, Silence) {
+        let mut silence = Silence::default();
+        let next = (0..looks).map(|_| silence.look(false, period)).last().unwrap();
+        (next, silence.is_doubtful(), silence)
+    }
+
+    #[test]
+    fn a_silent_node_is_asked_then_doubted_then_given_up() {
+        assert!(matches!(after(1, LOOK), (Next::Ask, false, _)));
+        assert!(matches!(after(3, LOOK), (Next::Ask, false, _)));
+        assert!(matches!(after(4, LOOK), (Next::Ask, true, _)));
+        assert!(matches!(after(9, LOOK), (Next::Ask, true, _)));
+        assert!(matches!(after(10, LOOK), (Next::GiveUp, true, _)));
+        assert!(matches!(after(1, IDLE_LOOK), (Next::Ask, false, _)), "it was not asked before");
+        assert!(matches!(after(2, IDLE_LOOK), (Next::Ask, true, _)));
+        assert!(matches!(after(4, IDLE_LOOK), (Next::GiveUp, true, _)));
+    }
+
+    #[test]
+    fn a_node_that_speaks_again_is_as_good_as_before() {
+        let (_, _, mut silence) = after(9, LOOK);
+        assert_eq!(silence.look(true, LOOK), Next::Nothing);
+        assert!(!silence.is_doubtful());
+        assert_eq!((0..9).map(|_| silence.look(false, LOOK)).last(), Some(Next::Ask));
+    }
+}
