@@ -1,13 +1,13 @@
 //! A function to call, with how to call it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use skein_proto::{ErrorCode, Failure, FunctionRef, Invocation, InvocationId, Start, Usage};
 use tokio::time::Instant;
 
-use crate::Mesh;
+use crate::{Mesh, mesh::DEADLINE_MAX};
 
 /// A function of a mesh, and the settings of calls of it. Cheap to clone and to keep.
 #[derive(Clone)]
@@ -16,6 +16,7 @@ pub struct Function {
     reference: FunctionRef,
     deadline: Duration,
     headers: Vec<(String, String)>,
+    traceparent: Option<Arc<str>>,
     is_idempotent: bool,
 }
 
@@ -39,11 +40,11 @@ pub struct Reply {
 
 impl Function {
     pub(crate) fn new(mesh: Mesh, reference: FunctionRef) -> Self {
-        Self { mesh, reference, deadline: DEADLINE, headers: Vec::new(), is_idempotent: false }
+        Self { mesh, reference, deadline: DEADLINE, headers: Vec::new(), traceparent: None, is_idempotent: false }
     }
 
-    /// How long a call may take in all, attempts on several nodes included. Default 10 s; the function's own limit may
-    /// be lower.
+    /// How long a call may take in all, attempts on several nodes included. Default 10 s, at most 15 minutes; the
+    /// function's own limit may be lower.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -64,6 +65,13 @@ impl Function {
         self
     }
 
+    /// The W3C `traceparent` of the caller's span, with which the call goes on.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<Arc<str>>) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
     /// What is called.
     pub fn reference(&self) -> &FunctionRef {
         &self.reference
@@ -74,9 +82,10 @@ impl Function {
     /// # Errors
     /// A [`Failure`], whose `progress` says whether the function may have run.
     pub async fn invoke(&self, payload: impl Into<Bytes>) -> Result<Reply, Failure> {
-        let deadline = Instant::now() + self.deadline;
+        let deadline = Instant::now() + self.deadline.min(DEADLINE_MAX);
         let mut invocation = Invocation::new(self.reference.clone(), payload.into(), deadline);
         invocation.headers = self.headers.as_slice().into();
+        invocation.traceparent.clone_from(&self.traceparent);
         invocation.is_idempotent = self.is_idempotent;
         let id = invocation.id;
         let answer = self.mesh.send(invocation).await?;

@@ -7,6 +7,13 @@
 //! right place. It repeats a call by itself only when the failure says that nothing ran, or when the caller has said
 //! that running twice does no harm.
 //!
+//! **When a node leaves, dies or is full.** A node that leaves says so, answers what it has been sent, and gets nothing
+//! new. One that falls silent is doubted after half a second and given up within two, however long the deadline: new calls
+//! go elsewhere at once, those that are [`idempotent`](Function::idempotent) are tried elsewhere beside it, and the others
+//! end as `peer-lost`, `maybe-executed`. What a node refuses because it is full, or because the mesh can do no more, is
+//! tried again when the answer says, three times at most and within one budget for all calls of the client. Which nodes
+//! there are the mesh tells its clients: the context need name only some of them.
+//!
 //! **Start reading at** [`Mesh`], then [`Function`].
 //!
 //! ```no_run
@@ -35,10 +42,13 @@
 //! # }
 //! ```
 
+mod budget;
 mod context;
 mod function;
 mod link;
 mod mesh;
+mod next;
+mod nodes;
 pub mod server;
 #[cfg(test)]
 mod testing;
@@ -47,3 +57,4 @@ pub mod wire;
 pub use context::{Context, ContextError, ContextNode};
 pub use function::{Function, Reply};
 pub use mesh::Mesh;
+pub use skein_proto::{ErrorCode, Failure, FunctionRef, InvocationId, ParseError, Progress, Start, Usage};

@@ -6,38 +6,55 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use skein_proto::{ErrorCode, Failure};
-use skein_transport::{CaPin, Service, Stranger};
+use skein_transport::{CaPin, Stranger};
 use tokio::{
-    sync::Semaphore,
+    sync::watch,
+    task::AbortHandle,
     time::{Instant, timeout_at},
 };
 use tracing::debug;
 
 /// A connection that is made when it is needed, and made anew when it is lost.
+///
+/// Dials are tasks of their own with a time of their own, so that a hasty caller decides nothing for the others: each
+/// waits for the dial as long as it may.
 pub(crate) struct Link {
     name: String,
     address: String,
-    /// One dial at a time: whoever else wants the connection waits for that one.
-    turn: Semaphore,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    stranger: Option<Arc<Stranger>>,
-    failed: Option<Failed>,
+    slot: Slot,
+    /// Dials begun, so that one that was given up is told from the next.
+    dials: u64,
 }
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    Unknown,
+    Dialing(Outcome, AbortHandle),
+    Up(Arc<Stranger>),
+    Failed(Failed),
+    Closed,
+}
+
+/// The end of a dial, for all who wait for it.
+type Outcome = watch::Receiver<Option<Result<Arc<Stranger>, Failure>>>;
 
 /// How much a link promises; the best are asked first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Promise {
     /// There is a connection.
     Connected,
-    /// Nothing is known of the node.
+    /// Nothing is known of the node, or it is being dialed.
     Unknown,
-    /// Its connection was lost, or its last dial failed: asking it may take a whole dial.
+    /// There is a connection to a node that has said that it leaves.
+    Leaving,
+    /// Its connection was lost or is silent, or its last dial failed.
     Lost,
 }
 
@@ -50,68 +67,103 @@ struct Failed {
 
 impl Link {
     pub(crate) fn new(name: String, address: String) -> Self {
-        Self { name, address, turn: Semaphore::new(1), state: Mutex::default() }
+        Self { name, address, state: Mutex::default() }
     }
 
-    /// Sends one request over the connection, which is made first if there is none.
-    pub(crate) async fn call(&self, pin: &CaPin, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
-        let stranger = self.connected(pin, deadline).await?;
-        // A node answers at the deadline by itself, and better than we could: it knows whether the function ran.
-        let answered_by = deadline + ANSWER_GRACE;
-        let answer = stranger.call(Service::Client, body, answered_by).await;
-        if answer.is_err() && Instant::now() >= answered_by {
-            self.forget(&stranger);
-        }
-        answer
+    /// Where the node is reached.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// What is known of the node.
     pub(crate) fn promise(&self) -> Promise {
-        let state = self.state();
-        match &state.stranger {
-            Some(stranger) if !stranger.is_closed() => Promise::Connected,
-            None if state.failed.is_none() => Promise::Unknown,
-            _ => Promise::Lost,
+        match &self.state().slot {
+            Slot::Up(stranger) if stranger.is_closed() || stranger.is_doubted() => Promise::Lost,
+            Slot::Up(stranger) if stranger.is_leaving() => Promise::Leaving,
+            Slot::Up(_) => Promise::Connected,
+            Slot::Unknown | Slot::Dialing(..) => Promise::Unknown,
+            Slot::Failed(_) | Slot::Closed => Promise::Lost,
+        }
+    }
+
+    /// The connection, if there is one now.
+    pub(crate) fn open(&self) -> Option<Arc<Stranger>> {
+        match &self.state().slot {
+            Slot::Up(stranger) if !stranger.is_closed() => Some(stranger.clone()),
+            _ => None,
         }
     }
 
     /// The connection, made if there is none. A dial that failed a moment ago is not repeated.
-    pub(crate) async fn connected(&self, pin: &CaPin, deadline: Instant) -> Result<Arc<Stranger>, Failure> {
-        if let Some(known) = self.known() {
-            return known;
+    pub(crate) async fn connected(self: &Arc<Self>, pin: &CaPin, deadline: Instant) -> Result<Arc<Stranger>, Failure> {
+        let mut outcome = match self.look(pin)? {
+            Found::Up(stranger) => return Ok(stranger),
+            Found::Dialing(outcome) => outcome,
+        };
+        let dialed = timeout_at(deadline, outcome.wait_for(Option::is_some)).await;
+        let dialed = dialed.map_err(|_| self.unreachable("no connection by the deadline"))?;
+        match dialed.ok().and_then(|dialed| dialed.clone()) {
+            Some(dialed) => dialed,
+            None => Err(self.unreachable("the dial was given up")),
         }
-        let late = |_| self.unreachable("no connection by the deadline");
-        let turn = timeout_at(deadline, self.turn.acquire()).await.map_err(late)?;
-        let _turn = turn.map_err(|_| self.unreachable("the client is closed"))?;
-        // Another caller may have dialed while this one waited for its turn.
-        if let Some(known) = self.known() {
-            return known;
-        }
-        let dialed = self.dial(pin, deadline.min(Instant::now() + DIAL_MAX)).await;
-        self.note(dialed)
     }
 
     /// Ends the connection, and makes no other.
     pub(crate) async fn close(&self) {
-        self.turn.close();
-        let stranger = self.state().stranger.take();
-        // A call that is still under way holds the connection, and drops it at its end.
-        if let Some(stranger) = stranger.and_then(Arc::into_inner) {
-            stranger.close().await;
+        let slot = std::mem::replace(&mut self.state().slot, Slot::Closed);
+        match slot {
+            Slot::Dialing(_, dial) => dial.abort(),
+            Slot::Up(stranger) => stranger.close().await,
+            Slot::Unknown | Slot::Failed(_) | Slot::Closed => {}
         }
     }
 
-    /// What is known without dialing: a connection that lives, or why there is none now.
-    fn known(&self) -> Option<Result<Arc<Stranger>, Failure>> {
-        let state = self.state();
-        if let Some(stranger) = state.stranger.as_ref().filter(|stranger| !stranger.is_closed()) {
-            return Some(Ok(stranger.clone()));
+    fn look(self: &Arc<Self>, pin: &CaPin) -> Result<Found, Failure> {
+        let mut state = self.state();
+        let mut pause = PAUSE_FIRST;
+        match &state.slot {
+            Slot::Closed => return Err(self.unreachable("the client is closed")),
+            Slot::Up(stranger) if !stranger.is_closed() => return Ok(Found::Up(stranger.clone())),
+            Slot::Failed(failed) if failed.until > Instant::now() => return Err(failed.failure.clone()),
+            Slot::Failed(failed) => pause = (failed.pause * 2).min(PAUSE_MAX),
+            // An error means that its runtime ended before it did.
+            Slot::Dialing(outcome, _) if outcome.has_changed().is_ok() => return Ok(Found::Dialing(outcome.clone())),
+            Slot::Unknown | Slot::Up(_) | Slot::Dialing(..) => {}
         }
-        let failed = state.failed.as_ref().filter(|failed| failed.until > Instant::now())?;
-        Some(Err(failed.failure.clone()))
+        state.dials += 1;
+        let (tell, outcome) = watch::channel(None);
+        let dial = self.clone().dial(pin.clone(), (state.dials, pause), tell);
+        state.slot = Slot::Dialing(outcome.clone(), tokio::spawn(dial).abort_handle());
+        Ok(Found::Dialing(outcome))
     }
 
-    async fn dial(&self, pin: &CaPin, deadline: Instant) -> Result<Stranger, Failure> {
+    /// Ends by itself after [`DIAL_MAX`].
+    async fn dial(
+        self: Arc<Self>,
+        pin: CaPin,
+        (number, pause): (u64, Duration),
+        tell: watch::Sender<Option<Result<Arc<Stranger>, Failure>>>,
+    ) {
+        let dialed = self.reach(&pin, Instant::now() + DIAL_MAX).await.map(Arc::new);
+        {
+            let mut state = self.state();
+            // Closed meanwhile, it keeps nothing; what was made ends as it is dropped.
+            if state.dials != number || matches!(state.slot, Slot::Closed) {
+                return;
+            }
+            state.slot = match &dialed {
+                Ok(stranger) => Slot::Up(stranger.clone()),
+                Err(failure) => {
+                    let pause_ms = pause.as_millis();
+                    debug!(node = self.name, error = %failure, pause_ms, "node could not be reached");
+                    Slot::Failed(Failed { failure: failure.clone(), pause, until: Instant::now() + pause })
+                }
+            };
+        }
+        tell.send_replace(Some(dialed));
+    }
+
+    async fn reach(&self, pin: &CaPin, deadline: Instant) -> Result<Stranger, Failure> {
         let mut last = self.unreachable("the name has no address");
         for address in self.addresses(deadline).await? {
             match Stranger::connect(address, pin.clone(), deadline).await {
@@ -138,32 +190,6 @@ impl Link {
         }
     }
 
-    fn note(&self, dialed: Result<Stranger, Failure>) -> Result<Arc<Stranger>, Failure> {
-        let mut state = self.state();
-        match dialed {
-            Ok(stranger) => {
-                let stranger = Arc::new(stranger);
-                *state = State { stranger: Some(stranger.clone()), failed: None };
-                Ok(stranger)
-            }
-            Err(failure) => {
-                let pause = state.failed.as_ref().map_or(PAUSE_FIRST, |failed| (failed.pause * 2).min(PAUSE_MAX));
-                debug!(node = self.name, error = %failure, pause_ms = pause.as_millis(), "node could not be reached");
-                let until = Instant::now() + pause;
-                *state = State { stranger: None, failed: Some(Failed { failure: failure.clone(), pause, until }) };
-                Err(failure)
-            }
-        }
-    }
-
-    /// Drops a connection over which no answer came: the next call finds out whether the node is there.
-    fn forget(&self, silent: &Arc<Stranger>) {
-        let mut state = self.state();
-        if state.stranger.as_ref().is_some_and(|stranger| Arc::ptr_eq(stranger, silent)) {
-            state.stranger = None;
-        }
-    }
-
     fn unreachable(&self, reason: &str) -> Failure {
         let message = format!("node {} at {}: {reason}", self.name, self.address);
         Failure::not_executed(ErrorCode::Unreachable, message)
@@ -175,15 +201,17 @@ impl Link {
     }
 }
 
-/// Longest dial: several round trips around the world. Longer only delays the turn of another node.
-const DIAL_MAX: Duration = Duration::from_secs(2);
+enum Found {
+    Up(Arc<Stranger>),
+    Dialing(Outcome),
+}
 
-/// What an answer that was sent at the deadline may take on its way.
-const ANSWER_GRACE: Duration = Duration::from_millis(500);
+/// Longest dial: several round trips around the world. Longer only delays the turn of another node.
+pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
 
 /// For how long a failed dial answers further calls; doubles with each, since the node may be gone for good.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Most addresses tried of one name.
 const ADDRESSES_MAX: usize = 4;

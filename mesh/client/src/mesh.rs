@@ -1,81 +1,78 @@
 //! The handle to a mesh: which node to ask, and whether to ask another.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use skein_proto::{
-    ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, ParseError, Progress, Reply, codec,
+    ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, Limits, ParseError, Progress, Reply, codec,
 };
-use skein_transport::CaPin;
+use skein_transport::{CaPin, Service, Stranger};
 use tokio::{
+    sync::Notify,
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
     Context, Function,
+    budget::RetryBudget,
     link::Link,
-    wire::{ClientReply, ClientRequest},
+    next::{Next, Settled, furthest, next},
+    nodes::Nodes,
+    wire::{ClientReply, ClientRequest, NodesReply, NodesRequest},
 };
 
 /// A mesh, as its client sees it. A handle: clones share its connections.
+///
+/// Needs a tokio runtime: one task listens on each connection, and one asks every ten seconds which nodes there are. They
+/// end with the last handle.
 #[derive(Clone)]
 pub struct Mesh {
     shared: Arc<Shared>,
+    /// Asks which nodes there are; aborted with the last handle.
+    _following: Arc<Mutex<JoinSet<()>>>,
 }
 
 struct Shared {
     key: String,
-    pin: CaPin,
-    links: Vec<Link>,
-    /// The link that answered last, and is asked first.
-    first: AtomicUsize,
+    nodes: Nodes,
+    budget: Mutex<RetryBudget>,
+    /// A connection was lost: there may be other nodes now.
+    lost: Notify,
+}
+
+/// One call on its way through the nodes.
+struct Call {
+    request: ClientRequest,
+    deadline: Instant,
 }
 
 impl Mesh {
-    /// Connects to the first node of `context` that answers.
+    /// Connects to the first node of `context` that answers. Which other nodes there are the mesh itself tells from then
+    /// on; those of the context are kept.
     ///
     /// # Errors
     /// `bad-request` for a context without nodes; `untrusted` if its CA is no certificate, or a node is not signed by
     /// it; `unreachable` when no node answers. Nothing was executed.
     pub async fn connect(context: Context) -> Result<Self, Failure> {
         let pin = CaPin::from_pem(&context.ca)?;
-        let links: Vec<_> = context.nodes.into_iter().map(|node| Link::new(node.name, node.mesh)).collect();
-        let mesh = Self { shared: Arc::new(Shared { key: context.key, pin, links, first: AtomicUsize::new(0) }) };
-        let mut dials = JoinSet::new();
-        for index in 0..mesh.shared.links.len() {
-            let mesh = mesh.clone();
-            dials.spawn(async move {
-                // A node that is there answers before the next one is bothered.
-                sleep(STAGGER * u32::try_from(index).unwrap_or(u32::MAX)).await;
-                (index, mesh.dial(index).await)
-            });
-        }
-        let mut last = Failure::not_executed(ErrorCode::BadRequest, "the context names no node");
-        while let Some(dialed) = dials.join_next().await {
-            match dialed {
-                Ok((index, Ok(()))) => {
-                    mesh.shared.first.store(index, Relaxed);
-                    return Ok(mesh);
-                }
-                Ok((_, Err(failure))) => last = failure,
-                Err(broken) => last = Failure::not_executed(ErrorCode::Internal, broken.to_string()),
-            }
-        }
-        Err(last)
-    }
-
-    async fn dial(&self, index: usize) -> Result<(), Failure> {
-        match self.shared.links.get(index) {
-            Some(link) => link.connected(&self.shared.pin, Instant::now() + CONNECT_MAX).await.map(drop),
-            None => Ok(()),
-        }
+        let shared = Arc::new(Shared {
+            key: context.key,
+            nodes: Nodes::new(pin, context.nodes),
+            budget: Mutex::new(RetryBudget::new(Instant::now())),
+            lost: Notify::new(),
+        });
+        let none = || Failure::not_executed(ErrorCode::BadRequest, "the context names no node");
+        let (link, _) = shared.nodes.reach(&[], Instant::now() + CONNECT_MAX).await.ok_or_else(none)??;
+        shared.nodes.answered(&link);
+        let mut following = JoinSet::new();
+        following.spawn(follow(shared.clone()));
+        Ok(Self { shared, _following: Arc::new(Mutex::new(following)) })
     }
 
     /// The function that `reference` (`[app/]name[@version|:alias]`) names. Asks nobody; the call itself does.
@@ -88,64 +85,176 @@ impl Mesh {
 
     /// Ends the connections. Calls under way on other clones end with `unreachable` or `peer-lost`.
     pub async fn close(self) {
-        for link in &self.shared.links {
-            link.close().await;
-        }
+        self.shared.nodes.close().await;
     }
 
     /// Sends a call to one node after another until one has an answer that another would not better.
     pub(crate) async fn send(&self, invocation: Invocation) -> Result<ClientReply, Failure> {
-        let reference = reference(invocation.target)?;
-        let (deadline, is_idempotent) = (invocation.deadline, invocation.is_idempotent);
-        let mut request = ClientRequest {
+        let deadline = invocation.deadline.min(Instant::now() + DEADLINE_MAX);
+        let request = ClientRequest {
             key: self.shared.key.clone(),
             invocation: invocation.id,
-            reference,
+            reference: reference(invocation.target)?,
             payload: invocation.payload,
             headers: invocation.headers.to_vec(),
             deadline_ms: 0,
             traceparent: invocation.traceparent.as_deref().map(str::to_owned),
             index_min: invocation.index_min,
-            is_idempotent,
+            is_idempotent: invocation.is_idempotent,
         };
-        let mut progress = Progress::NotExecuted;
-        // What stands if the deadline leaves no time to ask anybody; else the last answer, which says more.
-        let mut last = Failure::not_executed(ErrorCode::DeadlineExceeded, "the deadline passed before the call left");
-        for (index, link) in self.order() {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                break;
+        self.shared.with_budget(|budget| budget.deposit());
+        self.shared.run(&Call { request, deadline }, Vec::new()).await
+    }
+}
+
+impl Shared {
+    /// Has nodes that are not among `tried` answer the call.
+    async fn run(&self, call: &Call, mut tried: Vec<Arc<Link>>) -> Result<ClientReply, Failure> {
+        let mut settled = Settled::default();
+        loop {
+            // A node that is alive answers at the deadline by itself; one that does not answer the dial is given up then.
+            let (link, stranger) = match self.nodes.reach(&tried, call.deadline).await {
+                Some(Ok(reached)) => reached,
+                Some(Err(failure)) => return Err(settled.end(failure)),
+                None => return Err(settled.exhausted()),
+            };
+            let Some(body) = call.encode()? else { return Err(settled.exhausted()) };
+            let failure = match self.ask(call, body, &link, &stranger, &tried).await {
+                Asked::Settled(outcome) => return outcome.map_err(|failure| settled.end_with(failure)),
+                Asked::Failed(failure) => failure,
+            };
+            let is_lost = stranger.is_closed();
+            if is_lost {
+                self.lost.notify_one();
             }
-            request.deadline_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
-            match link.call(&self.shared.pin, codec::encode(&request)?, deadline).await {
-                Ok(answer) => {
-                    self.shared.first.store(index, Relaxed);
-                    return decode(&answer);
-                }
-                Err(failure) if is_worth_another_node(&failure, is_idempotent) => {
-                    progress = furthest(progress, failure.progress);
-                    last = failure;
-                }
-                Err(failure) => {
-                    last = failure;
-                    break;
+            let next = next(&failure, call.request.is_idempotent, is_lost);
+            // A connection may have been stale while its node is well: that node is asked once more.
+            let is_stale = is_lost && settled.may_be_stale();
+            if !is_stale {
+                tried.push(link);
+            }
+            let pause = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
+            settled.note(failure);
+            match next {
+                Next::GiveUp => return Err(settled.exhausted()),
+                Next::Elsewhere => {}
+                Next::Later => {
+                    let is_in_time = Instant::now() + pause < call.deadline;
+                    let may_repeat = is_in_time && settled.may_repeat();
+                    if !may_repeat || !self.with_budget(|budget| budget.withdraw(Instant::now())) {
+                        return Err(settled.exhausted());
+                    }
+                    sleep(pause).await;
+                    if !self.nodes.has_others(&tried) {
+                        tried.clear();
+                    }
                 }
             }
         }
-        last.progress = furthest(progress, last.progress);
-        Err(last)
     }
 
-    /// The links in the order in which to ask them: the one that answered last leads among those that promise the same,
-    /// and the first is asked once more at the end, since its connection may only have been stale.
-    fn order(&self) -> Vec<(usize, &Link)> {
-        let links = &self.shared.links;
-        let first = self.shared.first.load(Relaxed);
-        let mut order: Vec<_> = links.iter().enumerate().collect();
-        order.rotate_left(first.min(links.len()));
-        order.sort_by_cached_key(|(_, link)| link.promise());
-        order.extend(order.first().copied());
-        order
+    /// Asks one node. While it is silent a call that may run twice is tried elsewhere, too, and the first answer counts.
+    async fn ask(
+        &self,
+        call: &Call,
+        body: Bytes,
+        link: &Arc<Link>,
+        stranger: &Arc<Stranger>,
+        tried: &[Arc<Link>],
+    ) -> Asked {
+        let mut answer = pin!(async {
+            // A node answers at the deadline by itself, and better than we could: it knows whether the function ran.
+            let answer = stranger.call(Service::Client, body, call.deadline + ANSWER_GRACE).await?;
+            self.nodes.answered(link);
+            decode(&answer)
+        });
+        if !call.request.is_idempotent || !self.nodes.has_others(tried) {
+            return Asked::of(answer.await);
+        }
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Asked::of(answer),
+            () = stranger.doubted() => {}
+        }
+        let mut beside = tried.to_vec();
+        beside.push(link.clone());
+        let mut other = self.run_beside(call, beside);
+        let own = tokio::select! {
+            answer = &mut answer => answer,
+            other = &mut other => return Asked::Settled(match other {
+                Ok(reply) => Ok(reply),
+                Err(_) => answer.await,
+            }),
+        };
+        Asked::Settled(match own {
+            Ok(reply) => Ok(reply),
+            Err(own) => {
+                other.await.map_err(|other| Failure { progress: furthest(own.progress, other.progress), ..other })
+            }
+        })
+    }
+
+    /// The same as [`run`](Self::run), of which it is a part: its size must be known.
+    fn run_beside<'a>(&'a self, call: &'a Call, tried: Vec<Arc<Link>>) -> BoxedReply<'a> {
+        Box::pin(self.run(call, tried))
+    }
+
+    fn with_budget<T>(&self, what: impl FnOnce(&mut RetryBudget) -> T) -> T {
+        what(&mut self.budget.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks a node to which there is a connection which nodes there are.
+    async fn look_round(&self) {
+        let Some(stranger) = self.nodes.links().iter().find_map(|link| link.open()) else { return };
+        let asked = async {
+            let body = codec::encode(&NodesRequest { key: self.key.clone() })?;
+            let answer = stranger.call(Service::Nodes, body, Instant::now() + LOOK_MAX).await?;
+            Ok::<NodesReply, Failure>(codec::decode(&answer)?)
+        };
+        match asked.await {
+            Ok(reply) => self.nodes.learn(reply.nodes),
+            Err(failure) => tracing::debug!(%failure, "which nodes there are was not to be learnt"),
+        }
+    }
+}
+
+/// What became of one attempt.
+enum Asked {
+    /// The end of the call: an answer, or all other nodes were tried meanwhile.
+    Settled(Result<ClientReply, Failure>),
+    Failed(Failure),
+}
+
+impl Asked {
+    fn of(answer: Result<ClientReply, Failure>) -> Self {
+        match answer {
+            Ok(reply) => Self::Settled(Ok(reply)),
+            Err(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+type BoxedReply<'a> = Pin<Box<dyn Future<Output = Result<ClientReply, Failure>> + Send + 'a>>;
+
+/// Learns which nodes there are, now and then and when a connection is lost, until it is aborted.
+async fn follow(shared: Arc<Shared>) {
+    loop {
+        shared.look_round().await;
+        // However many are lost at once, they are asked about once.
+        sleep(LOOK_LEAST).await;
+        let _ = timeout(LOOK_PERIOD, shared.lost.notified()).await;
+    }
+}
+
+impl Call {
+    /// The request with the time that is left; none if none is.
+    fn encode(&self) -> Result<Option<Bytes>, Failure> {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            return Ok(None);
+        }
+        let deadline_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
+        Ok(Some(codec::encode(&ClientRequest { deadline_ms, ..self.request.clone() })?))
     }
 }
 
@@ -172,43 +281,19 @@ fn decode(answer: &[u8]) -> Result<ClientReply, Failure> {
     codec::decode(answer).map_err(unreadable)
 }
 
-/// Whether another node may do better. Pure.
-fn is_worth_another_node(failure: &Failure, is_idempotent: bool) -> bool {
-    let is_safe = match failure.progress {
-        Progress::NotExecuted => true,
-        Progress::MaybeExecuted => is_idempotent,
-        Progress::Executed => false,
-    };
-    // These speak of the node that was asked, or of the way to it. What speaks of the call (no such function, no leave,
-    // overloaded everywhere) is the same from every node, and repeating it would only add to the load.
-    let is_the_nodes = matches!(
-        failure.code,
-        ErrorCode::Unreachable
-            | ErrorCode::PeerLost
-            | ErrorCode::Draining
-            | ErrorCode::Unavailable
-            | ErrorCode::Moved
-            | ErrorCode::ArtifactUnavailable
-            | ErrorCode::Untrusted
-            | ErrorCode::ProtocolMismatch
-    );
-    is_safe && is_the_nodes
-}
+/// Longest deadline of a call: nodes take none that is longer.
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_millis(Limits::DEADLINE_MS_MAX);
 
-/// What is known of several attempts: if one may have run, the call may have.
-fn furthest(one: Progress, other: Progress) -> Progress {
-    match (one, other) {
-        (Progress::Executed, _) | (_, Progress::Executed) => Progress::Executed,
-        (Progress::MaybeExecuted, _) | (_, Progress::MaybeExecuted) => Progress::MaybeExecuted,
-        (Progress::NotExecuted, Progress::NotExecuted) => Progress::NotExecuted,
-    }
-}
+/// How long [`Mesh::connect`] waits: for one dial that nobody answers, begun last.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// How long [`Mesh::connect`] waits for each node.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// What an answer that was sent at the deadline may take on its way.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
-/// How far apart [`Mesh::connect`] begins its dials: some handshakes on a local network, one around the world.
-const STAGGER: Duration = Duration::from_millis(200);
+/// How often to ask which nodes there are, how often at most when connections are lost, and how long an answer may take.
+const LOOK_PERIOD: Duration = Duration::from_secs(10);
+const LOOK_LEAST: Duration = Duration::from_millis(500);
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use skein_proto::{
 use skein_transport::{Caller, Serve};
 use tokio::time::Instant;
 
-use crate::wire::{ClientReply, ClientRequest};
+use crate::wire::{ClientReply, ClientRequest, NodeAddress, NodesReply, NodesRequest};
 
 /// Says whether a key may call a function, and how nodes are called. The assembly answers from its catalogue.
 pub trait Authorize: Send + Sync {
@@ -22,6 +22,12 @@ pub trait Authorize: Send + Sync {
 
     /// The name of a node, for the client to show.
     fn node_name(&self, node: NodeId) -> Option<NodeName>;
+
+    /// The nodes of the mesh, for the holder of `key`, whatever else that allows.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a key that is unknown, revoked or expired.
+    fn nodes(&self, key: &str) -> Result<Vec<NodeAddress>, Failure>;
 }
 
 /// Serves [`Service::Client`](skein_transport::Service::Client): one request is one call.
@@ -49,6 +55,29 @@ impl Serve for ClientService {
         // The function has run: a reply that cannot be written must not look like a call that never began.
         codec::encode(&ClientReply { reply, node_name })
             .map_err(|error| Failure::executed(ErrorCode::Internal, error.to_string()))
+    }
+}
+
+/// Serves [`Service::Nodes`](skein_transport::Service::Nodes): which nodes there are, so that a client finds others when
+/// the one that it knows is gone.
+#[derive(Clone)]
+pub struct NodesService {
+    authorize: Arc<dyn Authorize>,
+}
+
+impl NodesService {
+    /// A service that asks `authorize`.
+    pub fn new(authorize: Arc<dyn Authorize>) -> Self {
+        Self { authorize }
+    }
+}
+
+#[async_trait]
+impl Serve for NodesService {
+    async fn call(&self, _: Caller, body: Bytes, _: Instant) -> Result<Bytes, Failure> {
+        let request: NodesRequest = codec::decode(&body)?;
+        let nodes = self.authorize.nodes(&request.key)?;
+        Ok(codec::encode(&NodesReply { nodes })?)
     }
 }
 

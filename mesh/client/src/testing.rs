@@ -9,7 +9,7 @@ use skein_proto::{
     Usage, VersionId,
 };
 
-use crate::server::Authorize;
+use crate::{server::Authorize, wire::NodeAddress};
 
 /// The key that is good here.
 pub(crate) const KEY: &str = "sk_good_00";
@@ -31,6 +31,15 @@ impl Invoke for Functions {
             "fail" => {
                 Err(Failure { exit_code: Some(3), ..Failure::executed(ErrorCode::FunctionFailed, "exit code 3") })
             }
+            "slow" => {
+                // tidy: sleeps because so long a call is to be under way
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                Ok(reply(self.node, invocation.payload))
+            }
+            "unavailable" => {
+                let failure = Failure::not_executed(ErrorCode::Unavailable, "no node can take it");
+                Err(failure.retry_after(std::time::Duration::from_millis(40)))
+            }
             "draining" => Err(Failure::not_executed(ErrorCode::Draining, "leaving")),
             "hang" => std::future::pending().await,
             _ => Err(Failure::not_executed(ErrorCode::FunctionNotFound, "no such function")),
@@ -43,14 +52,24 @@ fn reply(node: u64, payload: Bytes) -> Reply {
     Reply { payload, version, node: NodeId(node), start: Start::Warm, usage: Usage::default() }
 }
 
-/// Knows one key, and calls node 1 `goose`.
-pub(crate) struct Keys;
+/// Knows one key and these nodes, and calls node 1 `goose`.
+#[derive(Default)]
+pub(crate) struct Keys {
+    pub(crate) nodes: Mutex<Vec<NodeAddress>>,
+}
 
 impl Authorize for Keys {
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {
         match (key, function.app.as_str()) {
             (KEY, "secret") => Err(Failure::not_executed(ErrorCode::Forbidden, "not this app")),
             (KEY, _) => Ok(()),
+            _ => Err(Failure::not_executed(ErrorCode::Unauthenticated, "unknown key")),
+        }
+    }
+
+    fn nodes(&self, key: &str) -> Result<Vec<NodeAddress>, Failure> {
+        match key {
+            KEY => Ok(self.nodes.lock().unwrap().clone()),
             _ => Err(Failure::not_executed(ErrorCode::Unauthenticated, "unknown key")),
         }
     }

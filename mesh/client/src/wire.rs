@@ -1,4 +1,5 @@
-//! The messages between a client and a node, on [`Service::Client`](skein_transport::Service::Client).
+//! The messages between a client and a node: calls on [`Service::Client`](skein_transport::Service::Client), and which
+//! nodes there are on [`Service::Nodes`](skein_transport::Service::Nodes).
 //!
 //! MessagePack with named fields, so that either side may be the newer one: fields that are not known are skipped, and
 //! those that came later have defaults.
@@ -42,6 +43,36 @@ pub struct ClientReply {
     /// The name of the node where it ran; empty if the answering node does not know it.
     #[serde(default)]
     pub node_name: String,
+}
+
+/// A client asks which nodes there are, on [`Service::Nodes`](skein_transport::Service::Nodes).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesRequest {
+    /// The caller's key.
+    pub key: String,
+}
+
+/// The nodes of the mesh, as the one that was asked knows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesReply {
+    /// In no order; none if the node has not heard of its mesh yet.
+    pub nodes: Vec<NodeAddress>,
+}
+
+/// Where a node is reached by clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// Its name.
+    pub name: String,
+    /// Its mesh address, as `host:port`.
+    pub mesh: String,
+}
+
+impl std::fmt::Debug for NodesRequest {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodesRequest").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for ClientRequest {

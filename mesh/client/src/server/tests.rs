@@ -20,7 +20,7 @@ fn request(reference: &str) -> ClientRequest {
 }
 
 async fn ask(functions: &Arc<Functions>, body: Bytes) -> Result<ClientReply, Failure> {
-    let service = ClientService::new(functions.clone(), Arc::new(Keys));
+    let service = ClientService::new(functions.clone(), Arc::new(Keys::default()));
     let deadline = Instant::now() + Duration::from_secs(60);
     let answer = service.call(Caller::Stranger, body, deadline).await?;
     Ok(codec::decode(&answer)?)
@@ -85,4 +85,19 @@ async fn bytes_that_are_no_request_are_malformed() {
 async fn a_functions_failure_is_passed_on_whole() {
     let failure = ask(&Arc::default(), codec::encode(&request("fail")).unwrap()).await.unwrap_err();
     assert_eq!((failure.code, failure.exit_code), (ErrorCode::FunctionFailed, Some(3)));
+}
+
+#[tokio::test]
+async fn which_nodes_there_are_is_told_to_holders_of_a_key() {
+    let keys = Arc::new(Keys::default());
+    let known = NodeAddress { name: "goose".into(), mesh: "127.0.0.1:1".into() };
+    keys.nodes.lock().unwrap().push(known.clone());
+    let service = NodesService::new(keys);
+    let ask = async |key: &str| {
+        let body = codec::encode(&NodesRequest { key: key.to_owned() }).unwrap();
+        service.call(Caller::Stranger, body, Instant::now() + Duration::from_secs(60)).await
+    };
+    let reply: NodesReply = codec::decode(&ask(KEY).await.unwrap()).unwrap();
+    assert_eq!(reply.nodes, [known]);
+    assert_eq!(ask("sk_other").await.unwrap_err().code, ErrorCode::Unauthenticated);
 }

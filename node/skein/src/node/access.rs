@@ -10,9 +10,10 @@ use rand::Rng;
 use skein_catalog::{Catalog, Command, KeyRecord, Propose, RequestId, Role, Watch};
 use skein_client::{
     Context, ContextNode,
-    server::{Authorize, ClientService},
+    server::{Authorize, ClientService, NodesService},
+    wire::NodeAddress,
 };
-use skein_gateway::{authorize, mint};
+use skein_gateway::{authorize, identify, mint};
 use skein_proto::{ErrorCode, Failure, FunctionRef, NodeId, NodeName};
 use skein_router::Router;
 use skein_transport::{Identity, Serve};
@@ -148,20 +149,28 @@ fn update(path: &Path, nodes: Vec<ContextNode>) -> Result<(), Failure> {
 
 /// Lets clients over QUIC in by their keys.
 pub(super) struct ClientAccess {
+    me: NodeId,
     catalog: Watch,
 }
 
 impl ClientAccess {
-    /// The service for strangers with a key.
-    pub(super) fn service(shared: &Shared, router: Arc<Router>) -> Arc<dyn Serve> {
-        let access = Arc::new(Self { catalog: shared.consensus.watch() });
-        Arc::new(ClientService::new(router, access))
+    /// The services for strangers with a key: calls, and which nodes there are.
+    pub(super) fn services(shared: &Shared, router: Arc<Router>) -> (Arc<dyn Serve>, Arc<dyn Serve>) {
+        let access = Arc::new(Self { me: shared.transport.local(), catalog: shared.consensus.watch() });
+        (Arc::new(ClientService::new(router, access.clone())), Arc::new(NodesService::new(access)))
     }
 }
 
 impl Authorize for ClientAccess {
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {
         authorize(&self.catalog.borrow(), key, Role::Invoke, Some(&function.app), now_ms()).map(|_| ())
+    }
+
+    fn nodes(&self, key: &str) -> Result<Vec<NodeAddress>, Failure> {
+        let catalog = self.catalog.borrow().clone();
+        identify(&catalog, key, now_ms())?;
+        let nodes = nodes(&catalog, self.me).into_iter();
+        Ok(nodes.map(|node| NodeAddress { name: node.name, mesh: node.mesh }).collect())
     }
 
     fn node_name(&self, node: NodeId) -> Option<NodeName> {

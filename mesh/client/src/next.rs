@@ -1,0 +1,150 @@
+//! What may follow a failed attempt. Pure.
+
+use skein_proto::{ErrorCode, Failure, Progress};
+
+/// What may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing: the caller gets the failure.
+    GiveUp,
+    /// Another node at once. The one that was asked has not taken the call, or is gone: no load is added.
+    Elsewhere,
+    /// Another node, after the time that the failure names and if the budget allows it: the mesh has tried already.
+    Later,
+}
+
+/// What may follow `failure`; `is_lost` if the connection ended with it, so that it is not a node's word.
+pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_lost: bool) -> Next {
+    let is_safe = match failure.progress {
+        Progress::NotExecuted => true,
+        Progress::MaybeExecuted => is_idempotent,
+        Progress::Executed => false,
+    };
+    if !is_safe {
+        return Next::GiveUp;
+    }
+    // These speak of the node that was asked, or of the way to it. What speaks of the call (no such function, no leave,
+    // overloaded everywhere) is the same from every node, and repeating it would only add to the load.
+    match failure.code {
+        ErrorCode::Unreachable | ErrorCode::PeerLost if is_lost => Next::Elsewhere,
+        ErrorCode::Draining | ErrorCode::Untrusted | ErrorCode::ProtocolMismatch => Next::Elsewhere,
+        ErrorCode::Unreachable
+        | ErrorCode::PeerLost
+        | ErrorCode::Unavailable
+        | ErrorCode::Moved
+        | ErrorCode::ArtifactUnavailable => Next::Later,
+        _ => Next::GiveUp,
+    }
+}
+
+/// What is known of the attempts so far.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    last: Option<Failure>,
+    /// The furthest that any attempt came.
+    progress: Option<Progress>,
+    repeated: u32,
+    was_stale: bool,
+}
+
+impl Settled {
+    pub(crate) fn note(&mut self, failure: Failure) {
+        let progress = self.progress.unwrap_or(Progress::NotExecuted);
+        self.progress = Some(furthest(progress, failure.progress));
+        self.last = Some(failure);
+    }
+
+    /// Whether the call may be repeated after a node's word, and counts it.
+    pub(crate) fn may_repeat(&mut self) -> bool {
+        self.repeated += 1;
+        self.repeated < ATTEMPTS_MAX
+    }
+
+    /// Whether a lost connection may only have been stale: once in a call.
+    pub(crate) fn may_be_stale(&mut self) -> bool {
+        !std::mem::replace(&mut self.was_stale, true)
+    }
+
+    /// The failure of a call that ended with this one.
+    pub(crate) fn end_with(mut self, failure: Failure) -> Failure {
+        self.note(failure);
+        self.exhausted()
+    }
+
+    /// The failure of a call that no further node can be reached for. What a node said is worth more.
+    pub(crate) fn end(self, unreached: Failure) -> Failure {
+        match self.last {
+            Some(_) => self.exhausted(),
+            None => unreached,
+        }
+    }
+
+    /// The failure of a call that is not tried any further: the last one, as uncertain as the worst.
+    pub(crate) fn exhausted(self) -> Failure {
+        let progress = self.progress.unwrap_or(Progress::NotExecuted);
+        let late = || Failure::not_executed(ErrorCode::DeadlineExceeded, "the deadline passed before the call left");
+        let last = self.last.unwrap_or_else(late);
+        Failure { progress: furthest(progress, last.progress), ..last }
+    }
+}
+
+/// What is known of several attempts: if one may have run, the call may have.
+pub(crate) fn furthest(one: Progress, other: Progress) -> Progress {
+    match (one, other) {
+        (Progress::Executed, _) | (_, Progress::Executed) => Progress::Executed,
+        (Progress::MaybeExecuted, _) | (_, Progress::MaybeExecuted) => Progress::MaybeExecuted,
+        (Progress::NotExecuted, Progress::NotExecuted) => Progress::NotExecuted,
+    }
+}
+
+/// Most attempts of a call that nodes answered: a node has tried three others itself before it says `unavailable`.
+const ATTEMPTS_MAX: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(failure: Failure, expected: [Next; 2]) {
+        let found = [false, true].map(|is_idempotent| next(&failure, is_idempotent, false));
+        assert_eq!(found, expected, "{failure:?}");
+    }
+
+    #[test]
+    fn only_what_another_node_may_better_is_sent_to_another() {
+        use ErrorCode::{Draining, FunctionNotFound, Overloaded, PeerLost, Unavailable, Unreachable};
+        use Next::{Elsewhere, GiveUp, Later};
+        check(Draining.not_executed(), [Elsewhere, Elsewhere]);
+        check(Unavailable.not_executed(), [Later, Later]);
+        check(Unreachable.not_executed(), [Later, Later]);
+        check(Failure::maybe_executed(PeerLost, ""), [GiveUp, Later]);
+        check(Failure::executed(PeerLost, ""), [GiveUp, GiveUp]);
+        check(FunctionNotFound.not_executed(), [GiveUp, GiveUp]);
+        check(Overloaded.not_executed(), [GiveUp, GiveUp]);
+        assert_eq!(next(&Unreachable.not_executed(), false, true), Elsewhere);
+        assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), true, true), Elsewhere);
+        assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), false, true), GiveUp);
+    }
+
+    trait NotExecuted {
+        fn not_executed(self) -> Failure;
+    }
+
+    impl NotExecuted for ErrorCode {
+        fn not_executed(self) -> Failure {
+            Failure::not_executed(self, "")
+        }
+    }
+
+    #[test]
+    fn the_outcome_of_several_attempts_is_as_uncertain_as_the_worst() {
+        use Progress::{Executed, MaybeExecuted, NotExecuted};
+        assert_eq!(furthest(NotExecuted, NotExecuted), NotExecuted);
+        assert_eq!(furthest(MaybeExecuted, NotExecuted), MaybeExecuted);
+        assert_eq!(furthest(NotExecuted, Executed), Executed);
+        let mut settled = Settled::default();
+        settled.note(Failure::maybe_executed(ErrorCode::PeerLost, "lost"));
+        settled.note(Failure::not_executed(ErrorCode::Draining, "leaving"));
+        let end = settled.exhausted();
+        assert_eq!((end.code, end.progress), (ErrorCode::Draining, MaybeExecuted));
+    }
+}

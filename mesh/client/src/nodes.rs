@@ -1,0 +1,178 @@
+//! The nodes that a client knows: those of its context, and those that the mesh says it has.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use skein_proto::{ErrorCode, Failure};
+use skein_transport::{CaPin, Stranger};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    ContextNode,
+    link::{Link, Promise},
+    wire::NodeAddress,
+};
+
+/// The links to all nodes that are known. Those of the context stay, whatever the mesh says: what it says may be
+/// addresses that are good inside only.
+pub(crate) struct Nodes {
+    pin: CaPin,
+    seeds: Vec<Arc<Link>>,
+    links: RwLock<Arc<[Arc<Link>]>>,
+    /// The link that answered last, and is asked first; an index into the links.
+    first: AtomicUsize,
+    is_closed: AtomicBool,
+}
+
+impl Nodes {
+    pub(crate) fn new(pin: CaPin, seeds: Vec<ContextNode>) -> Self {
+        let seeds: Vec<_> = seeds.into_iter().map(|node| Arc::new(Link::new(node.name, node.mesh))).collect();
+        let links = RwLock::new(seeds.clone().into());
+        Self { pin, seeds, links, first: AtomicUsize::new(0), is_closed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn links(&self) -> Arc<[Arc<Link>]> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Those that were not tried yet, the most promising first; the one that answered last leads its equals.
+    fn order(&self, tried: &[Arc<Link>]) -> Vec<Arc<Link>> {
+        let links = self.links();
+        let mut order: Vec<_> = links.to_vec();
+        order.rotate_left(self.first.load(Relaxed).min(links.len()));
+        order.retain(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)));
+        order.sort_by_cached_key(|link| link.promise());
+        order
+    }
+
+    /// Whether there is a node that was not tried yet.
+    pub(crate) fn has_others(&self, tried: &[Arc<Link>]) -> bool {
+        self.links().iter().any(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)))
+    }
+
+    /// The link that answered is asked first from now on.
+    pub(crate) fn answered(&self, link: &Arc<Link>) {
+        if let Some(index) = self.links().iter().position(|known| Arc::ptr_eq(known, link)) {
+            self.first.store(index, Relaxed);
+        }
+    }
+
+    /// A connection to the most promising node that was not tried yet; none if all were. Where none is up the nodes are
+    /// dialed side by side, each a moment after the one before or as soon as that has failed.
+    pub(crate) async fn reach(
+        &self,
+        tried: &[Arc<Link>],
+        deadline: Instant,
+    ) -> Option<Result<(Arc<Link>, Arc<Stranger>), Failure>> {
+        let mut order = self.order(tried).into_iter().peekable();
+        let best = order.peek()?;
+        if best.promise() == Promise::Connected
+            && let Some(stranger) = best.open()
+        {
+            return Some(Ok((best.clone(), stranger)));
+        }
+        let (mut dials, mut last) = (JoinSet::new(), None);
+        loop {
+            if let Some(link) = order.next() {
+                let pin = self.pin.clone();
+                dials.spawn(async move { link.connected(&pin, deadline).await.map(|stranger| (link, stranger)) });
+            }
+            let has_more = order.peek().is_some();
+            tokio::select! {
+                dialed = dials.join_next() => match dialed {
+                    Some(Ok(Ok(reached))) => return Some(Ok(reached)),
+                    Some(Ok(Err(failure))) => last = Some(failure),
+                    Some(Err(broken)) => last = Some(Failure::not_executed(ErrorCode::Internal, broken.to_string())),
+                    None => return last.map(Err),
+                },
+                () = sleep(STAGGER), if has_more => {}
+            }
+        }
+    }
+
+    /// What a node says which nodes there are. Links that are known stay as they are.
+    pub(crate) fn learn(&self, nodes: Vec<NodeAddress>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed.load(Relaxed) {
+            return;
+        }
+        let known = |address: &str| links.iter().find(|link| link.address() == address).cloned();
+        let (mut next, mut seen) = (Vec::new(), HashSet::new());
+        for node in nodes.into_iter().take(NODES_MAX) {
+            if seen.insert(node.mesh.clone()) {
+                next.push(known(&node.mesh).unwrap_or_else(|| Arc::new(Link::new(node.name, node.mesh))));
+            }
+        }
+        next.extend(self.seeds.iter().filter(|seed| !seen.contains(seed.address())).cloned());
+        let first = links.get(self.first.load(Relaxed));
+        let first = first.and_then(|first| next.iter().position(|link| Arc::ptr_eq(link, first)));
+        self.first.store(first.unwrap_or(0), Relaxed);
+        *links = next.into();
+    }
+
+    pub(crate) async fn close(&self) {
+        // Nothing is learnt any more once this is seen under the lock.
+        let links = {
+            let links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            self.is_closed.store(true, Relaxed);
+            links.clone()
+        };
+        for link in links.iter().chain(&self.seeds) {
+            link.close().await;
+        }
+    }
+}
+
+/// How far apart dials begin: some handshakes on a local network, one around the world.
+const STAGGER: Duration = Duration::from_millis(200);
+
+/// Most nodes taken from what a node says: more than there are voters and workers in any mesh that was tried.
+const NODES_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, mesh: &str) -> NodeAddress {
+        NodeAddress { name: name.into(), mesh: mesh.into() }
+    }
+
+    fn addresses(nodes: &Nodes) -> Vec<String> {
+        nodes.links().iter().map(|link| link.address().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_the_mesh_says_is_taken_and_the_contexts_own_nodes_stay() {
+        let seed = |name: &str, mesh: &str| ContextNode {
+            name: name.into(),
+            mesh: mesh.into(),
+            http: String::new(),
+            admin: String::new(),
+        };
+        let nodes = Nodes::new(CaPin::Certificate(bytes::Bytes::new()), vec![seed("a", "in:1"), seed("b", "out:2")]);
+        let (a, b) = (nodes.links()[0].clone(), nodes.links()[1].clone());
+        nodes.answered(&b);
+        nodes.learn(vec![node("c", "in:3"), node("a", "in:1"), node("a2", "in:1")]);
+        assert_eq!(addresses(&nodes), ["in:3", "in:1", "out:2"]);
+        assert!(Arc::ptr_eq(&nodes.links()[1], &a), "its connection stays");
+        assert!(Arc::ptr_eq(&nodes.order(&[])[0], &b), "it leads still");
+        nodes.learn(vec![node("a", "in:9")]);
+        assert_eq!(addresses(&nodes), ["in:9", "in:1", "out:2"]);
+        nodes.learn(Vec::new());
+        assert_eq!(addresses(&nodes).len(), 3, "a node that knows none has not heard of its mesh yet");
+        let tried = nodes.links().to_vec();
+        assert!(nodes.order(&tried).is_empty());
+    }
+}
