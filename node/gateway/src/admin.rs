@@ -29,6 +29,7 @@ use crate::{
     body::Inbound,
     console,
     entrance::Entrance,
+    listener::Leaving,
     openapi,
     problem::{Refusal, no_method, no_route},
 };
@@ -40,14 +41,15 @@ pub(crate) use route::{Access, ROUTES, Route, Scope};
 pub(crate) struct Admin {
     pub(crate) entrance: Entrance,
     pub(crate) parts: Parts,
+    pub(crate) leaving: Leaving,
     openapi: Bytes,
 }
 
 /// The routes of the admin listener.
-pub(crate) fn router(parts: &Parts, config: &GatewayConfig) -> Router {
+pub(crate) fn router(parts: &Parts, leaving: &Leaving, config: &GatewayConfig) -> Router {
     let entrance = Entrance::new(parts.consensus.clone(), config);
     let openapi = Bytes::from(openapi::document(ROUTES).to_string());
-    let admin = Arc::new(Admin { entrance, parts: parts.clone(), openapi });
+    let admin = Arc::new(Admin { entrance, parts: parts.clone(), leaving: leaving.clone(), openapi });
     let mut router = Router::new()
         .route("/", get(console::page))
         .route("/console.js", get(console::script))

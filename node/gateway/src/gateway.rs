@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::{
     GatewayConfig, Operations, admin, call,
-    listener::{Front, Listener},
+    listener::{Front, Leaving, Listener},
     metrics,
 };
 
@@ -50,8 +50,29 @@ pub enum GatewayError {
 pub struct Gateway {
     http: SocketAddr,
     admin: SocketAddr,
+    leaving: Leaving,
+    /// Calls, then the admin API: it says how the node does until the last call is answered.
+    entries: [Entry; 2],
+}
+
+/// A listener that runs until it is told not to. Ends at once when dropped.
+struct Entry {
     stop: watch::Sender<Option<Instant>>,
-    listeners: JoinSet<()>,
+    task: JoinSet<()>,
+}
+
+impl Entry {
+    fn open(listener: Listener) -> Self {
+        let (stop, stopped) = watch::channel(None);
+        let mut task = JoinSet::new();
+        task.spawn(listener.run(stopped));
+        Self { stop, task }
+    }
+
+    async fn close(&mut self, deadline: Instant) {
+        self.stop.send_replace(Some(deadline));
+        while self.task.join_next().await.is_some() {}
+    }
 }
 
 impl Gateway {
@@ -61,15 +82,14 @@ impl Gateway {
     /// If an address cannot be listened at.
     pub async fn serve(config: GatewayConfig, parts: Parts) -> Result<Gateway, GatewayError> {
         metrics::describe();
-        let (http, http_addr) = Listener::bind("http", config.http, call::front(&parts, &config), &config).await?;
-        let front = Front { calls: None, router: admin::router(&parts, &config) };
-        let (admin, admin_addr) = Listener::bind("admin", config.admin, front, &config).await?;
-        let (stop, stopped) = watch::channel(None);
-        let mut listeners = JoinSet::new();
-        listeners.spawn(http.run(stopped.clone()));
-        listeners.spawn(admin.run(stopped));
+        let leaving = Leaving::default();
+        let front = call::front(&parts, &config);
+        let (http, http_addr) = Listener::bind("http", config.http, front, leaving.clone(), &config).await?;
+        let front = Front { calls: None, router: admin::router(&parts, &leaving, &config) };
+        let (admin, admin_addr) = Listener::bind("admin", config.admin, front, leaving.clone(), &config).await?;
         info!(http = %http_addr, admin = %admin_addr, "gateway is listening");
-        Ok(Self { http: http_addr, admin: admin_addr, stop, listeners })
+        let entries = [Entry::open(http), Entry::open(admin)];
+        Ok(Self { http: http_addr, admin: admin_addr, leaving, entries })
     }
 
     /// Where calls are taken.
@@ -82,10 +102,18 @@ impl Gateway {
         self.admin
     }
 
+    /// From now on `/readyz` says that the node is leaving, and each answer over HTTP/1.1 that it is the last of its
+    /// connection. Everything is still taken and answered: whoever balances over several nodes has time to notice.
+    pub fn lame_duck(&self) {
+        self.leaving.begin();
+    }
+
     /// Takes no more connections, lets running requests end until `deadline`, then cuts the rest off; returns when
-    /// all is over.
+    /// all is over. The admin API is the last to close.
     pub async fn shutdown(mut self, deadline: Instant) {
-        self.stop.send_replace(Some(deadline));
-        while self.listeners.join_next().await.is_some() {}
+        self.leaving.begin();
+        for entry in &mut self.entries {
+            entry.close(deadline).await;
+        }
     }
 }

@@ -3,17 +3,24 @@
 //! Nothing a client does or omits keeps a connection for ever: the first bytes, each head and each piece of an answer
 //! have a time limit, and HTTP/2 connections are pinged.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, body::Body, response::Response};
-use http::Request;
+use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use metrics::gauge;
 use tokio::{
@@ -42,6 +49,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between looks at a client that has sent part of the HTTP/2 preface.
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+/// How long, once a listener is to end, connections are still taken that the kernel has accepted for it, and how long a
+/// connection has that has not said anything yet. Closing them would lose requests that are on their way.
+const LAST_ACCEPTS: Duration = Duration::from_millis(20);
+const FIRST_BYTES: Duration = Duration::from_millis(250);
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -58,8 +69,7 @@ pub(crate) struct Front {
 pub(crate) struct Listener {
     name: &'static str,
     socket: TcpListener,
-    front: Front,
-    meters: Meters,
+    answering: Arc<Answering>,
     connections_max: usize,
     head_timeout: Duration,
     write_timeout: Duration,
@@ -68,12 +78,27 @@ pub(crate) struct Listener {
 /// When to end: none while serving, then the time by which running requests must be done.
 pub(crate) type Stop = watch::Receiver<Option<Instant>>;
 
+/// Whether the node is about to leave: it serves as ever, and sends away whoever asks or would come again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Listener {
     /// Listens at `addr`. Nothing is accepted before [`Listener::run`].
     pub(crate) async fn bind(
         name: &'static str,
         addr: SocketAddr,
         front: Front,
+        leaving: Leaving,
         config: &GatewayConfig,
     ) -> Result<(Self, SocketAddr), GatewayError> {
         let refuse = |error: io::Error| match error.kind() {
@@ -85,8 +110,7 @@ impl Listener {
         let listener = Self {
             name,
             socket,
-            front,
-            meters: Meters::new(),
+            answering: Arc::new(Answering { front, meters: Meters::new(), leaving }),
             connections_max: config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             head_timeout: config.head_timeout,
             write_timeout: config.write_timeout,
@@ -97,7 +121,6 @@ impl Listener {
     /// Serves until `stop` says otherwise, and returns when the last connection is closed.
     pub(crate) async fn run(self, mut stop: Stop) {
         let places = Arc::new(Semaphore::new(self.connections_max));
-        let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
             let (stream, place) = tokio::select! {
@@ -115,24 +138,36 @@ impl Listener {
             while let Some(ended) = connections.try_join_next() {
                 report(self.name, ended);
             }
-            let connection = Connection {
-                name: self.name,
-                front: self.front.clone(),
-                meters: self.meters.clone(),
-                head_timeout: self.head_timeout,
-                write_timeout: self.write_timeout,
-                watcher: graceful.watcher(),
-                stop: stop.clone(),
-                _place: place,
-            };
-            connections.spawn(connection.serve(stream));
+            connections.spawn(self.connection(place, &stop).serve(stream));
         }
-        drop(self.socket);
+        // Who has been let in by the kernel has sent a request, or is about to.
+        let until = Instant::now() + LAST_ACCEPTS;
+        while let Ok(Ok((stream, place))) = timeout_at(until, accept(&self.socket, &places)).await {
+            connections.spawn(self.connection(place, &stop).serve(stream));
+        }
+        let name = self.name;
+        drop(self);
         let deadline = stop.borrow().unwrap_or_else(Instant::now);
-        if timeout_at(deadline, graceful.shutdown()).await.is_err() {
-            warn!(listener = self.name, left = connections.len(), "requests were cut off at the end of the deadline");
+        let ended = async {
+            while let Some(ended) = connections.join_next().await {
+                report(name, ended);
+            }
+        };
+        if timeout_at(deadline, ended).await.is_err() {
+            warn!(listener = name, left = connections.len(), "requests were cut off at the end of the deadline");
         }
         connections.shutdown().await;
+    }
+
+    fn connection(&self, place: OwnedSemaphorePermit, stop: &Stop) -> Connection {
+        Connection {
+            name: self.name,
+            answering: self.answering.clone(),
+            head_timeout: self.head_timeout,
+            write_timeout: self.write_timeout,
+            stop: stop.clone(),
+            _place: place,
+        }
     }
 }
 
@@ -152,42 +187,67 @@ async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Tc
     Ok((stream, place))
 }
 
+/// What answers the requests of all connections.
+struct Answering {
+    front: Front,
+    meters: Meters,
+    leaving: Leaving,
+}
+
 /// One connection and what it takes to serve it.
 struct Connection {
     name: &'static str,
-    front: Front,
-    meters: Meters,
+    answering: Arc<Answering>,
     head_timeout: Duration,
     write_timeout: Duration,
-    watcher: Watcher,
     stop: Stop,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn serve(mut self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream) {
         gauge!(CONNECTIONS, "listener" => self.name).increment(1);
         let _count = OpenCount(self.name);
         // Answers are written whole; waiting for more to send only adds delay.
         let _ = stream.set_nodelay(true);
+        let mut stop = self.stop;
         let is_http2 = tokio::select! {
             biased;
-            _ = self.stop.changed() => return,
             spoken = timeout(self.head_timeout, speaks_http2(&stream)) => match spoken {
                 Ok(Ok(is_http2)) => is_http2,
                 Ok(Err(_)) | Err(_) => return,
             },
+            () = silent_at_the_end(stop.clone()) => return,
         };
-        let answering = Arc::new((self.front, self.meters));
-        let service = service_fn(move |request| answer(answering.clone(), request));
+        let service = service_fn(move |request| answer(self.answering.clone(), request));
         let builder = builder(self.head_timeout);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let connection =
-            builder.serve_connection(TokioIo::new(StallGuard::new(stream, self.write_timeout)), service).into_owned();
-        if let Err(error) = self.watcher.watch(connection).await {
+        let stream = TokioIo::new(StallGuard::new(stream, self.write_timeout));
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let ended = tokio::select! {
+            // A request that has arrived is taken before the connection is told to end.
+            biased;
+            ended = connection.as_mut() => ended,
+            () = told_to_end(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             debug!(listener = self.name, %error, "connection ended early");
         }
     }
+}
+
+/// Ends when the listener was told to, or is dropped.
+async fn told_to_end(stop: &mut Stop) {
+    drop(stop.wait_for(Option::is_some).await);
+}
+
+/// Ends a moment after the listener was told to.
+async fn silent_at_the_end(mut stop: Stop) {
+    told_to_end(&mut stop).await;
+    sleep(FIRST_BYTES).await;
 }
 
 struct OpenCount(&'static str);
@@ -230,18 +290,22 @@ fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
 }
 
 /// Answers one request, measured and traced. Dropped by hyper when the client goes away.
-async fn answer(answering: Arc<(Front, Meters)>, request: Request<Incoming>) -> Result<Response, Infallible> {
-    let (front, meters) = &*answering;
+async fn answer(answering: Arc<Answering>, request: Request<Incoming>) -> Result<Response, Infallible> {
+    let Answering { front, meters, leaving } = &*answering;
+    let is_http1 = request.version() < Version::HTTP_2;
     let path = request.uri().path();
     let route = Route::of(path);
     let measured = meters.begin(route);
     let span = debug_span!("request", method = %request.method(), path);
-    let response = match &front.calls {
+    let mut response = match &front.calls {
         Some(calls) if route == Route::Call && path != "/fn/" => {
             calls.answer(request.map(Body::new)).instrument(span.clone()).await
         }
         _ => front.router.clone().call(request).instrument(span.clone()).await?,
     };
+    if is_http1 && leaving.is_leaving() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     span.in_scope(|| debug!(status = response.status().as_u16(), "answered"));
     measured.end(response.status());
     Ok(response)

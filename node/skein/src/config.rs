@@ -5,6 +5,7 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytesize::ByteSize;
@@ -50,6 +51,9 @@ pub(crate) struct Settings {
     /// Whether functions may reach private addresses whose hosts their grants name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) egress_private: Option<bool>,
+    /// How long a node that leaves goes on taking calls while it says that it is not ready, as `2s`.
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "duration_text")]
+    pub(crate) lame_duck: Option<Duration>,
 }
 
 /// Where a setting came from.
@@ -75,6 +79,7 @@ pub(crate) struct NodeConfig {
     pub(crate) role: MemberRole,
     pub(crate) egress_ca: Option<PathBuf>,
     pub(crate) egress_private: bool,
+    pub(crate) lame_duck: Duration,
     sources: BTreeMap<&'static str, Source>,
 }
 
@@ -122,6 +127,7 @@ impl NodeConfig {
             role: pick!(role, MemberRole::Auto),
             egress_ca: sources.iter().find_map(|(_, settings)| settings.egress_ca.clone()),
             egress_private: pick!(egress_private, true),
+            lame_duck: pick!(lame_duck, LAME_DUCK).min(LAME_DUCK_MAX),
             sources: chosen,
         }
     }
@@ -160,6 +166,7 @@ impl NodeConfig {
             role: Some(self.role),
             egress_ca: self.egress_ca.clone(),
             egress_private: Some(self.egress_private),
+            lame_duck: Some(self.lame_duck),
         };
         let text = toml::to_string(&settings).map_err(|error| {
             Failure::not_executed(ErrorCode::Internal, format!("settings have no text form: {error}"))
@@ -183,7 +190,37 @@ impl NodeConfig {
             "memory": { "value": self.memory.as_u64(), "source": source("memory") },
             "role": { "value": self.role, "source": source("role") },
             "egress_private": { "value": self.egress_private, "source": source("egress_private") },
+            "lame_duck": {
+                "value": humantime::format_duration(self.lame_duck).to_string(),
+                "source": source("lame_duck"),
+            },
         })
+    }
+}
+
+/// A balancer that asks every second whether the node is ready has heard twice that it is not.
+const LAME_DUCK: Duration = Duration::from_secs(2);
+
+/// Half of what a node may take to leave in all.
+const LAME_DUCK_MAX: Duration = Duration::from_secs(10);
+
+/// Durations as people write them.
+mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::function_toml::parse_duration;
+
+    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.collect_str(&humantime::format_duration(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
     }
 }
 
@@ -238,6 +275,18 @@ mod tests {
         config.remember(&path).unwrap();
         config.mesh = loopback(7071);
         config.remember(&path).unwrap_err();
+    }
+
+    #[test]
+    fn the_lame_ducks_time_is_written_as_people_do_and_is_bounded() {
+        let none = Settings::default();
+        let lame_duck = |file: &str| NodeConfig::compose(&none, &settings(file), &none, "n".parse().unwrap()).lame_duck;
+        assert_eq!(lame_duck(""), Duration::from_secs(2));
+        assert_eq!(lame_duck("lame_duck = '250ms'"), Duration::from_millis(250));
+        assert_eq!(lame_duck("lame_duck = '1h'"), Duration::from_secs(10));
+        assert!(toml::from_str::<Settings>("lame_duck = 'soon'").is_err());
+        let written = toml::to_string(&settings("lame_duck = '1500ms'")).unwrap();
+        assert_eq!(settings(&written).lame_duck, Some(Duration::from_millis(1_500)));
     }
 
     #[test]

@@ -49,6 +49,12 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Of that, to make ready elsewhere what is in use here.
 const EVACUATION_DEADLINE: Duration = Duration::from_secs(5);
+/// Of that, to hand the leadership over.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// For the answers of what had to be stopped at the deadline.
+const LAST_ANSWERS_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How long a node that is new to the mesh waits until its labels are known: one write, and perhaps a new leader.
 const LABELS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -202,32 +208,47 @@ impl Node {
         }
     }
 
-    /// Leaves in order: what is in use made ready elsewhere, no new calls, leadership handed over, running calls finished, peers told, files closed.
+    /// Leaves in order: everything still taken while balancers notice and what is in use is made ready elsewhere; leadership
+    /// handed over, entrances closed, running calls finished; every answer delivered; only then peers told; files closed.
     pub(crate) async fn shutdown(self) {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE;
         tracing::info!(name = %self.config.name, "leaving");
-        migrate::evacuate(&self.shared, deadline.min(Instant::now() + EVACUATION_DEADLINE)).await;
-        let mut load = self.runtime.load();
-        load.is_draining = true;
-        self.membership.publish_load(load);
-        self.consensus.hand_over(deadline.min(Instant::now() + Duration::from_secs(5))).await;
+        self.gateway.lame_duck();
+        let evacuation = migrate::evacuate(&self.shared, deadline.min(Instant::now() + EVACUATION_DEADLINE));
+        tokio::join!(evacuation, tokio::time::sleep(self.lame_duck()));
+        self.network.farewell();
+        // The runtime takes no new calls from the moment this is first polled, and the peers are told so at once.
+        let drained = self.runtime.drain(deadline);
+        let told = async {
+            load::announce(&self.shared);
+            self.consensus.hand_over(deadline.min(Instant::now() + HAND_OVER_DEADLINE)).await;
+        };
         // The entrances stay open until the calls that came through them have been answered.
-        let (is_drained, ()) = tokio::join!(self.runtime.drain(deadline), self.gateway.shutdown(deadline));
+        let (is_drained, (), ()) = tokio::join!(biased; drained, told, self.gateway.shutdown(deadline));
         if !is_drained {
             tracing::warn!("calls were still running at the deadline and are stopped");
         }
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.membership.leave().await;
-        self.membership.shutdown().await;
         self.runtime.shutdown(deadline).await;
         self.engine.shutdown();
+        // Before the peers hear that this node is gone: they give up what they still wait for then.
+        self.network.finish(deadline.max(Instant::now() + LAST_ANSWERS_DEADLINE)).await;
+        self.membership.leave().await;
+        self.membership.shutdown().await;
         if let Err(failure) = self.consensus.shutdown().await {
             tracing::error!(%failure, "consensus did not stop cleanly");
         }
         self.network.shutdown(deadline).await;
         tracing::info!(name = %self.config.name, "left");
+    }
+
+    /// How long to wait for balancers and clients to notice: not at all where there is no other node to go to.
+    fn lame_duck(&self) -> Duration {
+        let (me, view) = (self.network.local(), self.membership.view());
+        let has_others = view.alive().any(|peer| peer.node != me);
+        if has_others { self.config.lame_duck } else { Duration::ZERO }
     }
 }
 
@@ -267,7 +288,9 @@ fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot
     network.handle(Service::Invoke, invoke_service(Arc::new(shared.runtime.clone()), shared.consensus.watch()));
     network.handle(Service::Control, Arc::new(Control::new(shared.clone(), admission.clone(), router.clone())));
     network.handle(Service::Join, admission);
-    network.handle(Service::Client, ClientAccess::service(shared, router));
+    let (calls, nodes) = ClientAccess::services(shared, router);
+    network.handle(Service::Client, calls);
+    network.handle(Service::Nodes, nodes);
 }
 
 fn artifacts_failure(error: &OpenError) -> Failure {

@@ -20,7 +20,11 @@ pub(super) async fn healthz() -> &'static str {
 
 /// 200 while the node should be sent calls.
 pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.parts.operations.readiness() {
+    let readiness = match admin.leaving.is_leaving() {
+        true => Err(Failure::not_executed(ErrorCode::Draining, "the node is leaving")),
+        false => admin.parts.operations.readiness(),
+    };
+    match readiness {
         Ok(()) => "ready\n".into_response(),
         Err(failure) => Refusal::from(failure).into_response(),
     }

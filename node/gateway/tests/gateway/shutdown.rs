@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     sync::Notify,
     time::{Instant, timeout},
@@ -68,6 +69,62 @@ async fn shutdown_cuts_off_what_outlives_the_deadline() {
     timeout(SOON, ending).await.unwrap();
     timeout(SOON, fixture.invoke.dropped.notified()).await.unwrap();
     assert!(running.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_lame_duck_answers_everything_and_tells_everybody_not_to_come_again() {
+    let fixture = Fixture::start().await;
+    fixture.invoke.set(|call| {
+        let reply = echo(&call);
+        async move { Ok(reply) }
+    });
+    let ready = || fixture.http.get(format!("http://{}/readyz", fixture.gateway.admin_addr())).send();
+    assert_eq!(ready().await.unwrap().status(), 200);
+    fixture.gateway.lame_duck();
+    let not_ready = ready().await.unwrap();
+    assert_eq!(not_ready.status(), 503);
+    assert!(not_ready.text().await.unwrap().contains("draining"));
+    // New connections too: each answer ends its own.
+    for _ in 0..2 {
+        let response = fixture.call(PRICE).body("x").send().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers()["connection"].as_bytes()), (200, &b"close"[..]));
+        assert_eq!(response.text().await.unwrap(), "x");
+    }
+    timeout(SOON, fixture.gateway.shutdown(Instant::now() + SOON)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_on_its_way_when_the_listener_ends_is_answered() {
+    let fixture = Fixture::start().await;
+    fixture.invoke.set(|call| {
+        let reply = echo(&call);
+        async move { Ok(reply) }
+    });
+    // In the kernel's queue, not accepted yet: this test has one thread, and the listener has had no turn.
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(std::net::TcpStream::connect(fixture.gateway.http_addr()).unwrap());
+    }
+    let key = fixture.key("invoke").to_owned();
+    let request =
+        format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 1\r\n\r\nx");
+    let ending = tokio::spawn(fixture.gateway.shutdown(Instant::now() + SOON));
+    tokio::task::yield_now().await;
+    let mut answers = Vec::new();
+    for stream in streams {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = tokio::net::TcpStream::from_std(stream).unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        answers.push(tokio::spawn(async move {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.map(|_| answer)
+        }));
+    }
+    for answer in answers {
+        let answer = timeout(SOON, answer).await.unwrap().unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\nx"), "{answer:?}");
+    }
+    timeout(SOON, ending).await.unwrap().unwrap();
 }
 
 async fn until_refused(addr: SocketAddr) {

@@ -72,6 +72,7 @@ fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
         role: up.role.map(MemberRole::from),
         egress_ca: None,
         egress_private: None,
+        lame_duck: None,
     };
     let file = up.config.as_deref().map(|path| Settings::load(path, false)).transpose()?.unwrap_or_default();
     let remembered = Settings::load(&data.settings(), true)?;

@@ -42,6 +42,7 @@ pub(super) fn start(
     tasks.spawn(tell_alive(shared.clone(), alive_tx, stop.clone()));
     tasks.spawn(follow_members(shared.clone(), network.clone(), peers, tasks.clone(), stop.clone()));
     tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
+    tasks.spawn(drop_untrusted(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
     tasks.spawn(quorum::keep(shared.clone(), stop.clone()));
     tasks.spawn(tell_leader(shared.clone(), stop.clone()));
@@ -104,7 +105,7 @@ async fn follow_members(
     }
 }
 
-/// Cuts off a node that was removed, a moment after: the log's next entry tells it so, and it ends by itself. New
+/// Forgets a node that was removed, a moment after: the log's next entry tells it so, and it ends by itself. New
 /// connections of its own are refused from now on.
 async fn part(network: Network, node: NodeId, stop: CancellationToken) {
     tokio::select! {
@@ -113,7 +114,27 @@ async fn part(network: Network, node: NodeId, stop: CancellationToken) {
     }
     // Ids are never used twice, so it cannot have come back.
     network.remove_address(node);
-    network.disconnect(node);
+}
+
+/// Cuts the connections of all that are no members any more, a moment after each change of the catalogue. Every one that
+/// is open is asked about, and not those that are seen to leave: a node may come and go between two looks.
+async fn drop_untrusted(shared: Shared, network: Network, stop: CancellationToken) {
+    let mut catalog = shared.consensus.watch();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = catalog.changed() => if changed.is_err() { return },
+        }
+        let untrusted = network.untrusted();
+        if untrusted.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PART_AFTER) => {}
+        }
+        untrusted.into_iter().for_each(|node| network.disconnect(node));
+    }
 }
 
 /// The members, and those that were removed and whose votes are needed still.
