@@ -15,6 +15,7 @@ mod etcd;
 mod functions;
 mod gateway;
 mod imbalance;
+mod leaving;
 mod loads;
 mod nodes;
 mod overload;
@@ -83,6 +84,15 @@ enum Bench {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Each node of three is told to end, killed, and moved, under load by the client library and by HTTP: lost answers
+    Leaving {
+        /// Calls a second each way
+        #[arg(long, default_value_t = LEAVING_RATE)]
+        rate: u32,
+        /// Of the faults only one
+        #[arg(long, value_enum)]
+        only: Option<leaving::Fault>,
+    },
     /// A script's start, calls and memory, beside Node's http server and workerd
     Script,
     /// Gateway echo, beside a bare axum echo
@@ -115,6 +125,8 @@ enum Bench {
 
 /// Two at each of three gateways: fewer than the calls by which a node must be busier before the router spreads a version.
 const IMBALANCE_CALLERS: usize = 6;
+/// 500 in all.
+const LEAVING_RATE: u32 = 250;
 /// As long as is promised.
 const OVERLOAD_SECONDS: u64 = 60;
 
@@ -133,6 +145,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Density => density::run(binary, quick),
         Bench::Imbalance { callers, only } => imbalance::run(binary, quick, callers, only),
         Bench::Overload { seconds } => overload::run(binary, quick, seconds),
+        Bench::Leaving { rate, only } => leaving::run(binary, quick, rate, only),
         Bench::Functions => functions::run(binary, quick),
         Bench::Soak { minutes, rate, seed } => soak::run(binary, if quick { 1.0 } else { minutes }, rate, seed),
         Bench::Script => script::run(binary, rounds, quick),
@@ -153,6 +166,7 @@ fn main() -> anyhow::Result<()> {
             density::run(binary, quick)?;
             imbalance::run(binary, quick, IMBALANCE_CALLERS, None)?;
             overload::run(binary, quick, OVERLOAD_SECONDS)?;
+            leaving::run(binary, quick, LEAVING_RATE, None)?;
             script::run(binary, rounds, quick)?;
             publish::run(binary)?;
             restart::run(quick)?;

@@ -2,10 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
+use rustix::process::Signal;
 use skein_harness::{Call, Calls, Expected, Ledger, LoadReport, Mesh, Running, until};
 
 use crate::{
@@ -124,6 +128,60 @@ fn sigterm_hands_over_and_no_call_fails_or_runs_twice() {
     assert!(report.contains("left"), "{report}");
     let after = scene.end(load, told);
     check_none_failed(&after);
+}
+
+#[test]
+fn a_balancer_that_asks_whether_a_node_is_ready_has_time_to_notice() {
+    let mut scene = Scene::of(3);
+    // Whoever comes by way of the node that leaves, as long as that says that it is ready, and a moment longer.
+    let leaving = scene.mesh.leader();
+    let load = scene.load(&[leaving]);
+    let told = SystemTime::now();
+    scene.mesh.nodes[leaving].signal(Signal::TERM);
+    until("it says that it is not ready", || (scene.mesh.admin(leaving).get("/readyz").status == 503).then_some(()));
+    load.run_for(Duration::from_millis(500));
+    let report = load.stop().since(told);
+    assert!(report.succeeded > 0);
+    check_none_failed(&report);
+    assert!(scene.mesh.nodes[leaving].wait().success());
+}
+
+#[test]
+fn sigterm_of_the_node_that_a_client_is_connected_to_costs_it_nothing() {
+    let mut scene = Scene::of(3);
+    let leaving = scene.mesh.leader();
+    let context = skein_client::Context::load(scene.mesh.nodes[leaving].context()).unwrap();
+    let (origin, stop) = (scene.ledger.origin(), Arc::new(AtomicBool::new(false)));
+    let stopped = stop.clone();
+    let caller = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let mesh = skein_client::Mesh::connect(context).await.unwrap();
+            let (mut calls, mut ended) = (tokio::task::JoinSet::new(), Vec::new());
+            let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
+            for number in 0.. {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                ticks.tick().await;
+                let function = mesh.function(&format!("f{}", number % FUNCTIONS)).unwrap();
+                let body = format!("POST {origin}/call-{number}\n");
+                calls.spawn(async move { function.invoke(body).await });
+                ended.extend(std::iter::from_fn(|| calls.try_join_next()).map(Result::unwrap));
+            }
+            ended.extend(calls.join_all().await);
+            ended
+        })
+    });
+    until("some calls", || (scene.ledger.entries().len() > RATE as usize).then_some(()));
+    assert!(scene.mesh.nodes[leaving].terminate().success());
+    let before = scene.ledger.entries().len();
+    until("calls at the others", || (scene.ledger.entries().len() > before + RATE as usize).then_some(()));
+    stop.store(true, Ordering::SeqCst);
+    let ended = caller.join().unwrap();
+    let failed: Vec<_> = ended.iter().filter_map(|ended| ended.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{} of {} calls failed: {failed:?}", failed.len(), ended.len());
+    assert!(scene.ledger.entries().values().all(|times| *times == 1), "executed more than once");
 }
 
 #[test]
