@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use skein_proto::{
-    ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, Limits, ParseError, Progress, Reply, codec,
+    ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, Limits, ParseError, Reply, codec,
 };
 use skein_transport::{CaPin, Service, Stranger};
 use tokio::{
