@@ -1,6 +1,4 @@
-//! A node's name in SWIM: which node, where, and in which of its lives.
-
-use std::net::SocketAddr;
+//! A node's name in SWIM: which node, and in which of its lives. Where it is reached is the address book's.
 
 use serde::{Deserialize, Serialize};
 use skein_proto::NodeId;
@@ -9,7 +7,6 @@ use skein_proto::NodeId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
-    pub(crate) addr: SocketAddr,
     /// Starts as the clock in milliseconds, so that a node that starts again is newer than it was; one more each time
     /// it finds itself declared dead.
     pub(crate) incarnation: u64,

@@ -1,7 +1,8 @@
 //! Who is alive and how loaded, as this node sees it.
 //!
 //! **Owns** the gossip view: SWIM failure detection (foca) over the transport's datagrams, and the load digests that
-//! nodes send one another.
+//! nodes send one another. And the [`AddressBook`]: where the members are reached, by their own signed word, passed on
+//! from one to another without a majority.
 //!
 //! **Refuses** authority: the catalogue says who *may* serve, membership says who *does* now. It never writes to the
 //! catalogue, and it listens to nobody whom the catalogue has not named to it ([`Membership::announce`],
@@ -17,6 +18,7 @@
 //! assert_eq!(View::default().alive().count(), 0);
 //! ```
 
+mod addresses;
 mod config;
 mod digest;
 mod heartbeat;
@@ -29,6 +31,7 @@ mod swim;
 mod tests;
 mod view;
 
+pub use addresses::{AddressBook, Addressed, Records};
 pub use config::Config;
 pub use membership::Membership;
 pub use view::{Peer, PeerState, View};

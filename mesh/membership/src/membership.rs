@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -52,27 +51,22 @@ impl Membership {
     /// Starts the detector. It knows nobody but this node until [`Membership::announce`].
     ///
     /// Must be called in a tokio runtime. Register [`Membership::service`] with the transport.
-    pub fn spawn(config: Config, transport: Arc<dyn Transport>, me: (NodeId, SocketAddr)) -> Self {
+    pub fn spawn(config: Config, transport: Arc<dyn Transport>, me: NodeId) -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self::spawn_at(config, transport, me, since_epoch)
     }
 
     /// The same at a time of day that the system's clock does not show, given since 1970. A node must never be started at
     /// an earlier time than before.
-    pub fn spawn_at(
-        config: Config,
-        transport: Arc<dyn Transport>,
-        (node, addr): (NodeId, SocketAddr),
-        since_epoch: Duration,
-    ) -> Self {
+    pub fn spawn_at(config: Config, transport: Arc<dyn Transport>, node: NodeId, since_epoch: Duration) -> Self {
         let incarnation = u64::try_from(since_epoch.as_millis()).unwrap_or(0).min(INCARNATION_MAX);
-        Self::spawn_as(config, transport, Identity { node, addr, incarnation })
+        Self::spawn_as(config, transport, Identity { node, incarnation })
     }
 
     pub(crate) fn spawn_as(config: Config, transport: Arc<dyn Transport>, me: Identity) -> Self {
         let (inbox, datagrams) = mpsc::channel(config.inbox_max.max(1));
         let (leave, leaving) = mpsc::channel(1);
-        let (roster, known) = watch::channel(Roster::from([(me.node, me.addr)]));
+        let (roster, known) = watch::channel(Roster::from([me.node]));
         let (load, own_load) = watch::channel(Told::default());
         let swim = Swim::new(&config, me, known.clone(), Instant::now());
         let (view_tx, view) = watch::channel(Arc::new(swim.view()));
@@ -89,14 +83,11 @@ impl Membership {
     }
 
     /// Names members, from the catalogue or as seeds: they are looked for at once, and heard from now on.
-    pub fn announce(&self, peers: Vec<(NodeId, SocketAddr)>) {
+    pub fn announce(&self, peers: impl IntoIterator<Item = NodeId>) {
         self.inner.roster.send_if_modified(|roster| {
-            let mut is_changed = false;
-            for (node, addr) in peers {
-                // Its own address is what this node itself says.
-                is_changed |= node != self.inner.me && roster.insert(node, addr) != Some(addr);
-            }
-            is_changed
+            let before = roster.len();
+            roster.extend(peers);
+            roster.len() != before
         });
     }
 
@@ -104,7 +95,7 @@ impl Membership {
     pub fn retain(&self, members: &BTreeSet<NodeId>) {
         self.inner.roster.send_if_modified(|roster| {
             let before = roster.len();
-            roster.retain(|node, _| *node == self.inner.me || members.contains(node));
+            roster.retain(|node| *node == self.inner.me || members.contains(node));
             roster.len() != before
         });
     }

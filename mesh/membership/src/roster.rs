@@ -1,8 +1,7 @@
 //! Whom the catalogue has named, and the codec that hears of nobody else.
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +16,7 @@ use tokio::sync::watch;
 use crate::identity::{INCARNATION_MAX, Identity};
 
 /// The members by the catalogue's word, this node among them.
-pub(crate) type Roster = BTreeMap<NodeId, SocketAddr>;
+pub(crate) type Roster = BTreeSet<NodeId>;
 
 /// A SWIM message that could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +74,7 @@ impl foca::Codec<Identity> for Codec {
     fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Identity>, CodecError> {
         let member: Member<Identity> = rmp_serde::from_read(buf.reader())?;
         checked(*member.id())?;
-        let is_known = self.roster.borrow().contains_key(&member.id().node);
+        let is_known = self.roster.borrow().contains(&member.id().node);
         match self.source {
             // Something must be returned: that the sender lives, which its message has just shown, changes nothing.
             Some(source) if !is_known => Ok(Member::new(source, 0, State::Alive)),

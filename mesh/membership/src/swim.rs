@@ -30,6 +30,9 @@ use crate::{
 /// How often silence is judged and the view brought up to date.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The latest own life that is believed of a peer: half of all, so that there is room to live on after it.
+const TOLD_MAX: u64 = INCARNATION_MAX / 2;
+
 /// How long a peer must say that it does not hear this node: two digests in a row, and what was on its way before.
 const DEAF_AFTER: Duration = Duration::from_millis(450);
 
@@ -110,7 +113,7 @@ impl Swim {
         if self.has_left {
             return;
         }
-        if !self.roster.borrow().contains_key(&from) {
+        if !self.roster.borrow().contains(&from) {
             return metrics::dropped("stranger");
         }
         match digest::read(body) {
@@ -167,7 +170,8 @@ impl Swim {
     fn learn(&mut self, from: NodeId, digest: Digest) {
         let me = *self.foca.identity();
         // A peer knows a later life of this node than this one: the clock went back. Live on after that one.
-        if (me.incarnation + 1..INCARNATION_MAX).contains(&digest.known) {
+        // Not of one near the end of what can be counted: after it, nothing could be objected to any more.
+        if (me.incarnation + 1..TOLD_MAX).contains(&digest.known) {
             let renewed = Identity { incarnation: digest.known + 1, ..me };
             self.report(|foca, effects| foca.change_identity(renewed, effects));
         }
@@ -190,7 +194,7 @@ impl Swim {
         }
         let roster = self.roster.borrow().clone();
         let removed: Vec<_> = (self.foca.iter_members())
-            .filter(|member| !roster.contains_key(&member.id().node))
+            .filter(|member| !roster.contains(&member.id().node))
             .map(|member| Member::new(*member.id(), member.incarnation(), State::Down))
             .collect();
         // Each node hears of a removal from the catalogue: it is no news to gossip about.
@@ -275,11 +279,11 @@ impl Swim {
         let lives: BTreeMap<_, _> =
             self.foca.iter_membership_state().map(|member| (member.id().node, member.clone())).collect();
         let missing: Vec<_> = (roster.iter())
-            .filter(|(node, _)| **node != me && lives.get(node).is_none_or(|life| life.state() == State::Down))
+            .filter(|node| **node != me && lives.get(node).is_none_or(|life| life.state() == State::Down))
             .collect();
-        for (node, addr) in turn(&missing, &mut self.schedule.search_turn, self.schedule.peers_max) {
-            let unknown = Identity { node: **node, addr: **addr, incarnation: 0 };
-            let life = lives.get(node).map_or(unknown, |life| *life.id());
+        for node in turn(&missing, &mut self.schedule.search_turn, self.schedule.peers_max) {
+            let unknown = Identity { node: **node, incarnation: 0 };
+            let life = lives.get(*node).map_or(unknown, |life| *life.id());
             self.report(|foca, effects| foca.announce(life, effects));
         }
     }
@@ -287,7 +291,7 @@ impl Swim {
     /// Sends this node's figures to everybody whose turn it is.
     fn spread_digest(&mut self, roster: &Roster) {
         let me = self.foca.identity().node;
-        let peers: Vec<_> = roster.keys().filter(|node| **node != me).copied().collect();
+        let peers: Vec<_> = roster.iter().filter(|node| **node != me).copied().collect();
         let next: Vec<_> = turn(&peers, &mut self.schedule.digest_turn, self.schedule.peers_max).copied().collect();
         self.send_digests(&next);
     }
@@ -324,7 +328,7 @@ impl Swim {
     /// Takes what foca wants done out of it. After each event.
     fn settle(&mut self, now: Instant) {
         while let Some((to, body)) = self.effects.to_send() {
-            if self.roster.borrow().contains_key(&to.node) {
+            if self.roster.borrow().contains(&to.node) {
                 self.datagrams.push((to.node, digest::swim(&body)));
             }
         }
@@ -359,7 +363,7 @@ impl Swim {
         let me = self.foca.identity().node;
         let active: BTreeMap<_, _> = self.foca.iter_members().map(|member| (member.id().node, member)).collect();
         let roster = self.roster.borrow();
-        let peers = roster.iter().map(|(node, addr)| {
+        let peers = roster.iter().map(|node| {
             let member = active.get(node);
             let state = match member.map(|member| member.state()) {
                 _ if *node == me => PeerState::Alive,
@@ -369,14 +373,13 @@ impl Swim {
                 Some(State::Suspect) => PeerState::Suspect,
                 Some(State::Down) | None => PeerState::Down,
             };
-            let addr = member.map_or(*addr, |member| member.id().addr);
             let known = if *node == me { Some(&self.own) } else { self.loads.get(node) };
             let load = match known {
                 _ if state == PeerState::Down => Load::default(),
                 Some(digest) => digest.load.clone(),
                 None => unmeasured(),
             };
-            (*node, Peer { node: *node, addr, state, load })
+            (*node, Peer { node: *node, state, load })
         });
         View { peers: peers.collect() }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -71,10 +70,6 @@ struct Mesh {
     size: u64,
 }
 
-fn addr(node: u64) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 7_000 + u16::try_from(node).unwrap()))
-}
-
 impl Mesh {
     fn of(size: u64) -> Self {
         let mut mesh = Self { net: Arc::default(), nodes: BTreeMap::new(), size };
@@ -86,10 +81,10 @@ impl Mesh {
 
     fn start(&mut self, node: u64, incarnation: u64) {
         let link = Arc::new(Link { me: NodeId(node), net: self.net.clone() });
-        let me = Identity { node: NodeId(node), addr: addr(node), incarnation };
+        let me = Identity { node: NodeId(node), incarnation };
         let membership = Membership::spawn_as(Config::default(), link, me);
         self.net.lock().unwrap().nodes.insert(NodeId(node), membership.service());
-        membership.announce((1..=self.size).map(|peer| (NodeId(peer), addr(peer))).collect());
+        membership.announce((1..=self.size).map(NodeId));
         self.nodes.insert(node, membership);
     }
 
@@ -289,7 +284,7 @@ async fn who_is_not_in_the_catalogue_does_not_exist() {
         let is_up = |at, of| mesh.state(at, of) != PeerState::Down;
         assert!((2..=3).all(|node| is_up(1, node) && is_up(node, 1)));
     }
-    mesh.nodes[&1].announce(vec![(NodeId(4), addr(4))]);
+    mesh.nodes[&1].announce([NodeId(4)]);
     mesh.until_whole(SECOND).await;
 }
 
@@ -343,9 +338,9 @@ async fn shutdown_waits_and_the_last_view_stays() {
 
 /// Two nodes that know each other, without any network.
 fn pair(now: Instant) -> (Swim, Vec<Bytes>, watch::Sender<Roster>) {
-    let (roster, known) = watch::channel(Roster::from([(NodeId(1), addr(1)), (NodeId(2), addr(2))]));
+    let (roster, known) = watch::channel(Roster::from([NodeId(1), NodeId(2)]));
     let [mut one, mut two] = [1, 2].map(|node| {
-        let me = Identity { node: NodeId(node), addr: addr(node), incarnation: 100 };
+        let me = Identity { node: NodeId(node), incarnation: 100 };
         Swim::new(&Config::default(), me, known.clone(), now)
     });
     let mut valid = Vec::new();
@@ -408,7 +403,7 @@ async fn a_message_in_anothers_name_is_refused() {
     let now = Instant::now();
     let (mut swim, valid, roster) = pair(now);
     roster.send_modify(|roster| {
-        roster.insert(NodeId(3), addr(3));
+        roster.insert(NodeId(3));
     });
     swim.roster_changed(now);
     swim.take_datagrams();

@@ -1,6 +1,6 @@
 //! What this node believes about its peers at one moment.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use skein_proto::{Load, NodeId};
 
@@ -16,8 +16,6 @@ pub struct View {
 pub struct Peer {
     /// Which.
     pub node: NodeId,
-    /// Where it is reached: its own word while it is alive, else the catalogue's.
-    pub addr: SocketAddr,
     /// Whether it answers.
     pub state: PeerState,
     /// Its last load digest; the default (an idle node) until one came, and when it is down.

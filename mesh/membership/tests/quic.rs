@@ -28,7 +28,7 @@ impl Node {
         let certificate = authority.sign(&key.request().unwrap(), NodeId(node), Validity::of_a_node()).unwrap();
         let identity = Identity::new(key, &certificate, authority.certificate()).unwrap();
         let network = Network::bind(NetworkConfig::new(addr), identity, Arc::new(Everybody)).await.unwrap();
-        let me = (NodeId(node), network.local_addr());
+        let me = NodeId(node);
         let membership = Membership::spawn(Config::default(), Arc::new(network.clone()), me);
         network.handle(Service::Gossip, membership.service());
         network.start();
@@ -47,7 +47,7 @@ impl Node {
         for (node, addr) in peers {
             self.network.set_address(NodeId(*node), *addr);
         }
-        self.membership.announce(peers.iter().map(|(node, addr)| (NodeId(*node), *addr)).collect());
+        self.membership.announce(peers.keys().map(|node| NodeId(*node)));
     }
 
     /// Waits until this node sees `node` alive or not.

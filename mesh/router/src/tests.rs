@@ -149,8 +149,7 @@ fn version() -> VersionId {
 }
 
 fn peer(node: u64) -> Peer {
-    let addr = SocketAddr::from(([127, 0, 0, 1], 7_070));
-    Peer { node: NodeId(node), addr, state: PeerState::Alive, load: Load::default() }
+    Peer { node: NodeId(node), state: PeerState::Alive, load: Load::default() }
 }
 
 /// A router on node 1 and all that surrounds it.

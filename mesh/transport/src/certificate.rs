@@ -66,6 +66,11 @@ pub(crate) fn key_digest(der: &[u8]) -> Result<Digest, CertificateError> {
     Ok(Digest::of(parse(der)?.public_key().raw))
 }
 
+/// The public key itself, as signatures are checked with it.
+pub(crate) fn raw_key(der: &[u8]) -> Result<Vec<u8>, CertificateError> {
+    Ok(parse(der)?.public_key().subject_public_key.data.to_vec())
+}
+
 /// Checks that `authority` signed `leaf`, leaving the clock out: it is the handshake that looks at the time.
 pub(crate) fn check_signed(leaf: &[u8], authority: &CertificateDer<'_>) -> Result<(), CertificateError> {
     let not_before = parse(leaf)?.validity().not_before.timestamp();

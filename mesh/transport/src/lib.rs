@@ -1,7 +1,7 @@
 //! Bytes between nodes: QUIC with mutual TLS.
 //!
-//! **Owns** node identity (key, certificate, the mesh's CA, join tokens), connections, framed calls, streams and
-//! datagrams, and knows from whom this node hears nothing. Who is down is the membership's to say.
+//! **Owns** node identity (key, certificate, the mesh's CA, join tokens), the records by which nodes say where they are
+//! reached, connections, framed calls, streams and datagrams, and knows from whom this node hears nothing. Who is down is the membership's to say.
 //!
 //! **Refuses** to know what the bytes mean: a [`Service`] handler does. It keeps no list of members either; who is
 //! trusted beyond the CA's signature is asked of the [`Trust`] it is given.
@@ -32,6 +32,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod address;
+mod address_record;
 mod authority;
 mod certificate;
 mod close;
@@ -53,6 +55,8 @@ mod tls;
 mod token;
 mod trust;
 
+pub use address::{Address, AddressError};
+pub use address_record::{AddressRecord, AddressRecordError, ReachedAt};
 pub use authority::{Authority, AuthorityError, NODE_LIFETIME, Validity};
 pub use config::NetworkConfig;
 pub use identity::{Identity, IdentityError, NodeKey};

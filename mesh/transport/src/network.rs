@@ -7,6 +7,7 @@
 //! ```
 
 mod accept;
+mod dial;
 mod doubts;
 mod entrance;
 mod host;
@@ -32,6 +33,7 @@ use quinn::{Endpoint, TokioRuntime};
 use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::{
     runtime::Handle,
+    sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -43,8 +45,8 @@ use self::{
     peers::Peers,
 };
 use crate::{
-    Caller, DATAGRAM_BYTES_MAX, Duplex, Identity, NetworkConfig, Serve, Service, Transport, Trust, close::CLOSE_DONE,
-    exchange, frame::Frame, quic, tls,
+    Address, CaPin, Caller, DATAGRAM_BYTES_MAX, Duplex, Identity, NetworkConfig, Serve, Service, Stranger, Transport,
+    Trust, close::CLOSE_DONE, exchange, frame::Frame, quic, tls,
 };
 
 pub(crate) use link::hello;
@@ -57,6 +59,8 @@ pub struct Network {
 
 struct Inner {
     addr: SocketAddr,
+    /// The mesh's CA certificate, DER.
+    authority: Bytes,
     host: Arc<Host>,
     peers: Arc<Peers>,
     endpoint: Endpoint,
@@ -117,6 +121,7 @@ impl Network {
         Ok(Self {
             inner: Arc::new(Inner {
                 addr,
+                authority: Bytes::copy_from_slice(identity.ca_certificate()),
                 host,
                 peers: Arc::new(peers),
                 endpoint,
@@ -132,14 +137,39 @@ impl Network {
         self.inner.addr
     }
 
-    /// Writes `node`'s address into the address book. If it had another, connections to that are closed.
-    pub fn set_address(&self, node: NodeId, addr: SocketAddr) {
-        self.inner.peers.set_address(node, Some(addr));
+    /// Writes down where `node` is reached, the best word first. If the first was another, connections to it are closed.
+    pub fn set_addresses(&self, node: NodeId, addresses: Vec<Address>) {
+        self.inner.peers.set_addresses(node, addresses);
     }
 
-    /// Forgets `node`'s address and closes the connections to it.
+    /// The same with one address.
+    pub fn set_address(&self, node: NodeId, addr: SocketAddr) {
+        self.set_addresses(node, vec![addr.into()]);
+    }
+
+    /// Forgets where `node` is reached and closes the connections to it.
     pub fn remove_address(&self, node: NodeId) {
-        self.inner.peers.set_address(node, None);
+        self.set_addresses(node, Vec::new());
+    }
+
+    /// Finds out which node is at `address`, by the certificate it shows, and looks for it there from now on.
+    ///
+    /// # Errors
+    /// `unreachable`, `untrusted`, `protocol-mismatch` or `deadline-exceeded`, all `not-executed`.
+    pub async fn meet(&self, address: &Address, deadline: Instant) -> Result<NodeId, Failure> {
+        let inner = &self.inner;
+        let stranger = Stranger::connect_to(address, CaPin::Certificate(inner.authority.clone()), deadline).await?;
+        let (node, addr) = (stranger.node(), stranger.remote_address());
+        stranger.close().await;
+        if node != inner.host.local {
+            inner.peers.met(node, addr);
+        }
+        Ok(node)
+    }
+
+    /// Whether a peer has called this node since it started, and each change of that.
+    pub fn reached(&self) -> watch::Receiver<bool> {
+        self.inner.peers.reached()
     }
 
     /// Closes all connections with `node`, in both directions. A removed node is refused when it comes back; one

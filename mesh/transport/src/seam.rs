@@ -24,6 +24,8 @@ pub enum Service {
     Artifact,
     /// Failure detection and load figures, as datagrams. Peers only.
     Gossip,
+    /// Records of where nodes are reached. Peers only.
+    Address,
     /// What the assembly asks of its peers: readiness of a version, joins passed on. Peers only.
     Control,
     /// A new node that shows a token. Strangers may use it.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Service,
+    Address, Service,
     close::{CLOSE_DONE, dial_failure},
     exchange::{converse, late},
     frame::{Frame, PROTOCOL_VERSION},
@@ -94,6 +94,29 @@ impl Stranger {
         Ok(Self { connection, node, pulse, _looking: looking })
     }
 
+    /// The same at an address that may be a name: whichever of those that it stands for now answers first is taken, one
+    /// asked after the other.
+    ///
+    /// # Errors
+    /// As [`Stranger::connect`].
+    pub async fn connect_to(address: &Address, expect: CaPin, deadline: Instant) -> Result<Stranger, Failure> {
+        let late =
+            |_| Failure { message: format!("{address} was not looked up in time"), ..late(Progress::NotExecuted) };
+        let found = timeout_at(deadline, address.resolve()).await.map_err(late)??;
+        let mut last = None;
+        for (asked, addr) in found.iter().enumerate() {
+            // What is left of the time is shared by those that are left to ask.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(found.len() - asked).unwrap_or(1);
+            match Self::connect(*addr, expect.clone(), Instant::now() + share).await {
+                Ok(stranger) => return Ok(stranger),
+                Err(failure) => last = Some(failure),
+            }
+        }
+        let none = || Failure::not_executed(ErrorCode::Unreachable, format!("{address} stands for no address"));
+        Err(last.unwrap_or_else(none))
+    }
+
     /// The node at the other end, as its certificate says.
     pub fn node(&self) -> NodeId {
         self.node
@@ -102,6 +125,11 @@ impl Stranger {
     #[cfg(test)]
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Where the node answered.
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.connection.remote_address()
     }
 
     /// Whether the connection is lost, so that a new one must be made.

@@ -1,6 +1,6 @@
 //! One simulated node: the real parts, put together as `node/skein` does, and the duties between them.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use skein_catalog::{Addresses, Catalog, Command, MemberRole, Proposal, RequestId, TokenRecord};
 use skein_membership::{Membership, PeerState};
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     executor::Executor,
     history::{Boot, End},
-    network::{Live, SimNetwork, address},
+    network::{Live, SimNetwork},
     workload,
     world::{NODES, Order, Planted, Standing, World, now},
 };
@@ -71,9 +71,8 @@ impl Node {
         let disk = Arc::new(world.disk(me).clone());
         let consensus = Consensus::start_on(disk, config(me), transport.clone()).await;
         let consensus = consensus.map_err(|error| error.to_string())?;
-        let place = (me, address(me));
         let membership =
-            Membership::spawn_at(skein_membership::Config::default(), transport.clone(), place, EPOCH + now());
+            Membership::spawn_at(skein_membership::Config::default(), transport.clone(), me, EPOCH + now());
         let executor = Executor::new(world, boot);
         let router = Router::new(me, executor.clone(), consensus.watch_state(), membership.watch(), transport);
         let here = executor.clone();
@@ -169,12 +168,8 @@ impl Node {
         let mut catalog = self.consensus.watch_state();
         loop {
             let members: Vec<NodeId> = catalog.borrow_and_update().members().map(|member| member.node).collect();
-            let others: Vec<(NodeId, SocketAddr)> = match members.is_empty() {
-                // Before there is a catalogue it knows what it was told when it was let in.
-                true => vec![(FOUNDER, address(FOUNDER))],
-                false => members.into_iter().map(|node| (node, address(node))).collect(),
-            };
-            self.membership.announce(others);
+            // Before there is a catalogue it knows what it was told when it was let in.
+            self.membership.announce(if members.is_empty() { vec![FOUNDER] } else { members });
             if catalog.changed().await.is_err() {
                 return;
             }

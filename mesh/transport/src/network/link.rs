@@ -70,7 +70,6 @@ pub(super) struct Link {
 pub(super) struct Dial {
     pub(super) peer: NodeId,
     pub(super) name: String,
-    pub(super) addr: SocketAddr,
     pub(super) purpose: Purpose,
 }
 
@@ -81,11 +80,12 @@ impl Link {
         endpoint: &Endpoint,
         config: ClientConfig,
         dial: &Dial,
+        addr: SocketAddr,
     ) -> Result<Arc<Self>, Failure> {
-        let whom = format!("node {} at {}", dial.peer, dial.addr);
+        let whom = format!("node {} at {addr}", dial.peer);
         let unreachable = |error: String| Failure::not_executed(ErrorCode::Unreachable, format!("{whom}: {error}"));
         let connecting =
-            endpoint.connect_with(config, dial.addr, &dial.name).map_err(|error| unreachable(error.to_string()))?;
+            endpoint.connect_with(config, addr, &dial.name).map_err(|error| unreachable(error.to_string()))?;
         let connection = connecting.await.map_err(|error| dial_failure(&whom, &error))?;
         let (_, key) = tls::shown(&connection).ok_or_else(|| unreachable("it has shown no certificate".to_owned()))?;
         let mut streams = Vec::with_capacity(dial.purpose.lanes());

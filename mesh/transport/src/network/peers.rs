@@ -1,4 +1,7 @@
 //! The address book and the connections with each peer: dialed once for all who wait, failures remembered briefly.
+//!
+//! A peer is found by who it proves to be. Where it may be has several sources: what this node was told, the best word
+//! first, and where the peer itself called from.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,16 +14,17 @@ use quinn::{ClientConfig, Connection, Endpoint};
 use skein_proto::{Digest, ErrorCode, Failure, MeshId, NodeId, Progress};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, timeout, timeout_at},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, timeout_at},
 };
 
 use super::{
+    dial::Dialer,
     doubts::{self, Doubts},
     host::Host,
     link::{Dial, Link, Purpose},
 };
-use crate::{Trust, certificate, close::CLOSE_REPLACED, exchange::late};
+use crate::{Address, Trust, certificate, close::CLOSE_REPLACED, exchange::late};
 
 /// All peers of one node.
 pub(super) struct Peers {
@@ -32,12 +36,16 @@ pub(super) struct Peers {
     io: Handle,
     book: Mutex<HashMap<NodeId, Peer>>,
     doubts: Arc<Doubts>,
+    reached: watch::Sender<bool>,
 }
 
 /// One peer, as far as connections go.
 #[derive(Default)]
 struct Peer {
-    addr: Option<SocketAddr>,
+    /// Where it is reached by what this node was told, the best word first.
+    told: Vec<Address>,
+    /// Where it was met, the last one first: it called from there, or answered there.
+    met: Vec<SocketAddr>,
     slots: HashMap<Purpose, Slot>,
     /// Accepted from it, by quinn's id, each with the digest of the key that it showed.
     accepted: HashMap<usize, (Digest, Connection)>,
@@ -47,9 +55,14 @@ struct Peer {
 
 /// A dialed connection, in one of its states.
 enum Slot {
-    Dialing(Outcome),
+    /// The end of the dial, and who tells it that there may be more places to try.
+    Dialing(Outcome, Arc<Notify>),
     Up(Arc<Link>),
-    Failed { failure: Failure, until: Instant, delay: Duration },
+    Failed {
+        failure: Failure,
+        until: Instant,
+        delay: Duration,
+    },
 }
 
 /// The end of a dial, for all who wait for it.
@@ -65,7 +78,8 @@ impl Peers {
         io: Handle,
     ) -> Self {
         let doubts = Arc::new(Doubts::new(host.metrics.doubted.clone()));
-        Self { host, mesh, endpoint, client, trust, io, book: Mutex::default(), doubts }
+        let (book, reached) = (Mutex::default(), watch::Sender::new(false));
+        Self { host, mesh, endpoint, client, trust, io, book, doubts, reached }
     }
 
     /// The peers that calls had better not go to.
@@ -73,19 +87,53 @@ impl Peers {
         &self.doubts
     }
 
-    /// Sets or forgets an address; connections dialed to another one are closed.
-    pub(super) fn set_address(&self, node: NodeId, addr: Option<SocketAddr>) {
+    /// Sets where a peer is reached, or forgets it. Connections dialed while its first address was another are closed.
+    pub(super) fn set_addresses(&self, node: NodeId, mut told: Vec<Address>) {
+        told.truncate(TOLD_MAX);
         let stale = {
             let mut book = self.lock();
             let peer = book.entry(node).or_default();
-            if peer.addr == addr {
+            if told.is_empty() {
+                peer.met.clear();
+            }
+            if peer.told == told {
                 return;
             }
-            peer.addr = addr;
-            std::mem::take(&mut peer.slots)
+            let is_moved = peer.told.first() != told.first();
+            peer.told = told;
+            if is_moved {
+                std::mem::take(&mut peer.slots)
+            } else {
+                peer.try_anew();
+                HashMap::new()
+            }
         };
         self.doubts.set(node, false);
         close(stale);
+    }
+
+    /// `node` was met at `addr`: it is looked for there, too.
+    pub(super) fn met(&self, node: NodeId, addr: SocketAddr) {
+        let mut book = self.lock();
+        let peer = book.entry(node).or_default();
+        if peer.met.first() != Some(&addr) {
+            peer.met.retain(|known| *known != addr);
+            peer.met.insert(0, addr);
+            peer.met.truncate(MET_MAX);
+        }
+        peer.try_anew();
+    }
+
+    /// Where `node` may be, the likeliest first.
+    fn places(&self, node: NodeId) -> Vec<Address> {
+        let book = self.lock();
+        let Some(peer) = book.get(&node) else { return Vec::new() };
+        peer.told.iter().cloned().chain(peer.met.iter().copied().map(Address::from)).collect()
+    }
+
+    /// Whether a peer has reached this node since it started, and each change of that.
+    pub(super) fn reached(&self) -> watch::Receiver<bool> {
+        self.reached.subscribe()
     }
 
     /// Closes all connections with `node`.
@@ -104,6 +152,7 @@ impl Peers {
     /// Remembers a connection accepted from `node`, which has shown a key with this digest.
     pub(super) fn accepted(&self, node: NodeId, key: Digest, connection: &Connection) {
         self.lock().entry(node).or_default().accepted.insert(connection.stable_id(), (key, connection.clone()));
+        self.met(node, connection.remote_address());
     }
 
     /// Whether `node` is a member now, with this key.
@@ -118,7 +167,7 @@ impl Peers {
             shown.extend(peer.accepted.values().map(|(key, _)| (*node, *key)));
             shown.extend(peer.slots.values().filter_map(|slot| match slot {
                 Slot::Up(link) => Some((*node, link.key)),
-                Slot::Dialing(_) | Slot::Failed { .. } => None,
+                Slot::Dialing(..) | Slot::Failed { .. } => None,
             }));
         }
         // Trust has locks of its own, so that it is not asked under ours.
@@ -157,6 +206,7 @@ impl Peers {
         for link in dead {
             link.close(CLOSE_REPLACED);
         }
+        self.reached.send_if_modified(|is_reached| !std::mem::replace(is_reached, true));
     }
 
     /// An open connection for `purpose`, if there is one now.
@@ -188,13 +238,14 @@ impl Peers {
     fn look(self: &Arc<Self>, node: NodeId, purpose: Purpose) -> Result<Found, Failure> {
         let mut book = self.lock();
         let peer = book.entry(node).or_default();
-        let addr = peer.addr.ok_or_else(|| {
-            Failure::not_executed(ErrorCode::Unreachable, format!("no address is known for node {node}"))
-        })?;
+        if peer.told.is_empty() && peer.met.is_empty() {
+            let message = format!("no address is known for node {node}");
+            return Err(Failure::not_executed(ErrorCode::Unreachable, message));
+        }
         let mut delay = self.host.config.redial_delay;
         match peer.slots.get(&purpose) {
             Some(Slot::Up(link)) if link.is_open() => return Ok(Found::Up(link.clone())),
-            Some(Slot::Dialing(outcome)) if outcome.has_changed().is_ok() => {
+            Some(Slot::Dialing(outcome, _)) if outcome.has_changed().is_ok() => {
                 return Ok(Found::Dialing(outcome.clone()));
             }
             Some(Slot::Failed { failure, until, .. }) if Instant::now() < *until => return Err(failure.clone()),
@@ -202,9 +253,10 @@ impl Peers {
             _ => {}
         }
         let (sender, outcome) = watch::channel(None);
-        peer.slots.insert(purpose, Slot::Dialing(outcome.clone()));
-        let dial = Dial { peer: node, name: certificate::node_name(node, self.mesh), addr, purpose };
-        drop(self.io.spawn(self.clone().dial(dial, delay, sender)));
+        let more = Arc::new(Notify::new());
+        peer.slots.insert(purpose, Slot::Dialing(outcome.clone(), more.clone()));
+        let dial = Dial { peer: node, name: certificate::node_name(node, self.mesh), purpose };
+        drop(self.io.spawn(self.clone().dial(dial, delay, sender, more)));
         Ok(Found::Dialing(outcome))
     }
 
@@ -213,15 +265,13 @@ impl Peers {
         dial: Dial,
         delay: Duration,
         sender: watch::Sender<Option<Result<Arc<Link>, Failure>>>,
+        more: Arc<Notify>,
     ) {
-        let connect = Link::connect(&self.host, &self.endpoint, self.client.clone(), &dial);
-        let result = timeout(self.host.config.dial_timeout, connect).await.unwrap_or_else(|_| {
-            let message = format!("node {} at {} does not answer", dial.peer, dial.addr);
-            Err(Failure::not_executed(ErrorCode::Unreachable, message))
-        });
+        let dialer = Dialer { host: &self.host, endpoint: &self.endpoint, client: &self.client, dial: &dial };
+        let result = dialer.connect(|| self.places(dial.peer), &more).await;
         if let Err(failure) = &result {
             self.host.metrics.dial_failures.increment(1);
-            tracing::debug!(peer = %dial.peer, addr = %dial.addr, purpose = ?dial.purpose, %failure, "dial failed");
+            tracing::debug!(peer = %dial.peer, purpose = ?dial.purpose, %failure, "dial failed");
         }
         let mut result = self.settle(&dial, result, delay, &sender);
         // As with those that are accepted: who was removed during the handshake is found here or by the removal.
@@ -245,7 +295,7 @@ impl Peers {
         let mut book = self.lock();
         let slot = book.get_mut(&dial.peer).and_then(|peer| peer.slots.get_mut(&dial.purpose));
         let Some(slot) =
-            slot.filter(|slot| matches!(slot, Slot::Dialing(own) if own.same_channel(&sender.subscribe())))
+            slot.filter(|slot| matches!(slot, Slot::Dialing(own, _) if own.same_channel(&sender.subscribe())))
         else {
             return Err(given_up());
         };
@@ -279,6 +329,20 @@ impl Peers {
     }
 }
 
+impl Peer {
+    /// There may be a way now that there was not before: failed dials are forgotten, those under way look again.
+    fn try_anew(&mut self) {
+        self.slots.retain(|_, slot| match slot {
+            Slot::Failed { .. } => false,
+            Slot::Dialing(_, more) => {
+                more.notify_one();
+                true
+            }
+            Slot::Up(_) => true,
+        });
+    }
+}
+
 enum Found {
     Up(Arc<Link>),
     Dialing(Outcome),
@@ -299,3 +363,9 @@ fn given_up() -> Failure {
 
 /// Datagrams that wait for one peer's connection to come up: gossip says the same again soon.
 const WAITING_DATAGRAMS_MAX: usize = 8;
+
+/// Most addresses that are taken of one peer's telling: its own word, the catalogue's, another member's.
+const TOLD_MAX: usize = 4;
+
+/// Most places remembered at which a peer was met: the last, and the one before, should the last have been a moment's.
+const MET_MAX: usize = 2;
