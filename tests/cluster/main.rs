@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is its job")]
 
+mod addresses;
 mod bad_input;
 mod compiling;
 mod copies;
@@ -22,6 +23,7 @@ mod placing;
 mod releases;
 mod reporting;
 mod scripts;
+mod starting;
 mod stuck;
 mod warmth;
 

@@ -25,7 +25,7 @@ use tokio::{
 use uuid::fmt::Hyphenated;
 
 use crate::{
-    GatewayConfig, Parts,
+    GatewayConfig, Operations, Parts,
     body::Inbound,
     entrance::{Entrance, index_min},
     listener::Front,
@@ -45,12 +45,13 @@ const HEADERS_MAX: usize = 12;
 pub(crate) struct Calls {
     entrance: Entrance,
     invoke: Arc<dyn Invoke>,
+    operations: Arc<dyn Operations>,
 }
 
 /// What answers on the data plane: calls, and a refusal of everything else.
 pub(crate) fn front(parts: &Parts, config: &GatewayConfig) -> Front {
     let entrance = Entrance::new(parts.consensus.clone(), config);
-    let calls = Arc::new(Calls { entrance, invoke: parts.invoke.clone() });
+    let calls = Arc::new(Calls { entrance, invoke: parts.invoke.clone(), operations: parts.operations.clone() });
     Front { calls: Some(calls), router: Router::new().fallback(no_route) }
 }
 
@@ -130,6 +131,10 @@ impl Calls {
         let path::CallPath { reference, rest } = path::parse(head.uri.path())?;
         let deadline = headers::deadline(&head.headers)?.map(|deadline| begun + deadline);
         headers::refuse_async(&head.headers)?;
+        // Before the key: a catalogue that is behind does not know of its end, or of its making.
+        if !self.operations.is_serving() {
+            self.operations.until_serving().await?;
+        }
         self.entrance.identify(&head.headers)?.allow(Role::Invoke, Some(&reference.app))?;
         let catalog = self.entrance.catalog(&head.headers, deadline).await?;
         let limits = catalog.resolve(&reference)?.version.manifest.limits;

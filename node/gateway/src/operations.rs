@@ -87,6 +87,20 @@ pub trait Operations: Send + Sync {
     /// The effective configuration with its sources, without secrets.
     fn config(&self) -> serde_json::Value;
 
+    /// Whether requests may be answered by the catalogue as it is here: not by one that lacks what the mesh decided while
+    /// this node was away. Asked with every request.
+    fn is_serving(&self) -> bool {
+        true
+    }
+
+    /// Waits until they may, for a moment.
+    ///
+    /// # Errors
+    /// `unavailable`, `not-executed`, with when to come back.
+    async fn until_serving(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Whether this node should be sent calls: founded, not draining, quorum known.
     ///
     /// # Errors

@@ -2,16 +2,17 @@
 
 mod app;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skein_catalog::MemberRole;
 use skein_proto::{AppName, FunctionRef, InvocationId, NodeName};
+use skein_transport::{Address, AddressError};
 
 pub(crate) use app::{App, Places};
 
-use crate::function_toml::parse_duration;
+use crate::{config::host_at, function_toml::parse_duration};
 
 /// A peer-to-peer mesh for functions: publish once, call from anywhere by name.
 #[derive(Debug, Parser)]
@@ -127,19 +128,20 @@ pub(crate) struct Up {
     pub(crate) name: Option<NodeName>,
     /// Mesh address (QUIC, UDP); port 0 picks a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) mesh: Option<SocketAddr>,
+    pub(crate) mesh: Option<Address>,
     /// Gateway address; port 0 picks a free one [default: 127.0.0.1:7080]
     #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http: Option<Address>,
     /// Admin API and console address; port 0 picks a free one [default: 127.0.0.1:7090]
     #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) admin: Option<SocketAddr>,
-    /// IP address that others reach this node by, if it listens on all
-    #[arg(long, value_name = "IP")]
-    pub(crate) advertise: Option<std::net::IpAddr>,
-    /// Mesh address of a node to join; may be repeated [default: the ones in the token]
+    pub(crate) admin: Option<Address>,
+    /// Host, by name or IP address, that others reach this node by, if it listens on all
+    #[arg(long, value_name = "HOST", value_parser = advertised_host)]
+    pub(crate) advertise: Option<String>,
+    /// Mesh address where a node of the mesh may be; may be repeated. To join it is asked before those in the token;
+    /// with a used data directory it is a hint where peers may be
     #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) join: Vec<SocketAddr>,
+    pub(crate) join: Vec<Address>,
     /// Join token, from `skein token create`
     #[arg(long, env = "SKEIN_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
@@ -416,8 +418,15 @@ fn whole_function(text: &str) -> Result<FunctionRef, String> {
     Ok(reference)
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected IP:PORT, as in 127.0.0.1:7070 or [::1]:7070".to_owned())
+fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error: AddressError| error.to_string())
+}
+
+fn advertised_host(text: &str) -> Result<String, String> {
+    match host_at(text, 1) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected a host without a port, as in skein-0.example, 10.0.0.1 or ::1".to_owned()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

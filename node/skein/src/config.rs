@@ -12,8 +12,9 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use skein_catalog::MemberRole;
 use skein_proto::{ErrorCode, Failure, NodeName};
+use skein_transport::Address;
 
-use crate::data_dir::write_private;
+use crate::data_dir::{io_failure, write_private};
 
 /// Settings as one source gives them: any may be missing. The form of `--config FILE` and of the `node.toml` in which
 /// a node remembers what it was started with.
@@ -25,16 +26,16 @@ pub(crate) struct Settings {
     pub(crate) name: Option<NodeName>,
     /// Address of the mesh port (QUIC, UDP).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) mesh: Option<SocketAddr>,
+    pub(crate) mesh: Option<Address>,
     /// Address of the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http: Option<Address>,
     /// Address of the admin API and console.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) admin: Option<SocketAddr>,
-    /// The address that others reach this node by, where it listens on all.
+    pub(crate) admin: Option<Address>,
+    /// The host, by name or IP address, that others reach this node by, where it listens on all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) advertise: Option<IpAddr>,
+    pub(crate) advertise: Option<String>,
     /// Labels for placement.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[serde(default)]
@@ -54,6 +55,10 @@ pub(crate) struct Settings {
     /// How long a node that leaves goes on taking calls while it says that it is not ready, as `2s`.
     #[serde(skip_serializing_if = "Option::is_none", default, with = "duration_text")]
     pub(crate) lame_duck: Option<Duration>,
+    /// Milliseconds that a node which resumes waits for its peers before it serves by what it has. 5,000: an election, and
+    /// the dials before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) catch_up_ms: Option<u64>,
 }
 
 /// Where a setting came from.
@@ -70,34 +75,58 @@ pub(crate) enum Source {
 #[derive(Debug, Clone)]
 pub(crate) struct NodeConfig {
     pub(crate) name: NodeName,
-    pub(crate) mesh: SocketAddr,
-    pub(crate) http: SocketAddr,
-    pub(crate) admin: SocketAddr,
-    pub(crate) advertise: Option<IpAddr>,
+    pub(crate) mesh: Address,
+    pub(crate) http: Address,
+    pub(crate) admin: Address,
+    pub(crate) advertise: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) memory: ByteSize,
     pub(crate) role: MemberRole,
     pub(crate) egress_ca: Option<PathBuf>,
     pub(crate) egress_private: bool,
     pub(crate) lame_duck: Duration,
+    /// How long a node that resumes waits until it is as far as its peers and reached by them, before it serves what it
+    /// has. Longer keeps a node without a majority silent for longer, shorter has one serve what the mesh has overruled.
+    pub(crate) catch_up: Duration,
     sources: BTreeMap<&'static str, Source>,
 }
 
 impl Settings {
-    /// The settings in a file, or none if there is no such file and it `may_be_missing`.
+    /// The settings in a file that the user wrote.
     ///
     /// # Errors
     /// `bad-request` with the place in the file, `not-found`, or the system's error.
-    pub(crate) fn load(path: &Path, may_be_missing: bool) -> Result<Self, Failure> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(crate::data_dir::io_failure("read", path, &error)),
-        };
-        toml::from_str(&text).map_err(|error| {
-            let message = format!("{} is not a valid configuration: {}", path.display(), error.to_string().trim());
+    pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
+        let bytes = fs::read(path).map_err(|error| io_failure("read", path, &error))?;
+        Self::parse(bytes).map_err(|error| {
+            let message = format!("{} is not a valid configuration: {error}", path.display());
             Failure::not_executed(ErrorCode::BadRequest, message)
         })
+    }
+
+    /// What a node wrote down at its last start; nothing before the first.
+    ///
+    /// # Errors
+    /// `corrupt-store` for a file that no node wrote so, with the way on; or the system's error.
+    pub(crate) fn remembered(path: &Path) -> Result<Self, Failure> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(io_failure("read", path, &error)),
+        };
+        Self::parse(bytes).map_err(|error| {
+            let message = format!(
+                "{} is damaged: {error}. It holds only what the node was started with: move it away and start the node \
+                 with its flags again",
+                path.display()
+            );
+            Failure::not_executed(ErrorCode::CorruptStore, message)
+        })
+    }
+
+    fn parse(bytes: Vec<u8>) -> Result<Self, String> {
+        let text = String::from_utf8(bytes).map_err(|error| format!("it is not text: {error}"))?;
+        toml::from_str(&text).map_err(|error| error.to_string().trim().to_owned())
     }
 }
 
@@ -121,13 +150,14 @@ impl NodeConfig {
             mesh: pick!(mesh, loopback(7070)),
             http: pick!(http, loopback(7080)),
             admin: pick!(admin, loopback(7090)),
-            advertise: sources.iter().find_map(|(_, settings)| settings.advertise),
+            advertise: sources.iter().find_map(|(_, settings)| settings.advertise.clone()),
             labels: labels.map(|(_, settings)| settings.labels.clone()).unwrap_or_default(),
             memory: pick!(memory, ByteSize::gib(1)),
             role: pick!(role, MemberRole::Auto),
             egress_ca: sources.iter().find_map(|(_, settings)| settings.egress_ca.clone()),
             egress_private: pick!(egress_private, true),
             lame_duck: pick!(lame_duck, LAME_DUCK).min(LAME_DUCK_MAX),
+            catch_up: Duration::from_millis(pick!(catch_up_ms, 5_000)),
             sources: chosen,
         }
     }
@@ -136,16 +166,18 @@ impl NodeConfig {
     ///
     /// # Errors
     /// `bad-request` when it listens on all addresses and was not told by which one it is reached.
-    pub(crate) fn advertised(&self, bound: SocketAddr) -> Result<SocketAddr, Failure> {
-        match self.advertise {
-            Some(ip) => Ok(SocketAddr::new(ip, bound.port())),
-            None if bound.ip().is_unspecified() => {
-                let message = format!(
-                    "{bound} means every address of this machine; add `--advertise IP` to tell the others which one reaches it"
-                );
-                Err(Failure::not_executed(ErrorCode::BadRequest, message))
-            }
-            None => Ok(bound),
+    pub(crate) fn advertised(&self, bound: &Address) -> Result<Address, Failure> {
+        let refuse = |message: String| Err(Failure::not_executed(ErrorCode::BadRequest, message));
+        match &self.advertise {
+            Some(host) => match host_at(host, bound.port()) {
+                Some(address) => Ok(address),
+                None => refuse(format!("`{host}` cannot be advertised: it is no host name and no IP address")),
+            },
+            None if bound.ip().is_some_and(|ip| ip.is_unspecified()) => refuse(format!(
+                "{bound} means every address of this machine; add `--advertise HOST` to tell the others which one \
+                 reaches it"
+            )),
+            None => Ok(bound.clone()),
         }
     }
 
@@ -157,22 +189,23 @@ impl NodeConfig {
     pub(crate) fn remember(&self, path: &Path) -> Result<(), Failure> {
         let settings = Settings {
             name: Some(self.name.clone()),
-            mesh: Some(self.mesh),
-            http: Some(self.http),
-            admin: Some(self.admin),
-            advertise: self.advertise,
+            mesh: Some(self.mesh.clone()),
+            http: Some(self.http.clone()),
+            admin: Some(self.admin.clone()),
+            advertise: self.advertise.clone(),
             labels: self.labels.clone(),
             memory: Some(self.memory),
             role: Some(self.role),
             egress_ca: self.egress_ca.clone(),
             egress_private: Some(self.egress_private),
             lame_duck: Some(self.lame_duck),
+            catch_up_ms: u64::try_from(self.catch_up.as_millis()).ok(),
         };
         let text = toml::to_string(&settings).map_err(|error| {
             Failure::not_executed(ErrorCode::Internal, format!("settings have no text form: {error}"))
         })?;
         let text = format!("# Written by skein: what a restart without flags uses.\n{text}");
-        if fs::read_to_string(path).is_ok_and(|present| present == text) {
+        if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
             return Ok(());
         }
         write_private(path, text.as_bytes())
@@ -194,6 +227,7 @@ impl NodeConfig {
                 "value": humantime::format_duration(self.lame_duck).to_string(),
                 "source": source("lame_duck"),
             },
+            "catch_up_ms": { "value": self.catch_up.as_millis() as u64, "source": source("catch_up_ms") },
         })
     }
 }
@@ -224,8 +258,16 @@ mod duration_text {
     }
 }
 
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn loopback(port: u16) -> Address {
+    SocketAddr::from(([127, 0, 0, 1], port)).into()
+}
+
+/// A host, by name or by a bare IP address of either kind, at a port.
+pub(crate) fn host_at(host: &str, port: u16) -> Option<Address> {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, port).into()),
+        Err(_) => format!("{host}:{port}").parse().ok(),
+    }
 }
 
 /// Where data goes unless `--data` says otherwise: the user's state directory (XDG base directory specification).
@@ -297,11 +339,49 @@ mod tests {
     #[test]
     fn listening_everywhere_needs_an_address_to_tell() {
         let all = settings("mesh = '0.0.0.0:7070'");
+        let at = |config: &NodeConfig| config.advertised(&config.mesh).map(|address| address.to_string());
         let none = Settings::default();
         let config = NodeConfig::compose(&all, &none, &none, "n".parse().unwrap());
-        assert_eq!(config.advertised(config.mesh).unwrap_err().code, ErrorCode::BadRequest);
-        let told = Settings { advertise: Some([10, 0, 0, 1].into()), ..all };
-        let config = NodeConfig::compose(&told, &none, &none, "n".parse().unwrap());
-        assert_eq!(config.advertised(config.mesh).unwrap(), SocketAddr::from(([10, 0, 0, 1], 7070)));
+        assert_eq!(at(&config).unwrap_err().code, ErrorCode::BadRequest);
+        for (host, address) in [("10.0.0.1", "10.0.0.1:7070"), ("::1", "[::1]:7070"), ("n1.example", "n1.example:7070")]
+        {
+            let told = Settings { advertise: Some(host.to_owned()), ..all.clone() };
+            let config = NodeConfig::compose(&told, &none, &none, "n".parse().unwrap());
+            assert_eq!(at(&config).unwrap(), address);
+        }
+        let wrong = Settings { advertise: Some("a b".to_owned()), ..all };
+        let config = NodeConfig::compose(&wrong, &none, &none, "n".parse().unwrap());
+        assert_eq!(at(&config).unwrap_err().code, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn what_a_node_wrote_down_is_found_damaged_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        assert_eq!(Settings::remembered(&path).unwrap(), Settings::default());
+        for damage in [&b"http = '127.0.0.1:1'\n\x01"[..], b"\xff", b"htp = '127.0.0.1:1'"] {
+            fs::write(&path, damage).unwrap();
+            let failure = Settings::remembered(&path).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::CorruptStore);
+            assert!(failure.message.contains("node.toml is damaged"), "{}", failure.message);
+            assert_eq!(
+                Settings::load(&path).unwrap_err().code,
+                ErrorCode::BadRequest,
+                "the user's own file is the user's"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_down_already_is_not_written_again() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        let none = Settings::default();
+        let config = NodeConfig::compose(&none, &none, &none, "n".parse().unwrap());
+        config.remember(&path).unwrap();
+        let first = fs::metadata(&path).unwrap().ino();
+        config.remember(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().ino(), first, "the file was replaced by what it held");
     }
 }

@@ -52,6 +52,11 @@ impl DataDir {
         self.path.join("cache")
     }
 
+    /// The last known records of where the members are reached.
+    pub(crate) fn addresses(&self) -> PathBuf {
+        self.path.join("addresses")
+    }
+
     pub(crate) fn settings(&self) -> PathBuf {
         self.path.join("node.toml")
     }
@@ -81,16 +86,22 @@ fn lock(path: &Path) -> Result<File, Failure> {
 
 fn check_format(path: &Path) -> Result<(), Failure> {
     let file = path.join("FORMAT");
-    match fs::read_to_string(&file) {
-        Ok(text) => {
+    match fs::read(&file) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
             let found: u32 = text.trim().parse().map_err(|_| {
-                let message = format!("{} does not hold a format number", file.display());
+                let message = format!(
+                    "{} is damaged: it must hold the format's number, and nothing else. No release before this one \
+                     wrote another than {FORMAT}",
+                    file.display()
+                );
                 Failure::not_executed(ErrorCode::CorruptStore, message)
             })?;
             if found > FORMAT {
                 let message = format!(
-                    "the data directory {} has format {found}; this release reads up to {FORMAT}",
-                    path.display()
+                    "{} names format {found}; this release reads up to {FORMAT}. If no newer release ever ran here, the \
+                     file is damaged",
+                    file.display()
                 );
                 return Err(Failure::not_executed(ErrorCode::DataDirTooNew, message));
             }
@@ -156,9 +167,15 @@ mod tests {
     #[test]
     fn a_newer_or_damaged_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        for (text, code) in [("2\n", ErrorCode::DataDirTooNew), ("one", ErrorCode::CorruptStore)] {
+        for (text, code) in [
+            (&b"2\n"[..], ErrorCode::DataDirTooNew),
+            (b"one", ErrorCode::CorruptStore),
+            (b"\xb1\n", ErrorCode::CorruptStore),
+        ] {
             fs::write(dir.path().join("FORMAT"), text).unwrap();
-            assert_eq!(DataDir::open(dir.path()).unwrap_err().code, code);
+            let failure = DataDir::open(dir.path()).unwrap_err();
+            assert_eq!(failure.code, code);
+            assert!(failure.message.contains("FORMAT"), "{}", failure.message);
         }
     }
 

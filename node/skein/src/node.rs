@@ -7,6 +7,7 @@ mod copies;
 mod cpu_bound;
 mod descriptors;
 mod duties;
+mod freshness;
 mod join;
 mod load;
 mod members;
@@ -14,6 +15,7 @@ mod metrics;
 mod migrate;
 mod operations;
 mod outward;
+mod places;
 mod prewarm;
 mod publish;
 mod quorum;
@@ -27,7 +29,7 @@ use skein_artifacts::{Artifacts, OpenError};
 use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig, WorkerCommand};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
-use skein_membership::Membership;
+use skein_membership::{AddressBook, Addressed, Membership};
 use skein_proto::{ErrorCode, Failure, Invoke};
 use skein_raft::Consensus;
 use skein_router::{Router, invoke_service};
@@ -39,8 +41,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use boot::Entry;
 
 use self::{
-    access::ClientAccess, boot::Boot, control::Control, descriptors::Descriptors, join::Admission, members::Members,
-    operations::NodeOperations, publish::PeerCode,
+    access::ClientAccess,
+    boot::{Boot, Listen},
+    control::Control,
+    descriptors::Descriptors,
+    duties::Known,
+    freshness::Freshness,
+    join::Admission,
+    members::Members,
+    operations::NodeOperations,
+    publish::PeerCode,
 };
 use crate::{config::NodeConfig, data_dir::DataDir, telemetry};
 
@@ -80,6 +90,9 @@ struct Shared {
     transport: Arc<dyn Transport>,
     consensus: Consensus,
     membership: Membership,
+    members: Arc<Members>,
+    book: AddressBook,
+    freshness: Arc<Freshness>,
     artifacts: Artifacts,
     engine: Engine,
     runtime: Runtime,
@@ -96,33 +109,27 @@ impl Node {
     pub(crate) async fn start(mut config: NodeConfig, data: DataDir, entry: Entry) -> Result<Self, Failure> {
         let metrics_text = telemetry::start_metrics()?;
         let descriptors = Descriptors::claim();
-        boot::reserve(&mut config)?;
+        let listen = boot::reserve(&mut config).await?;
         let egress = outward::egress(&config, descriptors)?;
-        let boot = boot::establish(&config, &data, entry).await?;
+        let boot = boot::establish(&config, &data, &entry).await?;
         if let Err(failure) = config.remember(&data.settings()) {
             tracing::warn!(%failure, "what this run uses could not be written down: a restart needs the same flags");
         }
-        let (me, mesh_addr) = (boot.identity.node(), config.mesh);
+        let me = boot.identity.node();
 
         let members = Arc::new(Members::new(boot.peers.clone()));
-        let network = Network::bind(NetworkConfig::new(config.mesh), boot.identity.clone(), members.clone())
-            .await
-            .map_err(bind_failure)?;
+        let network = Network::bind(NetworkConfig::new(listen.mesh), boot.identity.clone(), members.clone()).await;
+        let network = network.map_err(bind_failure)?;
         let transport: Arc<dyn Transport> = Arc::new(network.clone());
         let artifacts =
             Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
-        let mut engine_config = EngineConfig::new(data.cache());
-        engine_config.worker = Some(compile_worker());
-        engine_config.memory_bytes_max = config.memory.as_u64();
-        let engine = Engine::open(engine_config)?;
-        let consensus = Consensus::start(skein_raft::Config::new(data.raft(), me), transport.clone()).await?;
+        let engine = open_engine(&config, &data)?;
+        let consensus = start_consensus(&data, &boot, transport.clone()).await?;
         members.follow(consensus.watch());
         describe_metrics();
-        let membership = Membership::spawn(
-            skein_membership::Config::default(),
-            transport.clone(),
-            (me, config.advertised(mesh_addr)?),
-        );
+        let membership = Membership::spawn(skein_membership::Config::default(), transport.clone(), me);
+        let book = address_book(&config, &data, &boot, members.clone(), transport.clone())?;
+        let freshness = Arc::new(Freshness::new(boot.is_resumed.then_some(config.catch_up)));
         let code = Arc::new(PeerCode::new(artifacts.clone(), membership.clone(), me));
         let runtime =
             Runtime::start(skein_runtime::Config::new(me), engine.clone(), code.clone(), consensus.watch()).await?;
@@ -131,19 +138,17 @@ impl Node {
             transport: transport.clone(),
             consensus: consensus.clone(),
             membership: membership.clone(),
+            members,
+            book,
+            freshness,
             artifacts,
             engine: engine.clone(),
             runtime: runtime.clone(),
             copies: Arc::default(),
             quorum_lost: Arc::new(quorum::Lost::new(true)),
         };
-        let router = Arc::new(Router::new(
-            me,
-            Arc::new(runtime.clone()),
-            consensus.watch(),
-            membership.watch(),
-            transport.clone(),
-        ));
+        let (catalog, view) = (consensus.watch(), membership.watch());
+        let router = Arc::new(Router::new(me, Arc::new(runtime.clone()), catalog, view, transport.clone()));
         let invoke: Arc<dyn Invoke> = router.clone();
         runtime.connect(&invoke, Some(egress));
         let here = runtime.clone();
@@ -157,26 +162,45 @@ impl Node {
             operations: Arc::new(NodeOperations::new(shared.clone(), &boot.identity, router.clone(), code.clone())),
             metrics_text,
         };
-        let gateway = Gateway::serve(gateway_config(&config, descriptors), parts).await.map_err(gateway_failure)?;
+        let gateway =
+            Gateway::serve(gateway_config(&config, listen, descriptors), parts).await.map_err(gateway_failure)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let told = boot.peers.iter().map(|peer| (peer.node, peer.mesh)).collect();
-        duties::start(&shared, &network, told, &tasks, &stop);
+        let known = Known { peers_dir: data.identity(), addresses: data.addresses(), hints: entry.seeds };
+        duties::start(&shared, &network, known, &tasks, &stop);
         prewarm::start(&shared, router, &tasks, &stop);
         let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, shared, tasks, stop };
         node.begin(&boot).await?;
         Ok(node)
     }
 
-    /// Founds the mesh if this node is to, and waits until it has a key of its own and knows the mesh.
+    /// Founds the mesh if this node is to, and waits until it knows the mesh, is as far as the mesh, is reached by it and
+    /// has a key of its own: a node that resumes, for the last three, a while only.
     async fn begin(&self, boot: &Boot) -> Result<(), Failure> {
-        let shared = &self.shared;
+        let (shared, patience) = (&self.shared, Instant::now() + self.config.catch_up);
         boot::found_if_due(shared, boot).await?;
-        access::prepare_context(shared, &boot.identity, &self.data, boot.is_resumed).await?;
+        access::wait_until_member(shared).await?;
+        shared.freshness.settled(Instant::now() + self.config.catch_up.max(access::ENTRY_DEADLINE)).await?;
+        self.wait_until_reached(patience).await;
+        access::prepare_context(shared, &boot.identity, &self.data, (&self.tasks, &self.stop), boot.is_resumed).await?;
         if !boot.is_resumed {
             duties::labels_known(shared, Instant::now() + LABELS_PATIENCE).await;
         }
         self.tasks.spawn(access::keep_context(shared.clone(), self.data.context(), self.stop.clone()));
         Ok(())
+    }
+
+    /// Waits until a peer has called this node, if there is one that could.
+    async fn wait_until_reached(&self, deadline: Instant) {
+        let is_alone = self.consensus.catalog().members().count() <= 1;
+        let mut reached = self.network.reached();
+        if is_alone || tokio::time::timeout_at(deadline, reached.wait_for(|is_reached| *is_reached)).await.is_ok() {
+            return;
+        }
+        let waited_s = self.config.catch_up.as_secs();
+        tracing::warn!(
+            waited_s,
+            "no peer has reached this node: it serves what it has. Where they moved, `--join ADDR` says where one is"
+        );
     }
 
     /// The line that says it serves.
@@ -237,6 +261,7 @@ impl Node {
         self.network.finish(deadline.max(Instant::now() + LAST_ANSWERS_DEADLINE)).await;
         self.membership.leave().await;
         self.membership.shutdown().await;
+        self.shared.book.shutdown().await;
         if let Err(failure) = self.consensus.shutdown().await {
             tracing::error!(%failure, "consensus did not stop cleanly");
         }
@@ -259,8 +284,8 @@ pub(crate) fn compile_worker() -> WorkerCommand {
 
 /// The bodies of requests may take an eighth of the node's memory, but always one of the largest there may be; their
 /// connections take what share of the descriptors is theirs.
-fn gateway_config(config: &NodeConfig, descriptors: Descriptors) -> GatewayConfig {
-    let mut gateway = GatewayConfig::new(config.http, config.admin);
+fn gateway_config(config: &NodeConfig, listen: Listen, descriptors: Descriptors) -> GatewayConfig {
+    let mut gateway = GatewayConfig::new(listen.http, listen.admin);
     gateway.connections_max = gateway.connections_max.min(descriptors.share());
     let eighth = usize::try_from(config.memory.as_u64() / 8).unwrap_or(usize::MAX);
     gateway.body_bytes_max = gateway.body_bytes_max.min(eighth.max(BODY_BYTES_LEAST));
@@ -285,12 +310,48 @@ fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot
     network.handle(Service::Propose, propose);
     network.handle(Service::Artifact, shared.artifacts.service());
     network.handle(Service::Gossip, shared.membership.service());
+    network.handle(Service::Address, shared.book.service());
     network.handle(Service::Invoke, invoke_service(Arc::new(shared.runtime.clone()), shared.consensus.watch()));
     network.handle(Service::Control, Arc::new(Control::new(shared.clone(), admission.clone(), router.clone())));
     network.handle(Service::Join, admission);
     let (calls, nodes) = ClientAccess::services(shared, router);
     network.handle(Service::Client, calls);
     network.handle(Service::Nodes, nodes);
+}
+
+fn open_engine(config: &NodeConfig, data: &DataDir) -> Result<Engine, Failure> {
+    let mut engine = EngineConfig::new(data.cache());
+    engine.worker = Some(compile_worker());
+    engine.memory_bytes_max = config.memory.as_u64();
+    Ok(Engine::open(engine)?)
+}
+
+/// The consensus of a node that, once it has begun, does not begin again.
+async fn start_consensus(data: &DataDir, boot: &Boot, transport: Arc<dyn Transport>) -> Result<Consensus, Failure> {
+    let mut raft = skein_raft::Config::new(data.raft(), boot.identity.node());
+    raft.must_exist = boot.has_begun;
+    let consensus = Consensus::start(raft, transport).await?;
+    // Before anybody is answered: what is promised from now on is in this log.
+    boot::note_begun(boot)?;
+    Ok(consensus)
+}
+
+/// The book of where the members are, with this node's own record signed anew.
+fn address_book(
+    config: &NodeConfig,
+    data: &DataDir,
+    boot: &Boot,
+    trust: Arc<Members>,
+    transport: Arc<dyn Transport>,
+) -> Result<AddressBook, Failure> {
+    let own = Addressed {
+        identity: boot.identity.clone(),
+        reached_at: boot::reached_at(config)?,
+        sequence: access::now_ms(),
+        kept: places::kept(&data.addresses()),
+        trust,
+    };
+    AddressBook::spawn(own, transport)
 }
 
 fn artifacts_failure(error: &OpenError) -> Failure {

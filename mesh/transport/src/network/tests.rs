@@ -4,6 +4,7 @@ mod calls;
 mod doors;
 mod hostile;
 mod leaving;
+mod places;
 mod silence;
 mod trust;
 

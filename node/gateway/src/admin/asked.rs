@@ -33,6 +33,9 @@ impl Asked {
     /// The same, once its caller is known and allowed to make it.
     pub(super) async fn admit(mut self, access: &Access) -> Result<Self, Refusal> {
         let Access::Key(role, scope) = access else { return Ok(self) };
+        if !self.admin.parts.operations.is_serving() {
+            self.admin.parts.operations.until_serving().await?;
+        }
         let caller = self.admin.entrance.identify(&self.head.headers)?;
         match scope {
             Scope::Mesh => caller.allow(*role, None)?,

@@ -73,9 +73,10 @@ fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
         egress_ca: None,
         egress_private: None,
         lame_duck: None,
+        catch_up_ms: None,
     };
-    let file = up.config.as_deref().map(|path| Settings::load(path, false)).transpose()?.unwrap_or_default();
-    let remembered = Settings::load(&data.settings(), true)?;
+    let file = up.config.as_deref().map(Settings::load).transpose()?.unwrap_or_default();
+    let remembered = Settings::remembered(&data.settings())?;
     let config = NodeConfig::compose(&flags, &file, &remembered, random_name()?);
     check_labels(&config.labels).map_err(|message| Failure::not_executed(ErrorCode::BadRequest, message))?;
     Ok((config, Entry { token, seeds: up.join }))

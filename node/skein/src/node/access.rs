@@ -7,7 +7,7 @@ use std::{
 };
 
 use rand::Rng;
-use skein_catalog::{Catalog, Command, KeyRecord, Propose, RequestId, Role, Watch};
+use skein_catalog::{Addresses, Command, KeyRecord, Propose, RequestId, Role, Watch};
 use skein_client::{
     Context, ContextNode,
     server::{Authorize, ClientService, NodesService},
@@ -18,16 +18,20 @@ use skein_proto::{ErrorCode, Failure, FunctionRef, NodeId, NodeName};
 use skein_router::Router;
 use skein_transport::{Identity, Serve};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::Shared;
+use super::{Shared, freshness::WhenFresh};
 use crate::data_dir::DataDir;
 
 /// How long a node that is new to the mesh waits until it has a key: the leader must find it first.
-const ENTRY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a node that resumes waits for its own past before it serves what it has.
+pub(super) const ENTRY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node that resumes without a context file waits for a key before it serves without one.
 const RESUME_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause before that is tried again.
+const MAKE_AGAIN: Duration = Duration::from_secs(1);
+/// Pause before the leader is asked for the key again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Milliseconds since the Unix epoch, by this node's clock.
 pub(super) fn now_ms() -> u64 {
@@ -35,48 +39,106 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Sees to it that the data directory holds a context with a key the mesh knows.
-///
-/// A node that resumes does not insist: without a quorum it still serves what it has.
+/// Waits until the catalogue knows this node: a node that knows no mesh has nothing to serve, whether it is new or was cut
+/// short when it was.
 ///
 /// # Errors
-/// `no-quorum` for a new node; `disk-full`.
+/// `no-quorum` when the leader has not reached it in time. The next start goes on waiting.
+pub(super) async fn wait_until_member(shared: &Shared) -> Result<(), Failure> {
+    let me = shared.transport.local();
+    let mut catalog = shared.consensus.watch();
+    let known = catalog.wait_for(|catalog| catalog.member(me).is_some() || catalog.was_removed(me));
+    let waited = tokio::time::timeout(ENTRY_DEADLINE, known).await.map(|known| known.is_ok());
+    if waited == Ok(true) {
+        return Ok(());
+    }
+    Err(Failure::not_executed(
+        ErrorCode::NoQuorum,
+        "the mesh let this node in but its leader has not reached it: can the others reach its mesh address? Start it \
+         again to go on",
+    ))
+}
+
+/// Sees to it that the data directory holds a context that reaches this node, with a key the mesh knows.
+///
+/// A node that resumes does not insist: without a quorum it serves what it has, and the key is made later.
+///
+/// # Errors
+/// For a new node, `no-quorum` and `disk-full`.
 pub(super) async fn prepare_context(
     shared: &Shared,
     identity: &Identity,
     data: &DataDir,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
     is_resumed: bool,
 ) -> Result<(), Failure> {
-    let patience = if is_resumed { RESUME_PATIENCE } else { ENTRY_DEADLINE };
-    let deadline = Instant::now() + patience;
-    let entered = wait_until_member(shared, deadline).await;
-    if is_resumed && (entered.is_err() || data.context().exists()) {
+    let path = data.context();
+    if path.exists() {
+        // The node may have moved: who reads the file now must find it.
+        bring_up_to_date(&path, nodes(shared));
         return Ok(());
     }
-    entered?;
-    let (key, record) = new_key(shared);
-    let (id, text) = key;
-    let context = Context {
-        mesh: identity.mesh().to_string(),
-        ca: identity.ca_pem(),
-        key: text,
-        nodes: nodes(&shared.consensus.catalog(), shared.transport.local()),
-    };
-    let command = Command::CreateKey { id, key: record };
-    shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await?;
-    Ok(context.save(data.context())?)
+    let maker = ContextMaker::new(shared.clone(), identity, path);
+    if !is_resumed {
+        return maker.make(Instant::now() + ENTRY_DEADLINE).await;
+    }
+    if let Err(failure) = maker.make(Instant::now() + RESUME_PATIENCE).await {
+        tracing::warn!(%failure, path = %maker.path.display(), "there is no context file yet: it is made when it can be");
+        tasks.spawn(maker.make_at_last(stop.clone()));
+    }
+    Ok(())
 }
 
-async fn wait_until_member(shared: &Shared, deadline: Instant) -> Result<(), Failure> {
-    let me = shared.transport.local();
-    let mut catalog = shared.consensus.watch();
-    let waited = tokio::time::timeout_at(deadline, catalog.wait_for(|catalog| catalog.member(me).is_some())).await;
-    match waited {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(Failure::not_executed(
-            ErrorCode::NoQuorum,
-            "the mesh let this node in but its leader has not reached it: can the others reach its mesh address?",
-        )),
+/// Makes the local administrator's key and context file.
+struct ContextMaker {
+    shared: Shared,
+    context: Context,
+    path: PathBuf,
+    /// One and the same however often it is asked for: a key whose making is not known to have failed may be made.
+    request: RequestId,
+    command: Command,
+}
+
+impl ContextMaker {
+    fn new(shared: Shared, identity: &Identity, path: PathBuf) -> Self {
+        let ((id, key), record) = new_key(&shared);
+        let (mesh, ca) = (identity.mesh().to_string(), identity.ca_pem());
+        let (request, command) = (RequestId(Uuid::now_v7()), Command::CreateKey { id, key: record });
+        Self { shared, context: Context { mesh, ca, key, nodes: Vec::new() }, path, request, command }
+    }
+
+    /// Asks for the key until it is made or the deadline has passed: between two leaders nobody makes one.
+    async fn make(&self, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            match self.shared.consensus.propose(self.request, self.command.clone(), deadline).await {
+                Err(failure) if failure.code == ErrorCode::NoQuorum && Instant::now() < deadline => {
+                    tracing::warn!(%failure, "the local administrator's key could not be made; asking again");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                made => break made.map(drop)?,
+            }
+        }
+        let context = Context { nodes: nodes(&self.shared), ..self.context.clone() };
+        Ok(context.save(&self.path)?)
+    }
+
+    async fn make_at_last(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(MAKE_AGAIN) => {}
+            }
+            if !self.shared.consensus.status().is_quorum_alive {
+                continue;
+            }
+            match self.make(Instant::now() + skein_catalog::PROPOSE_DEADLINE).await {
+                Ok(()) => {
+                    tracing::info!(path = %self.path.display(), "made the context file");
+                    return;
+                }
+                Err(failure) => tracing::warn!(%failure, "the context file could not be made yet"),
+            }
+        }
     }
 }
 
@@ -100,38 +162,41 @@ fn new_key(shared: &Shared) -> ((String, String), KeyRecord) {
     ((key.id, key.text), record)
 }
 
-/// The nodes as a context lists them, this one first.
-fn nodes(catalog: &Catalog, me: NodeId) -> Vec<ContextNode> {
+/// The nodes as a context lists them, this one first, each where it is now.
+fn nodes(shared: &Shared) -> Vec<ContextNode> {
+    let me = shared.transport.local();
+    let catalog = shared.consensus.catalog();
     let mut nodes: Vec<(bool, ContextNode)> = catalog
         .members()
         .map(|member| {
-            let node = ContextNode {
-                name: member.name.to_string(),
-                mesh: member.addresses.mesh.clone(),
-                http: member.addresses.http.clone(),
-                admin: member.addresses.admin.clone(),
-            };
-            (member.node != me, node)
+            let Addresses { mesh, http, admin } = shared.addresses_of(member.node, &member.addresses);
+            (member.node != me, ContextNode { name: member.name.to_string(), mesh, http, admin })
         })
         .collect();
     nodes.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
     nodes.into_iter().map(|(_, node)| node).collect()
 }
 
-/// Keeps the context's list of nodes at the catalogue's state, so that its holder can reach the mesh when this node
-/// is gone.
+/// Keeps the context's list of nodes at what is known of them, so that its holder can reach the mesh when this node is
+/// gone.
 pub(super) async fn keep_context(shared: Shared, path: PathBuf, stop: CancellationToken) {
-    let me = shared.transport.local();
-    let mut catalog = shared.consensus.watch();
+    let (mut catalog, mut records) = (shared.consensus.watch(), shared.book.watch());
     loop {
-        let now = nodes(&catalog.borrow_and_update(), me);
-        if let Err(failure) = update(&path, now) {
-            tracing::warn!(%failure, "the context file could not be brought up to date");
-        }
+        catalog.mark_unchanged();
+        records.mark_unchanged();
+        bring_up_to_date(&path, nodes(&shared));
         tokio::select! {
             () = stop.cancelled() => return,
             changed = catalog.changed() => if changed.is_err() { return },
+            changed = records.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Best effort: the node serves as well while its administrator must be told its address.
+fn bring_up_to_date(path: &Path, nodes: Vec<ContextNode>) {
+    if let Err(failure) = update(path, nodes) {
+        tracing::warn!(%failure, "the context file could not be brought up to date");
     }
 }
 
@@ -149,15 +214,19 @@ fn update(path: &Path, nodes: Vec<ContextNode>) -> Result<(), Failure> {
 
 /// Lets clients over QUIC in by their keys.
 pub(super) struct ClientAccess {
-    me: NodeId,
+    shared: Shared,
     catalog: Watch,
 }
 
 impl ClientAccess {
     /// The services for strangers with a key: calls, and which nodes there are.
     pub(super) fn services(shared: &Shared, router: Arc<Router>) -> (Arc<dyn Serve>, Arc<dyn Serve>) {
-        let access = Arc::new(Self { me: shared.transport.local(), catalog: shared.consensus.watch() });
-        (Arc::new(ClientService::new(router, access.clone())), Arc::new(NodesService::new(access)))
+        let access = Arc::new(Self { shared: shared.clone(), catalog: shared.consensus.watch() });
+        let when_fresh = |service: Arc<dyn Serve>| -> Arc<dyn Serve> {
+            Arc::new(WhenFresh { freshness: shared.freshness.clone(), service })
+        };
+        let calls = when_fresh(Arc::new(ClientService::new(router, access.clone())));
+        (calls, when_fresh(Arc::new(NodesService::new(access))))
     }
 }
 
@@ -167,9 +236,8 @@ impl Authorize for ClientAccess {
     }
 
     fn nodes(&self, key: &str) -> Result<Vec<NodeAddress>, Failure> {
-        let catalog = self.catalog.borrow().clone();
-        identify(&catalog, key, now_ms())?;
-        let nodes = nodes(&catalog, self.me).into_iter();
+        identify(&self.catalog.borrow(), key, now_ms())?;
+        let nodes = nodes(&self.shared).into_iter();
         Ok(nodes.map(|node| NodeAddress { name: node.name, mesh: node.mesh }).collect())
     }
 

@@ -1,23 +1,23 @@
 //! How a node comes to its identity: it resumes one, founds a mesh, or joins one.
 
 use std::{
-    fs,
+    fs, io,
     net::{SocketAddr, TcpListener, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use skein_catalog::{Addresses, Command, Proposal, RequestId};
+use skein_catalog::{Addresses, Command, MemberRole, Proposal, Propose, RequestId};
 use skein_proto::{ErrorCode, Failure, MeshId, NodeId};
-use skein_transport::{Authority, Identity, IdentityError, JoinToken, NodeKey, Validity};
+use skein_transport::{Address, Authority, Identity, IdentityError, JoinToken, NodeKey, ReachedAt, Validity};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Shared, join, members::KnownPeer};
+use super::{Shared, join, members::Told};
 use crate::{
     config::NodeConfig,
-    data_dir::{DataDir, write_private},
+    data_dir::{DataDir, io_failure, write_private},
 };
 
 /// What the command line asks of a node whose data directory is empty.
@@ -25,8 +25,8 @@ use crate::{
 pub(crate) struct Entry {
     /// The token to join with; none founds a mesh.
     pub(crate) token: Option<JoinToken>,
-    /// Nodes to ask; the token's own come after them.
-    pub(crate) seeds: Vec<SocketAddr>,
+    /// Nodes to ask, before the token's own; where the directory is used, places where peers may be.
+    pub(crate) seeds: Vec<Address>,
 }
 
 /// What a node knows of itself before anything runs.
@@ -35,39 +35,80 @@ pub(super) struct Boot {
     /// The mesh's CA, on nodes that may let others in.
     pub(super) authority: Option<Arc<Authority>>,
     /// Members as they were when this node was let in; the catalogue, once it is here, knows better.
-    pub(super) peers: Vec<KnownPeer>,
-    pub(super) is_founder: bool,
+    pub(super) peers: Told,
+    /// Whether the founding of the mesh by this node is not known to be complete.
+    pub(super) is_founding: bool,
     pub(super) is_resumed: bool,
+    /// Whether an earlier run had this node's log on the disk already.
+    pub(super) has_begun: bool,
+    dir: PathBuf,
 }
 
 /// The founder's id: the first the catalogue gives.
 const FOUNDER: NodeId = NodeId(1);
 const AUTHORITY_FILE: &str = "authority.pem";
+/// Names the mesh that this node founds, until the catalogue holds both: a start that was cut is finished by the next.
 const FOUNDER_FILE: &str = "founder";
+/// There once the node's own log is: without its log such a node would vote and answer as if it had promised nothing.
+const BEGUN_FILE: &str = "begun";
 const PEERS_FILE: &str = "peers.json";
 /// How long the founder's own group of one may take to begin.
-const FOUND_DEADLINE: Duration = Duration::from_secs(20);
+const FOUND_DEADLINE: Duration = Duration::from_secs(30);
+/// Pause before a step of that is tried again.
+const FOUND_AGAIN: Duration = Duration::from_millis(100);
 
 /// Finds the ports that 0 stands for, and makes sure that each is free and can be told to others, before anything
 /// lasting is done.
 ///
 /// # Errors
 /// `address-in-use`, with the address; `bad-request` for one that nobody can be told.
-pub(super) fn reserve(config: &mut NodeConfig) -> Result<(), Failure> {
-    let busy = |addr: SocketAddr, what: &str, error: std::io::Error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => ErrorCode::AddressInUse,
-            _ => ErrorCode::BadRequest,
-        };
-        Failure::not_executed(code, format!("cannot use {addr} for {what}: {error}"))
+pub(super) async fn reserve(config: &mut NodeConfig) -> Result<Listen, Failure> {
+    let udp = |addr: SocketAddr| UdpSocket::bind(addr)?.local_addr();
+    let tcp = |addr: SocketAddr| TcpListener::bind(addr)?.local_addr();
+    let listen = Listen {
+        mesh: bindable(&mut config.mesh, "the mesh (--mesh)", udp).await?,
+        http: bindable(&mut config.http, "the gateway (--http)", tcp).await?,
+        admin: bindable(&mut config.admin, "the admin API (--admin)", tcp).await?,
     };
-    let udp = UdpSocket::bind(config.mesh).and_then(|socket| socket.local_addr());
-    config.mesh = udp.map_err(|error| busy(config.mesh, "the mesh (--mesh)", error))?;
-    for (addr, what) in [(&mut config.http, "the gateway (--http)"), (&mut config.admin, "the admin API (--admin)")] {
-        let tcp = TcpListener::bind(*addr).and_then(|listener| listener.local_addr());
-        *addr = tcp.map_err(|error| busy(*addr, what, error))?;
+    addresses(config).map(|_| listen)
+}
+
+/// Where the node's entrances listen: what stands behind the names in its settings, at this start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listen {
+    pub(super) mesh: SocketAddr,
+    pub(super) http: SocketAddr,
+    pub(super) admin: SocketAddr,
+}
+
+/// The first of the addresses behind `address` that can be bound. The port it got goes into `address`.
+async fn bindable(
+    address: &mut Address,
+    what: &str,
+    bind: impl Fn(SocketAddr) -> io::Result<SocketAddr>,
+) -> Result<SocketAddr, Failure> {
+    let mut found = address.resolve().await.map_err(|failure| {
+        Failure::not_executed(ErrorCode::BadRequest, format!("cannot use {address} for {what}: {}", failure.message))
+    })?;
+    // A name like `localhost` has both kinds; most that dial without looking a name up expect the older one.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let mut last = Failure::not_executed(ErrorCode::BadRequest, format!("{address} stands for nothing"));
+    for addr in found {
+        match bind(addr) {
+            Ok(bound) => {
+                *address = address.with_port(bound.port());
+                return Ok(bound);
+            }
+            Err(error) => {
+                let code = match error.kind() {
+                    io::ErrorKind::AddrInUse => ErrorCode::AddressInUse,
+                    _ => ErrorCode::BadRequest,
+                };
+                last = Failure::not_executed(code, format!("cannot use {address} for {what}: {error}"));
+            }
+        }
     }
-    addresses(config).map(|_| ())
+    Err(last)
 }
 
 /// The addresses others are told.
@@ -75,72 +116,174 @@ pub(super) fn reserve(config: &mut NodeConfig) -> Result<(), Failure> {
 /// # Errors
 /// `bad-request` if the node listens everywhere and was not told by which address it is reached.
 pub(super) fn addresses(config: &NodeConfig) -> Result<Addresses, Failure> {
-    let told = |addr| config.advertised(addr).map(|addr| addr.to_string());
-    Ok(Addresses { mesh: told(config.mesh)?, http: told(config.http)?, admin: told(config.admin)? })
+    let ReachedAt { mesh, http, admin } = reached_at(config)?;
+    Ok(Addresses { mesh: mesh.to_string(), http: http.to_string(), admin: admin.to_string() })
+}
+
+/// The same, read.
+///
+/// # Errors
+/// As [`addresses`].
+pub(super) fn reached_at(config: &NodeConfig) -> Result<ReachedAt, Failure> {
+    let told = |address| config.advertised(address);
+    Ok(ReachedAt { mesh: told(&config.mesh)?, http: told(&config.http)?, admin: told(&config.admin)? })
 }
 
 /// The identity in the data directory; else a new one, by founding or joining.
 ///
 /// # Errors
 /// What is wrong with the directory, the token, or the nodes that were asked.
-pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: Entry) -> Result<Boot, Failure> {
+pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: &Entry) -> Result<Boot, Failure> {
     let dir = data.identity();
     match Identity::load(&dir) {
         Ok(identity) => {
             if entry.token.is_some() {
                 tracing::info!("the data directory already belongs to a mesh: resuming it, the token is not needed");
             }
-            let is_founder = dir.join(FOUNDER_FILE).exists();
-            let (authority, peers) = (load_authority(&dir)?, load_peers(&dir)?);
-            return Ok(Boot { identity, authority, peers, is_founder, is_resumed: true });
+            return resume(dir, identity, config);
+        }
+        Err(IdentityError::Absent { .. }) if is_there(&dir.join(BEGUN_FILE)) => {
+            let message = format!(
+                "there is no identity.pem in {} any more, and with it is gone who this node is: put it back if it was \
+                 moved",
+                dir.display()
+            );
+            return Err(Failure::not_executed(ErrorCode::CorruptStore, message));
         }
         Err(IdentityError::Absent { .. }) => {}
         Err(error) => return Err(identity_failure(error)),
     }
-    fs::create_dir_all(&dir).map_err(|error| crate::data_dir::io_failure("create", &dir, &error))?;
-    match entry.token {
+    fs::create_dir_all(&dir).map_err(|error| io_failure("create", &dir, &error))?;
+    match &entry.token {
         Some(token) => {
-            let admitted = join::join(config, &dir, &token, &entry.seeds).await?;
+            // What a founding left that was cut before it had an identity is of a mesh that never was.
+            for left in [FOUNDER_FILE, AUTHORITY_FILE] {
+                remove(&dir.join(left))?;
+            }
+            let admitted = join::join(config, &dir, token, &entry.seeds).await?;
             if let Some(authority) = &admitted.authority {
                 save_authority(&dir, authority)?;
             }
             save_peers(&dir, &admitted.peers)?;
+            // Last: with it, the next start resumes.
             admitted.identity.save(&dir).map_err(identity_failure)?;
             let (identity, authority) = (admitted.identity, admitted.authority.map(Arc::new));
-            Ok(Boot { identity, authority, peers: load_peers(&dir)?, is_founder: false, is_resumed: false })
+            let peers = admitted.peers;
+            Ok(Boot { identity, authority, peers, is_founding: false, is_resumed: false, has_begun: false, dir })
         }
         None if !entry.seeds.is_empty() => Err(Failure::not_executed(
             ErrorCode::BadToken,
             "joining needs a token: run `skein token create` on a node of the mesh and pass it by --token",
         )),
-        None => found(&dir),
+        None => found(dir),
     }
 }
 
+/// What the directory of a node that has an identity says besides it.
+fn resume(dir: PathBuf, identity: Identity, config: &NodeConfig) -> Result<Boot, Failure> {
+    let has_begun = is_there(&dir.join(BEGUN_FILE));
+    let authority = load_authority(&dir, &identity)?;
+    if authority.is_none() && config.role != MemberRole::Worker {
+        let path = dir.join(AUTHORITY_FILE);
+        tracing::warn!(path = %path.display(), "the mesh's authority is not here: other nodes must let new ones in");
+    }
+    let founded = read_if_there(&dir.join(FOUNDER_FILE))?;
+    // By the name in it: one that is left of another founding means nothing.
+    let is_founding = founded.is_some_and(|mesh| mesh == identity.mesh().to_string().as_bytes());
+    let peers = load_peers(&dir)?;
+    Ok(Boot { identity, authority, peers, is_founding, is_resumed: true, has_begun, dir })
+}
+
 /// Makes a CA and this node's own certificate. The mesh begins when the group does; see [`found_if_due`].
-fn found(dir: &Path) -> Result<Boot, Failure> {
+fn found(dir: PathBuf) -> Result<Boot, Failure> {
     let authority = Authority::found(MeshId::random()).map_err(internal)?;
     let key = NodeKey::generate().map_err(identity_failure)?;
     let request = key.request().map_err(identity_failure)?;
     let certificate = authority.sign(&request, FOUNDER, Validity::of_a_node()).map_err(internal)?;
     let identity = Identity::new(key, &certificate, authority.certificate()).map_err(identity_failure)?;
-    save_authority(dir, &authority)?;
-    write_private(&dir.join(FOUNDER_FILE), b"")?;
+    save_authority(&dir, &authority)?;
+    write_private(&dir.join(FOUNDER_FILE), identity.mesh().to_string().as_bytes())?;
     // Last: with it, the next start resumes.
-    identity.save(dir).map_err(identity_failure)?;
-    let authority = Some(Arc::new(authority));
-    Ok(Boot { identity, authority, peers: Vec::new(), is_founder: true, is_resumed: false })
+    identity.save(&dir).map_err(identity_failure)?;
+    let (authority, peers) = (Some(Arc::new(authority)), Told::default());
+    Ok(Boot { identity, authority, peers, is_founding: true, is_resumed: false, has_begun: false, dir })
 }
 
-/// Begins the group of one, unless that was done before. A crash between the two is made good by the next start.
+/// Notes that the node's log is on the disk. To be called before anybody is answered: from then on, this node is not
+/// started without its log.
+///
+/// # Errors
+/// `disk-full` or `internal`.
+pub(super) fn note_begun(boot: &Boot) -> Result<(), Failure> {
+    if boot.has_begun {
+        return Ok(());
+    }
+    match write_private(&boot.dir.join(BEGUN_FILE), b"") {
+        // It ran without the note until now, and a full disk keeps nobody from serving what it has.
+        Err(failure) if boot.is_resumed => {
+            tracing::warn!(%failure, "it could not be noted that this node has begun");
+            Ok(())
+        }
+        noted => noted,
+    }
+}
+
+/// Begins the group of one and has the catalogue name the mesh and this node in it, as far as that was not done before.
+/// Whatever a start that was cut left undone, the next one does: each step asks first whether it was done.
 ///
 /// # Errors
 /// `no-quorum` when the log cannot be written in time; the catalogue's refusal.
 pub(super) async fn found_if_due(shared: &Shared, boot: &Boot) -> Result<(), Failure> {
-    if !boot.is_founder || shared.consensus.status().is_initialized() {
+    if !boot.is_founding {
         return Ok(());
     }
-    let proposal = |command| Proposal { request: RequestId(Uuid::now_v7()), at_ms: super::access::now_ms(), command };
+    let found = async {
+        // Begins the group unless it was begun, by the log's word.
+        shared.consensus.found(Vec::new()).await?;
+        for command in first_commands(shared, boot)? {
+            let at_ms = super::access::now_ms();
+            let proposal = Proposal { request: RequestId(Uuid::now_v7()), at_ms, command };
+            loop {
+                match shared.consensus.found(vec![proposal.clone()]).await {
+                    Err(failure) if failure.code == ErrorCode::Conflict && is_founded(shared, boot) => break,
+                    // A disk that takes seconds for a sync is not given up before the deadline.
+                    Err(failure) if failure.code == ErrorCode::NoQuorum && !has_others(shared) => {
+                        tracing::warn!(%failure, "the mesh is being founded; asking again");
+                        tokio::time::sleep(FOUND_AGAIN).await;
+                    }
+                    done => break done?,
+                }
+            }
+        }
+        Ok::<(), Failure>(())
+    };
+    let found = tokio::time::timeout_at(Instant::now() + FOUND_DEADLINE, found).await.unwrap_or_else(|_| {
+        let message = "the mesh was not founded in time: is the disk very slow? Start the node again to go on";
+        Err(Failure::maybe_executed(ErrorCode::NoQuorum, message))
+    });
+    match found {
+        // Others were let in before this node had noted that it was done: what is missing is a majority, not a mesh.
+        Err(failure) if has_others(shared) => {
+            tracing::warn!(%failure, "the mesh was founded; that it is complete can be seen when a majority is back");
+            return Ok(());
+        }
+        found => found?,
+    }
+    remove(&boot.dir.join(FOUNDER_FILE))
+}
+
+/// Whether others vote, too: then somebody was let in, and so the mesh was founded.
+fn has_others(shared: &Shared) -> bool {
+    shared.consensus.status().voters.len() > 1
+}
+
+/// Whether the catalogue names this very mesh.
+fn is_founded(shared: &Shared, boot: &Boot) -> bool {
+    shared.consensus.catalog().mesh() == Some(boot.identity.mesh())
+}
+
+/// What a mesh begins with. To add a member again that has the same key changes nothing.
+fn first_commands(shared: &Shared, boot: &Boot) -> Result<[Command; 2], Failure> {
     let member = Command::AddMember {
         name: shared.config.name.clone(),
         key: boot.identity.key_digest(),
@@ -148,40 +291,67 @@ pub(super) async fn found_if_due(shared: &Shared, boot: &Boot) -> Result<(), Fai
         role: shared.config.role,
         token: None,
     };
-    let first = vec![proposal(Command::Found { mesh: boot.identity.mesh() }), proposal(member)];
-    tokio::time::timeout_at(Instant::now() + FOUND_DEADLINE, shared.consensus.found(first)).await.map_err(|_| {
-        Failure::maybe_executed(ErrorCode::NoQuorum, "the mesh was not founded in time: is the disk very slow?")
-    })?
+    Ok([Command::Found { mesh: boot.identity.mesh() }, member])
 }
 
-fn load_authority(dir: &Path) -> Result<Option<Arc<Authority>>, Failure> {
+fn load_authority(dir: &Path, identity: &Identity) -> Result<Option<Arc<Authority>>, Failure> {
     let path = dir.join(AUTHORITY_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => Authority::from_pem(&text)
-            .map(|authority| Some(Arc::new(authority)))
-            .map_err(|error| Failure::not_executed(ErrorCode::CorruptStore, format!("{}: {error}", path.display()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(crate::data_dir::io_failure("read", &path, &error)),
+    let corrupt = |what: &str| {
+        let message = format!("{} is damaged: {what}; move it away: other nodes let new ones in", path.display());
+        Failure::not_executed(ErrorCode::CorruptStore, message)
+    };
+    let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|_| corrupt("it is not text"))?;
+    let authority = Authority::from_pem(&text).map_err(|error| corrupt(&error.to_string()))?;
+    if authority.certificate() != identity.ca_certificate() {
+        return Err(corrupt("it is of another mesh than this node"));
     }
+    Ok(Some(Arc::new(authority)))
 }
 
 fn save_authority(dir: &Path, authority: &Authority) -> Result<(), Failure> {
     write_private(&dir.join(AUTHORITY_FILE), authority.to_pem().as_bytes())
 }
 
-fn save_peers(dir: &Path, peers: &[KnownPeer]) -> Result<(), Failure> {
+/// Keeps who the members are by this catalogue: whom to trust at the next start until it has one again. Best effort.
+pub(super) fn keep_peers(dir: &Path, peers: &Told) {
+    if let Err(failure) = save_peers(dir, peers) {
+        tracing::warn!(%failure, "the list of members could not be kept for the next start");
+    }
+}
+
+fn save_peers(dir: &Path, peers: &Told) -> Result<(), Failure> {
     write_private(&dir.join(PEERS_FILE), &serde_json::to_vec(peers).map_err(internal)?)
 }
 
-fn load_peers(dir: &Path) -> Result<Vec<KnownPeer>, Failure> {
+fn load_peers(dir: &Path) -> Result<Told, Failure> {
     let path = dir.join(PEERS_FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(crate::data_dir::io_failure("read", &path, &error)),
-    };
+    let Some(bytes) = read_if_there(&path)? else { return Ok(Told::default()) };
     serde_json::from_slice(&bytes)
         .map_err(|error| Failure::not_executed(ErrorCode::CorruptStore, format!("{}: {error}", path.display())))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_failure("read", path, &error)),
+    }
+}
+
+/// Whether something is there, as far as can be seen: what cannot be looked at is not taken for absent.
+fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
+/// Removes a file, if it is there, for good.
+fn remove(path: &Path) -> Result<(), Failure> {
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all()),
+    };
+    removed.map_err(|error| io_failure("remove", path, &error))
 }
 
 pub(super) fn identity_failure(error: IdentityError) -> Failure {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     Shared, copies,
     join::{Admission, JoinRequest},
-    migrate, prewarm, why,
+    members, migrate, prewarm, why,
 };
 
 /// One request of a peer.
@@ -63,6 +63,8 @@ pub(super) enum ControlRequest {
     },
     /// Tell what the last look at the copies of artifacts found.
     Copies,
+    /// Tell who the members are: the sender has no leader, and may have been away while some joined.
+    Members,
     /// Decide about a node that asked a member without the CA.
     Join(JoinRequest),
 }
@@ -115,6 +117,11 @@ impl Serve for Control {
             ControlRequest::Copies => {
                 let report = self.shared.copies.borrow().clone();
                 Ok(codec::encode(&report)?)
+            }
+            ControlRequest::Members => {
+                let catalog = self.shared.consensus.catalog();
+                let told = members::tell(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
+                Ok(codec::encode(&told)?)
             }
             ControlRequest::Join(join) => self.admission.admit(join, deadline).await,
         }

@@ -1,16 +1,16 @@
 //! What a node does by itself: follows the members, obeys a drain, cleans up, tells its load.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use skein_catalog::{Catalog, Command, Propose, RequestId};
 use skein_membership::PeerState;
 use skein_proto::NodeId;
-use skein_transport::Network;
+use skein_transport::{Address, Network};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{Shared, boot, copies, load, migrate, quorum, warm};
+use super::{Shared, boot, copies, load, migrate, places, quorum, warm};
 
 /// Between two collections of artifacts that nothing refers to.
 const COLLECT_PERIOD: Duration = Duration::from_secs(600);
@@ -22,25 +22,40 @@ const CURRENT_PATIENCE: Duration = Duration::from_secs(5);
 const CORRECT_AGAIN: Duration = Duration::from_secs(2);
 /// After how long without a leader a node that has just started says so.
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a removed node may still listen, to learn that it was.
-const PART_AFTER: Duration = Duration::from_secs(2);
 /// How long it may take to hand the leadership over when an operator drains the node.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long running calls may take when an operator drains the node.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Where the members may be found: what was kept, and is kept for the next start, and what the operator said.
+pub(super) struct Known {
+    /// The directory with the list of members.
+    pub(super) peers_dir: PathBuf,
+    /// The file with the records of where they are.
+    pub(super) addresses: PathBuf,
+    /// Where peers may be.
+    pub(super) hints: Vec<Address>,
+}
+
 /// Starts the duties. Each ends with `stop`.
 pub(super) fn start(
     shared: &Shared,
     network: &Network,
-    peers: Vec<(NodeId, SocketAddr)>,
+    Known { peers_dir, addresses, hints }: Known,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let (alive_tx, alive) = watch::channel(BTreeSet::new());
     shared.consensus.reconcile(alive);
     tasks.spawn(tell_alive(shared.clone(), alive_tx, stop.clone()));
-    tasks.spawn(follow_members(shared.clone(), network.clone(), peers, tasks.clone(), stop.clone()));
+    let (asked, asking) = (shared.clone(), stop.clone());
+    tasks.spawn(async move { asked.freshness.keep(&asked.consensus, asking).await });
+    tasks.spawn(places::follow(shared.clone(), network.clone(), peers_dir, tasks.clone(), stop.clone()));
+    tasks.spawn(places::keep(shared.clone(), addresses, stop.clone()));
+    for hint in hints {
+        tasks.spawn(places::seek(shared.clone(), network.clone(), hint, stop.clone()));
+    }
+    tasks.spawn(places::ask_members(shared.clone(), stop.clone()));
     tasks.spawn(drop_dead(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(drop_untrusted(shared.clone(), network.clone(), stop.clone()));
     tasks.spawn(obey_drain(shared.clone(), stop.clone()));
@@ -73,49 +88,6 @@ async fn tell_alive(shared: Shared, alive: watch::Sender<BTreeSet<NodeId>>, stop
     }
 }
 
-/// Keeps the transport's address book and the failure detector's list at the catalogue's state; before there is one, at
-/// what this node was told when it was let in.
-async fn follow_members(
-    shared: Shared,
-    network: Network,
-    told: Vec<(NodeId, SocketAddr)>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
-    let me = shared.transport.local();
-    let mut catalog = shared.consensus.watch();
-    let mut known: BTreeSet<NodeId> = BTreeSet::new();
-    loop {
-        let now = catalog.borrow_and_update().clone();
-        let members = if now.mesh().is_some() { others(&now, me) } else { told.clone() };
-        for (node, addr) in &members {
-            network.set_address(*node, *addr);
-        }
-        let ids: BTreeSet<NodeId> = members.iter().map(|(node, _)| *node).collect();
-        for gone in known.difference(&ids) {
-            tasks.spawn(part(network.clone(), *gone, stop.clone()));
-        }
-        shared.membership.announce(members);
-        shared.membership.retain(&ids);
-        known = ids;
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = catalog.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// Forgets a node that was removed, a moment after: the log's next entry tells it so, and it ends by itself. New
-/// connections of its own are refused from now on.
-async fn part(network: Network, node: NodeId, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = tokio::time::sleep(PART_AFTER) => {}
-    }
-    // Ids are never used twice, so it cannot have come back.
-    network.remove_address(node);
-}
-
 /// Cuts the connections of all that are no members any more, a moment after each change of the catalogue. Every one that
 /// is open is asked about, and not those that are seen to leave: a node may come and go between two looks.
 async fn drop_untrusted(shared: Shared, network: Network, stop: CancellationToken) {
@@ -131,22 +103,11 @@ async fn drop_untrusted(shared: Shared, network: Network, stop: CancellationToke
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PART_AFTER) => {}
+            () = tokio::time::sleep(places::PART_AFTER) => {}
         }
-        untrusted.into_iter().for_each(|node| network.disconnect(node));
+        // Once more: who was let in meanwhile, or vouched for, stays.
+        untrusted.intersection(&network.untrusted()).for_each(|node| network.disconnect(*node));
     }
-}
-
-/// The members, and those that were removed and whose votes are needed still.
-fn others(catalog: &Catalog, me: NodeId) -> Vec<(NodeId, SocketAddr)> {
-    let mut others = Vec::new();
-    for member in catalog.members().chain(catalog.leaving()).filter(|member| member.node != me) {
-        match member.addresses.mesh.parse() {
-            Ok(addr) => others.push((member.node, addr)),
-            Err(_) => tracing::warn!(name = %member.name, addr = %member.addresses.mesh, "address cannot be read"),
-        }
-    }
-    others
 }
 
 /// Cuts the connections to a node that is given up, so that what waits for it ends now, not at its own deadline.

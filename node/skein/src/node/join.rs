@@ -1,6 +1,6 @@
 //! Joining, from both sides: the new node asks with its token, a member with the CA lets it in.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use skein_catalog::{Addresses, Command, MemberRole, Outcome, Propose, RequestId};
 use skein_proto::{Digest, ErrorCode, Failure, NodeId, NodeName, codec};
 use skein_transport::{
-    Authority, CaPin, Caller, Identity, IdentityError, JoinToken, NodeKey, Serve, Service, Stranger, Validity,
+    Address, Authority, CaPin, Caller, Identity, IdentityError, JoinToken, NodeKey, Serve, Service, Stranger, Validity,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::{
     Shared,
     boot::{addresses, identity_failure, internal},
     control::ControlRequest,
-    members::KnownPeer,
+    members::{self, Told},
 };
 use crate::config::NodeConfig;
 
@@ -25,6 +25,8 @@ use crate::config::NodeConfig;
 const JOIN_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest wait for one node's answer.
 const ASK_DEADLINE: Duration = Duration::from_secs(6);
+/// Of that, longest wait for another node to which a join was passed on.
+const PASS_ON_DEADLINE: Duration = Duration::from_secs(4);
 /// Pause before all nodes are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 
@@ -38,6 +40,9 @@ pub(super) struct JoinRequest {
     role: MemberRole,
     /// A certificate signing request: proves that the sender holds the key.
     request: Bytes,
+    /// Whether a member that could not decide has passed it on: nobody passes it on again.
+    #[serde(default)]
+    is_passed_on: bool,
 }
 
 /// What it gets.
@@ -48,14 +53,14 @@ struct JoinAnswer {
     /// The CA with its key, for nodes that may let others in.
     authority: Option<String>,
     /// The members so far: whom to listen to until the catalogue arrives.
-    peers: Vec<KnownPeer>,
+    peers: Told,
 }
 
 /// What a node that was let in knows.
 pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) authority: Option<Authority>,
-    pub(super) peers: Vec<KnownPeer>,
+    pub(super) peers: Told,
 }
 
 /// Asks the nodes, one after the other, until one lets this node in.
@@ -66,7 +71,7 @@ pub(super) async fn join(
     config: &NodeConfig,
     dir: &Path,
     token: &JoinToken,
-    seeds: &[SocketAddr],
+    seeds: &[Address],
 ) -> Result<Admitted, Failure> {
     let key = load_or_make(dir)?;
     let request = JoinRequest {
@@ -76,15 +81,16 @@ pub(super) async fn join(
         addresses: addresses(config)?,
         role: config.role,
         request: key.request().map_err(identity_failure)?,
+        is_passed_on: false,
     };
     let body = codec::encode(&request)?;
     let told = token.seeds.iter().filter_map(|seed| seed.parse().ok());
-    let seeds: Vec<SocketAddr> = seeds.iter().copied().chain(told).collect();
+    let seeds: Vec<Address> = seeds.iter().cloned().chain(told).collect();
     let deadline = Instant::now() + JOIN_DEADLINE;
     let mut last = Failure::not_executed(ErrorCode::Unreachable, "neither --join nor the token names a node to ask");
     while Instant::now() < deadline && !seeds.is_empty() {
         for seed in &seeds {
-            match ask(*seed, token.ca_fingerprint, &body).await {
+            match ask(seed, token.ca_fingerprint, &body).await {
                 Ok(answer) => return admit(key, token, answer),
                 Err(failure) if is_final(&failure) => return Err(failure),
                 Err(failure) => last = failure,
@@ -109,9 +115,9 @@ fn load_or_make(dir: &Path) -> Result<NodeKey, Failure> {
     }
 }
 
-async fn ask(seed: SocketAddr, ca: Digest, body: &Bytes) -> Result<JoinAnswer, Failure> {
+async fn ask(seed: &Address, ca: Digest, body: &Bytes) -> Result<JoinAnswer, Failure> {
     let deadline = Instant::now() + ASK_DEADLINE;
-    let stranger = Stranger::connect(seed, CaPin::Fingerprint(ca), deadline).await?;
+    let stranger = Stranger::connect_to(seed, CaPin::Fingerprint(ca), deadline).await?;
     let answer = stranger.call(Service::Join, body.clone(), deadline).await;
     stranger.close().await;
     Ok(codec::decode(&answer?)?)
@@ -184,36 +190,43 @@ impl Admission {
         role: MemberRole,
     ) -> Result<JoinAnswer, Failure> {
         let catalog = self.shared.consensus.catalog();
-        let others = catalog.members().filter(|member| member.node != node);
+        let mut peers = members::tell(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
+        peers.peers.retain(|peer| peer.node != node);
         Ok(JoinAnswer {
             certificate: authority.sign(request, node, Validity::of_a_node()).map_err(bad_request)?,
             ca_certificate: Bytes::copy_from_slice(authority.certificate()),
             authority: (role != MemberRole::Worker).then(|| authority.to_pem()),
-            peers: others
-                .filter_map(|member| {
-                    let mesh = member.addresses.mesh.parse().ok()?;
-                    Some(KnownPeer { node: member.node, mesh, key: member.key })
-                })
-                .collect(),
+            peers,
         })
     }
 
-    /// A worker has no CA: a member that has one decides.
+    /// Without the CA nothing can be decided here: a member that has it does. A worker never has it, another node may have
+    /// lost it, so that who is asked by a member does not ask on.
     async fn pass_on(&self, join: JoinRequest, deadline: Instant) -> Result<Bytes, Failure> {
-        let body = codec::encode(&ControlRequest::Join(join))?;
-        let view = self.shared.membership.view();
-        let mut last = Failure::not_executed(ErrorCode::Unavailable, "no node that may let others in is alive");
+        let none = "no node that may let others in is alive: those are the ones that have identity/authority.pem";
+        let mut last = Failure::not_executed(ErrorCode::Unavailable, none);
+        if join.is_passed_on {
+            return Err(last);
+        }
+        let body = codec::encode(&ControlRequest::Join(JoinRequest { is_passed_on: true, ..join }))?;
+        let (view, me) = (self.shared.membership.view(), self.shared.transport.local());
         for member in self.shared.consensus.catalog().members() {
-            if member.role == MemberRole::Worker || !view.is_alive(member.node) {
+            if member.node == me || member.role == MemberRole::Worker || !view.is_alive(member.node) {
                 continue;
             }
-            match self.shared.transport.call(member.node, Service::Control, body.clone(), deadline).await {
-                Err(failure) if failure.code == ErrorCode::Unreachable => last = failure,
+            let asked = deadline.min(Instant::now() + PASS_ON_DEADLINE);
+            match self.shared.transport.call(member.node, Service::Control, body.clone(), asked).await {
+                Err(failure) if is_passing(&failure) => last = failure,
                 answered => return answered,
             }
         }
         Err(last)
     }
+}
+
+/// Whether another member may answer better.
+fn is_passing(failure: &Failure) -> bool {
+    matches!(failure.code, ErrorCode::Unreachable | ErrorCode::Unavailable | ErrorCode::Draining)
 }
 
 fn bad_request(error: impl std::fmt::Display) -> Failure {

@@ -94,7 +94,10 @@ impl NodeOperations {
         let mut live: Vec<_> =
             catalog.members().filter(|member| member.node == me || view.is_alive(member.node)).collect();
         live.sort_by_key(|member| (member.node != me, member.node));
-        live.into_iter().take(TOKEN_SEEDS_MAX).map(|member| member.addresses.mesh.clone()).collect()
+        live.into_iter()
+            .take(TOKEN_SEEDS_MAX)
+            .map(|member| self.shared.addresses_of(member.node, &member.addresses).mesh)
+            .collect()
     }
 
     /// Whether calls of every app still find a node when this one takes none.
@@ -280,11 +283,20 @@ impl Operations for NodeOperations {
         self.shared.config.describe()
     }
 
+    fn is_serving(&self) -> bool {
+        self.shared.freshness.is_serving()
+    }
+
+    async fn until_serving(&self) -> Result<(), Failure> {
+        self.shared.freshness.until_serving().await
+    }
+
     fn readiness(&self) -> Result<(), Failure> {
         let not = |code, message: &str| Err(Failure::not_executed(code, message));
         if self.shared.consensus.catalog().mesh().is_none() {
             return not(ErrorCode::Unavailable, "the node has not heard of its mesh yet");
         }
+        self.shared.freshness.check()?;
         if self.shared.runtime.load().is_draining {
             return not(ErrorCode::Draining, "the node is draining");
         }

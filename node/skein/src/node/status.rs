@@ -21,7 +21,11 @@ const LAG_MAX: u64 = 100;
 pub(super) fn nodes(shared: &Shared) -> Vec<NodeStatus> {
     let (catalog, view, raft) = (shared.consensus.catalog(), shared.membership.view(), shared.consensus.status());
     let me = shared.transport.local();
-    catalog.members().map(|member| node(member, me, &view, &raft)).collect()
+    let shown = catalog.members().map(|member| {
+        let addresses = shared.addresses_of(member.node, &member.addresses);
+        NodeStatus { addresses, ..node(member, me, &view, &raft) }
+    });
+    shown.collect()
 }
 
 fn node(member: &Member, me: NodeId, view: &View, raft: &RaftStatus) -> NodeStatus {

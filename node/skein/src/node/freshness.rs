@@ -1,0 +1,266 @@
+//! Whether this node's catalogue is as new as its peers': only then is anything served by it.
+//!
+//! A node that has just started, or was stopped for a while, has missed what was decided meanwhile: a key that was
+//! revoked, a version that was moved on. It asks the leader what was committed, applies that, and serves then. Where no
+//! majority answers for a while it serves what it has, and says so.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use skein_catalog::Propose;
+use skein_proto::{ErrorCode, Failure};
+use skein_raft::Consensus;
+use skein_transport::{Caller, Duplex, Serve};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Between two signs that this process runs.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// Without a sign for so long it was stopped: as long as it takes its peers to suspect it. A busy machine that keeps a
+/// process waiting for as long costs it one question to the leader.
+const STOPPED_AFTER: Duration = Duration::from_secs(1);
+
+/// Longest one question to the leader. Asking ends by itself when there is no majority.
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Pause before the leader is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a request waits at an entrance that is about to open, before its caller is told to come back.
+const ENTRANCE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When the caller is told to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How new the catalogue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It may lack what was decided while this node did not run.
+    Behind,
+    /// It holds all that was committed when this node last asked.
+    Current,
+    /// Nobody could be asked for as long as this node waits: what it has is served.
+    Alone,
+}
+
+/// How new this node's catalogue is.
+pub(super) struct Freshness {
+    state: watch::Sender<State>,
+    started: Instant,
+    /// When this process last showed that it runs, in milliseconds since it started.
+    beat: AtomicU64,
+    patience: Option<Duration>,
+}
+
+impl Freshness {
+    /// One that is behind. It serves what it has after `patience`; never, if there is none: a node that is new to the mesh
+    /// has nothing.
+    pub(super) fn new(patience: Option<Duration>) -> Self {
+        Self { state: watch::Sender::new(State::Behind), started: Instant::now(), beat: AtomicU64::new(0), patience }
+    }
+
+    /// Whether requests may be answered by the catalogue as it is. Costs two loads.
+    pub(super) fn is_serving(&self) -> bool {
+        match *self.state.borrow() {
+            State::Behind => false,
+            State::Current => self.silence() < STOPPED_AFTER,
+            // It serves what it has since before it was stopped.
+            State::Alone => true,
+        }
+    }
+
+    /// Waits until they may, for a moment.
+    ///
+    /// # Errors
+    /// `unavailable`, `not-executed`, with when to come back.
+    pub(super) async fn until_serving(&self) -> Result<(), Failure> {
+        if self.is_serving() {
+            return Ok(());
+        }
+        let opened = async {
+            let mut state = self.state.subscribe();
+            // A process that was stopped learns of it at its next beat, and not by this watch.
+            while !self.is_serving() {
+                let _ = timeout(BEAT, state.changed()).await;
+            }
+        };
+        timeout(ENTRANCE_PATIENCE, opened).await.map_err(|_| self.behind())
+    }
+
+    /// Whether requests may be answered now.
+    ///
+    /// # Errors
+    /// As [`Freshness::until_serving`], at once.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.is_serving() { Ok(()) } else { Err(self.behind()) }
+    }
+
+    /// Waits until the first question is settled, one way or the other.
+    ///
+    /// # Errors
+    /// `no-quorum` when it is not by the deadline.
+    pub(super) async fn settled(&self, deadline: Instant) -> Result<(), Failure> {
+        let mut state = self.state.subscribe();
+        let settled = timeout_at(deadline, state.wait_for(|state| *state != State::Behind)).await;
+        settled.map(|_| ()).map_err(|_| {
+            let message = "this node was let in, but could not catch up with the mesh in time: start it again to go on";
+            Failure::not_executed(ErrorCode::NoQuorum, message)
+        })
+    }
+
+    fn behind(&self) -> Failure {
+        let message = "this node is catching up with the mesh, after a start or a stop";
+        Failure::not_executed(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER)
+    }
+
+    /// Keeps it: asks at once, and again when this process was stopped.
+    pub(super) async fn keep(&self, consensus: &Consensus, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.follow(consensus) => {}
+        }
+    }
+
+    async fn follow(&self, consensus: &Consensus) {
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.beat();
+        loop {
+            let asking = self.ask(consensus);
+            tokio::pin!(asking);
+            let mut is_asking = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = beats.tick() => if self.was_stopped() {
+                        // What was answered before the stop says nothing about what came during it.
+                        break;
+                    },
+                    state = &mut asking, if is_asking => {
+                        let before = self.state.send_replace(state);
+                        if state == State::Alone {
+                            // Asked on, so that it is known when it is as new as the others' again.
+                            if before != State::Alone {
+                                tracing::warn!("no majority answers: this node serves by the catalogue it has");
+                            }
+                            break;
+                        }
+                        is_asking = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a sign of life. When the last one is too old, the gate is closed before: who looks must not find this process
+    /// awake and the gate open.
+    fn was_stopped(&self) -> bool {
+        let was_stopped = self.silence() >= STOPPED_AFTER;
+        if was_stopped {
+            tracing::info!(silent_ms = self.silence().as_millis(), "was stopped for a while: asks what it missed");
+            self.state.send_if_modified(|state| {
+                let is_closed = *state == State::Current;
+                if is_closed {
+                    *state = State::Behind;
+                }
+                is_closed
+            });
+        }
+        self.beat();
+        was_stopped
+    }
+
+    /// Has all applied that was committed when this was asked.
+    async fn ask(&self, consensus: &Consensus) -> State {
+        let began = Instant::now();
+        loop {
+            match consensus.read_index(Instant::now() + ASK_DEADLINE).await {
+                Ok(_) => return State::Current,
+                Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
+            }
+            let has_something = consensus.catalog().mesh().is_some();
+            if has_something && self.patience.is_some_and(|patience| began.elapsed() >= patience) {
+                return State::Alone;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    fn beat(&self) {
+        self.beat.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.beat.load(Ordering::Relaxed)))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A service that answers nobody while the catalogue is behind.
+pub(super) struct WhenFresh {
+    pub(super) freshness: std::sync::Arc<Freshness>,
+    pub(super) service: std::sync::Arc<dyn Serve>,
+}
+
+#[async_trait]
+impl Serve for WhenFresh {
+    async fn call(&self, from: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        self.freshness.until_serving().await?;
+        self.service.call(from, body, deadline).await
+    }
+
+    async fn stream(&self, from: Caller, stream: Box<dyn Duplex>) {
+        if self.freshness.until_serving().await.is_ok() {
+            self.service.stream(from, stream).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_behind_sends_its_callers_away_with_a_time_to_come_back() {
+        let freshness = Freshness::new(None);
+        let failure = freshness.until_serving().await.unwrap_err();
+        assert_eq!((failure.code, failure.retry_after_ms), (ErrorCode::Unavailable, Some(1_000)));
+        freshness.beat();
+        freshness.state.send_replace(State::Current);
+        freshness.until_serving().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_a_majority_goes_on_with_what_it_has_after_a_stop_too() {
+        let freshness = Freshness::new(None);
+        freshness.state.send_replace(State::Alone);
+        tokio::time::advance(STOPPED_AFTER).await;
+        assert!(freshness.is_serving());
+        assert!(freshness.was_stopped());
+        assert!(freshness.is_serving());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_was_stopped_serves_nothing_until_it_has_asked_again() {
+        let freshness = Freshness::new(None);
+        freshness.beat();
+        freshness.state.send_replace(State::Current);
+        assert!(freshness.is_serving());
+        tokio::time::advance(STOPPED_AFTER).await;
+        assert!(!freshness.is_serving(), "by the first request after it, before anything else has run");
+        assert_eq!(freshness.check().unwrap_err().code, ErrorCode::Unavailable);
+        assert!(freshness.was_stopped());
+        assert_eq!(*freshness.state.borrow(), State::Behind, "its pulse alone does not open it again");
+    }
+}

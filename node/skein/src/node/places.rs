@@ -1,0 +1,272 @@
+//! Where the members are: what the catalogue, their own signed records and other members say, brought to the transport's
+//! address book, the failure detector and the files of the next start.
+//!
+//! Nothing here needs a majority: a mesh whose nodes all moved finds itself by what they tell one another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use skein_catalog::{Addresses, Catalog, Propose};
+use skein_membership::Records;
+use skein_proto::{Failure, NodeId, codec};
+use skein_transport::{Address, Network, Service};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Shared, boot,
+    control::ControlRequest,
+    members::{self, Told},
+};
+use crate::data_dir::write_private;
+
+/// How long a removed node may still listen, to learn that it was.
+pub(super) const PART_AFTER: Duration = Duration::from_secs(2);
+/// How long a node is without a leader before it asks the members who they are, and pause before it asks again.
+const ASK_MEMBERS_AFTER: Duration = Duration::from_millis(500);
+/// Longest wait for a member's answer to that.
+const ASK_MEMBERS_DEADLINE: Duration = Duration::from_secs(2);
+/// Most members asked at a time: one that was there meanwhile is enough.
+const ASK_MEMBERS_MAX: usize = 8;
+/// Longest wait at a place where a peer may be.
+const MEET_DEADLINE: Duration = Duration::from_secs(3);
+/// Pause before the place is tried again, the first time and at most: what is meant to be there may start later.
+const MEET_AGAIN: Duration = Duration::from_millis(250);
+const MEET_AGAIN_MAX: Duration = Duration::from_secs(2);
+
+impl Shared {
+    /// Where a member is reached, by the newest word there is; `recorded` is the catalogue's.
+    pub(super) fn addresses_of(&self, node: NodeId, recorded: &Addresses) -> Addresses {
+        match self.book.records().get(node) {
+            Some(at) => Addresses { mesh: at.mesh.to_string(), http: at.http.to_string(), admin: at.admin.to_string() },
+            None => recorded.clone(),
+        }
+    }
+}
+
+/// Keeps the transport's address book, the failure detector's list and the record book's at who the members are and where.
+pub(super) async fn follow(
+    shared: Shared,
+    network: Network,
+    peers_dir: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let me = shared.transport.local();
+    let (mut catalog, mut records) = (shared.consensus.watch(), shared.book.watch());
+    let mut told = shared.members.watch_told();
+    let (mut known, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    loop {
+        told.mark_unchanged();
+        let (now, newest) = (catalog.borrow_and_update().clone(), records.borrow_and_update().clone());
+        let places = places(&now, &newest, &shared.members.vouched(&now), me);
+        let ids: BTreeSet<NodeId> = places.keys().copied().collect();
+        for (node, addresses) in places {
+            network.set_addresses(node, addresses);
+        }
+        known.extend(ids.iter().copied());
+        // Not whoever is missing: while the log is replayed, those are missing that were let in later.
+        for gone in known.iter().filter(|node| now.has_left(**node)) {
+            tasks.spawn(part(network.clone(), *gone, stop.clone()));
+        }
+        known.retain(|node| !now.has_left(*node));
+        shared.membership.announce(ids.iter().copied());
+        shared.membership.retain(&ids);
+        shared.book.follow(ids.clone());
+        let members: BTreeSet<NodeId> = now.members().map(|member| member.node).collect();
+        if now.mesh().is_some() && members != kept {
+            boot::keep_peers(&peers_dir, &members::tell(&now, |node, recorded| shared.addresses_of(node, recorded)));
+            kept = members;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = catalog.changed() => if changed.is_err() { return },
+            changed = records.changed() => if changed.is_err() { return },
+            changed = told.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Where each of the others may be, the best word first: its own, then the catalogue's, then that of who vouched for it.
+fn places(
+    catalog: &Catalog,
+    records: &Records,
+    vouched: &[members::KnownPeer],
+    me: NodeId,
+) -> BTreeMap<NodeId, Vec<Address>> {
+    // Those that were removed and whose votes are needed still, too.
+    let recorded = catalog.members().chain(catalog.leaving()).map(|member| (member.node, &member.addresses));
+    let vouched = vouched.iter().map(|peer| (peer.node, &peer.addresses));
+    let mut places: BTreeMap<NodeId, Vec<Address>> = BTreeMap::new();
+    for (node, addresses) in recorded.chain(vouched).filter(|(node, _)| *node != me) {
+        let known = places.entry(node).or_default();
+        let own = records.get(node).map(|at| at.mesh.clone());
+        let read = addresses.mesh.parse().ok();
+        if read.is_none() {
+            tracing::warn!(%node, addr = %addresses.mesh, "address cannot be read");
+        }
+        for address in own.into_iter().chain(read) {
+            if !known.contains(&address) {
+                known.push(address);
+            }
+        }
+    }
+    places
+}
+
+/// Cuts off a node that was removed, a moment after: the log's next entry tells it so, and it ends by itself. New
+/// connections of its own are refused from now on.
+async fn part(network: Network, node: NodeId, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = tokio::time::sleep(PART_AFTER) => {}
+    }
+    // Ids are never used twice: who was removed does not come back.
+    network.remove_address(node);
+    network.disconnect(node);
+}
+
+/// Keeps the records for the next start. Best effort: without them the catalogue's addresses are there, and hints.
+pub(super) async fn keep(shared: Shared, file: PathBuf, stop: CancellationToken) {
+    let mut records = shared.book.watch();
+    loop {
+        let kept = records.borrow_and_update().to_keep();
+        let written = codec::encode(&kept).map_err(Failure::from).and_then(|bytes| write_private(&file, &bytes));
+        if let Err(failure) = written {
+            tracing::warn!(%failure, "the addresses of the members could not be kept for the next start");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = records.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The records that were kept. What cannot be read is as good as lost: they are told anew.
+pub(super) fn kept(file: &std::path::Path) -> Vec<bytes::Bytes> {
+    std::fs::read(file).ok().and_then(|bytes| codec::decode(&bytes).ok()).unwrap_or_default()
+}
+
+/// Whenever there is no leader for a while, asks members who the members are: the leader may have been let in while this
+/// node was away, and is trusted by their word.
+pub(super) async fn ask_members(shared: Shared, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(ASK_MEMBERS_AFTER);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut turn = 0_usize;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if shared.consensus.status().is_quorum_alive {
+            continue;
+        }
+        let me = shared.transport.local();
+        let catalog = shared.consensus.catalog();
+        let vouched = shared.members.vouched(&catalog);
+        let known = catalog.members().map(|member| member.node).chain(vouched.iter().map(|peer| peer.node));
+        let known: Vec<NodeId> = known.filter(|node| *node != me).collect();
+        turn = turn.wrapping_add(ASK_MEMBERS_MAX);
+        let mut asked: tokio::task::JoinSet<_> = known
+            .iter()
+            .cycle()
+            .skip(turn.checked_rem(known.len()).unwrap_or(0))
+            .take(known.len().min(ASK_MEMBERS_MAX))
+            .map(|node| ask(shared.clone(), *node))
+            .collect();
+        loop {
+            let answered = tokio::select! {
+                () = stop.cancelled() => return,
+                answered = asked.join_next() => answered,
+            };
+            match answered {
+                Some(Ok(Ok(told))) => {
+                    if shared.members.tell(told) {
+                        tracing::info!("a member told who the members are now");
+                    }
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+    }
+}
+
+async fn ask(shared: Shared, node: NodeId) -> Result<Told, Failure> {
+    let body = codec::encode(&ControlRequest::Members)?;
+    let deadline = Instant::now() + ASK_MEMBERS_DEADLINE;
+    Ok(codec::decode(&shared.transport.call(node, Service::Control, body, deadline).await?)?)
+}
+
+/// Looks for a peer at a place that the operator named, until one is met there.
+pub(super) async fn seek(shared: Shared, network: Network, place: Address, stop: CancellationToken) {
+    let mut pause = MEET_AGAIN;
+    loop {
+        let met = tokio::select! {
+            () = stop.cancelled() => return,
+            met = network.meet(&place, Instant::now() + MEET_DEADLINE) => met,
+        };
+        match met {
+            Ok(node) => {
+                tracing::info!(%node, %place, "met a node");
+                shared.book.meet(node);
+                return;
+            }
+            Err(failure) => tracing::debug!(%place, %failure, "nobody was met"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(MEET_AGAIN_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skein_catalog::{Command, MemberRole, Proposal, RequestId};
+    use skein_proto::{Digest, MeshId};
+
+    use super::{members::KnownPeer, *};
+
+    fn at(port: u16) -> Addresses {
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        Addresses { mesh: address(port), http: address(port + 1), admin: address(port + 2) }
+    }
+
+    /// A catalogue with the founder alone: the first state that is published while a log is replayed.
+    fn replaying() -> Catalog {
+        let (name, key, role) = ("n1".parse().unwrap(), Digest::of(b"1"), MemberRole::Auto);
+        let found = Command::Found { mesh: MeshId::random() };
+        let add = Command::AddMember { name, key, addresses: at(1_000), role, token: None };
+        let mut catalog = Catalog::default();
+        for (index, command) in [found, add].into_iter().enumerate() {
+            let request = RequestId(uuid::Uuid::now_v7());
+            catalog.apply(index as u64 + 1, &Proposal { request, at_ms: 0, command });
+        }
+        catalog
+    }
+
+    fn peer(node: u64, port: u16) -> KnownPeer {
+        KnownPeer { node: NodeId(node), key: Digest::of(&node.to_le_bytes()), addresses: at(port) }
+    }
+
+    #[test]
+    fn a_joiner_that_replays_an_old_log_keeps_the_members_it_was_told_of() {
+        let members =
+            members::Members::new(Told { index: 9, peers: vec![peer(1, 1_000), peer(2, 2_000), peer(3, 3_000)] });
+        let catalog = replaying();
+        let vouched = members.vouched(&catalog);
+        let places = places(&catalog, &Records::default(), &vouched, NodeId(4));
+        let nodes: Vec<NodeId> = places.keys().copied().collect();
+        assert_eq!(nodes, [1, 2, 3].map(NodeId), "whoever is not in this state yet was not removed by it");
+        assert_eq!(places[&NodeId(3)], ["127.0.0.1:3000".parse().unwrap()]);
+    }
+
+    #[test]
+    fn this_node_is_not_among_the_others() {
+        assert!(places(&replaying(), &Records::default(), &[], NodeId(1)).is_empty());
+    }
+}
