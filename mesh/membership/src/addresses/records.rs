@@ -50,7 +50,7 @@ impl Records {
         let record = AddressRecord::read(bytes, reader)?;
         if node == reader.node() {
             return match self.get(node).cloned() {
-                Some(here) => self.sign_own(reader, sequence, here).map(|()| Learnt::New),
+                Some(here) => self.sign_own(reader, sequence + 1, here).map(|()| Learnt::New),
                 None => Ok(self.insert(record)),
             };
         }
