@@ -3,10 +3,7 @@
 //! An idle connection costs a packet each way a second; while requests wait for answers, silence is looked at closely.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,15 +14,21 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{close::CLOSE_SILENT, frame::Frame, stream::FrameReader};
+use crate::{
+    close::{CLOSE_DONE, CLOSE_SILENT},
+    frame::Frame,
+    stream::FrameReader,
+};
 
 /// What is known of the other end, and whether somebody waits for it.
 #[derive(Default)]
 pub(crate) struct Pulse {
-    /// Requests that wait for their answers.
-    under_way: AtomicUsize,
+    /// Requests that wait for their answers. Under a lock so that a connection is not ended while one begins.
+    under_way: Mutex<usize>,
     /// The first of them has begun.
     began: Notify,
+    /// The last of them has ended.
+    ended: Notify,
     signs: watch::Sender<Signs>,
 }
 
@@ -48,10 +51,26 @@ impl Pulse {
 
     /// Counts a request until what is returned is dropped.
     pub(crate) fn begin(&self) -> UnderWay<'_> {
-        if self.under_way.fetch_add(1, Ordering::AcqRel) == 0 {
+        let mut under_way = self.under_way();
+        *under_way += 1;
+        if *under_way == 1 {
             self.began.notify_one();
         }
         UnderWay(self)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, usize> {
+        // Nothing panics under the lock.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection if nothing is under way; whatever begins later finds it ended, and has certainly not run.
+    fn end_if_idle(&self, connection: &Connection) -> bool {
+        let under_way = self.under_way();
+        if *under_way == 0 {
+            connection.close(CLOSE_DONE, b"the node is leaving");
+        }
+        *under_way == 0
     }
 
     /// Waits until the other end is doubted.
@@ -61,14 +80,18 @@ impl Pulse {
     }
 
     /// Looks at the connection, and listens to what the node says on `words`, until the connection ends; ends it when the
-    /// node is silent for too long.
+    /// node is silent for too long, and when it leaves and has answered everything: it waits for that.
     ///
     /// Silence is counted in looks, not by the clock, so that a process that was held up does not take its own absence
     /// for the other's: what came meanwhile is waiting to be read.
     pub(crate) async fn look(self: Arc<Self>, connection: Connection, mut words: FrameReader) {
         let (mut silence, mut heard, mut is_listening) = (Silence::default(), received(&connection), true);
         loop {
-            let is_busy = self.under_way.load(Ordering::Acquire) > 0;
+            let is_leaving = self.signs().is_leaving;
+            if is_leaving && self.end_if_idle(&connection) {
+                return;
+            }
+            let is_busy = *self.under_way() > 0;
             let period = if is_busy { LOOK } else { IDLE_LOOK };
             tokio::select! {
                 biased;
@@ -80,6 +103,7 @@ impl Pulse {
                     continue;
                 }
                 () = self.began.notified(), if !is_busy => continue,
+                () = self.ended.notified(), if is_leaving => continue,
                 () = sleep(period) => {}
             }
             let now = received(&connection);
@@ -104,7 +128,11 @@ impl Pulse {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        let mut under_way = self.0.under_way();
+        *under_way -= 1;
+        if *under_way == 0 {
+            self.0.ended.notify_one();
+        }
     }
 }
 

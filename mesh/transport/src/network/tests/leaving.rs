@@ -84,8 +84,11 @@ async fn a_node_that_finishes_leaves_no_clients_call_in_doubt() {
 async fn after_its_farewell_a_node_answers_those_who_are_there_and_takes_no_new_ones() {
     let mesh = TestMesh::new();
     let (node, peer) = mesh.pair().await;
-    let client = stranger(&mesh, &node).await.unwrap();
+    let client = Arc::new(stranger(&mesh, &node).await.unwrap());
     assert!(!client.is_leaving());
+    let asker = client.clone();
+    let under_way = tokio::spawn(async move { asker.call(Service::Client, "hang".into(), soon()).await });
+    node.echo.until(|echo| echo.started.load(SeqCst) == 1).await;
     node.network.farewell();
     let told = async {
         while !client.is_leaving() {
@@ -94,6 +97,9 @@ async fn after_its_farewell_a_node_answers_those_who_are_there_and_takes_no_new_
     };
     timeout(PATIENCE, told).await.expect("it is told");
     assert_eq!(client.call(Service::Client, "still".into(), soon()).await.unwrap(), "still");
+    // Who waits for nothing more goes by itself, so that the node need not wait for that.
+    under_way.abort();
+    timeout(PATIENCE, client.connection().closed()).await.expect("it goes");
     // The refusal may come with the hello or before it.
     let refused = stranger(&mesh, &node).await;
     assert_eq!(code(refused), (ErrorCode::Draining, Progress::NotExecuted));
