@@ -46,7 +46,8 @@ pub struct NetworkConfig {
     /// Connections at once that have not shown yet who they are; each ends or shows it within `handshake_timeout`.
     /// 1024. Beyond half of them, whoever comes must first show that its address is its own.
     pub handshakes_max: usize,
-    /// Requests of all strangers under way at once. 256.
+    /// Requests of all strangers under way at once; of one connection never more than two, the second of at most 1 MiB.
+    /// 256. Those that only show a key or token have places of their own: two for each connection, 16 KiB each.
     pub stranger_requests_max: usize,
     /// Bytes of their bodies held at once. 64 MiB: two of the largest.
     pub stranger_body_bytes_max: usize,

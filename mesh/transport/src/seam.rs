@@ -42,6 +42,11 @@ impl Service {
         matches!(self, Self::Join | Self::Client | Self::Nodes)
     }
 
+    /// Whether a request of it is no more than a key or token that is shown: small, and with places of its own.
+    pub(crate) fn is_introduction(self) -> bool {
+        matches!(self, Self::Join | Self::Nodes)
+    }
+
     /// Whether its handler answers well only to the holder of a key.
     pub(crate) fn is_for_clients(self) -> bool {
         matches!(self, Self::Client | Self::Nodes)

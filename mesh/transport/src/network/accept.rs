@@ -1,6 +1,6 @@
 //! The accept loop: who comes in, how many, and what they are until they have shown it.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use quinn::{Connection, Endpoint, Incoming, VarInt};
 use skein_proto::{Digest, NodeId};
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{host::Host, peers::Peers, serve::Accepted};
+use super::{entrance::Share, host::Host, peers::Peers, serve::Accepted};
 use crate::{
     Caller,
     close::{CLOSE_BUSY, CLOSE_LEAVING, CLOSE_UNTRUSTED},
@@ -127,7 +127,7 @@ impl Acceptor {
             peers: self.peers.clone(),
             connection,
             caller,
-            is_client: Arc::new(AtomicBool::new(false)),
+            share: Arc::new(Share::new()),
             _counted: Arc::new(Counted::new(&self.host.metrics.accepted)),
         }
     }

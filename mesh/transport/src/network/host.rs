@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::entrance::{Entrance, Place};
+use super::entrance::{Entrance, Place, Share};
 use crate::{Caller, NetworkConfig, Serve, Service, metrics::Metrics};
 
 /// The node behind the connections.
@@ -42,6 +42,8 @@ pub(crate) struct Host {
     stranger_requests: Entrance,
     /// The requests of those that have.
     client_requests: Entrance,
+    /// The requests that show a key or token, and ask for no more.
+    introductions: Entrance,
     complaints: Complaints,
     handlers: RwLock<HashMap<Service, Arc<dyn Serve>>>,
     app: Handle,
@@ -54,6 +56,7 @@ impl Host {
             boot: rand::random(),
             stranger_requests: Entrance::new(config.stranger_requests_max, config.stranger_body_bytes_max),
             client_requests: Entrance::new(config.client_requests_max, config.client_body_bytes_max),
+            introductions: Entrance::for_introductions(config.stranger_connections_max),
             config,
             metrics: Metrics::new(),
             farewell: CancellationToken::new(),
@@ -114,9 +117,15 @@ impl Host {
         Ok(answer)
     }
 
-    /// A place for one request of a stranger, or of a client, if there is one.
-    pub(super) fn admit(&self, is_client: bool) -> Option<Place> {
-        let place = if is_client { self.client_requests.admit() } else { self.stranger_requests.admit() };
+    /// A place for one request on a stranger's or client's connection with this share, if there is one.
+    pub(super) fn admit(&self, share: &Share, service: Option<Service>) -> Option<Place> {
+        let place = if service.is_some_and(Service::is_introduction) {
+            share.introduction().and_then(|turn| self.introductions.admit(Some(turn)))
+        } else if share.is_client() {
+            self.client_requests.admit(None)
+        } else {
+            share.turn().and_then(|turn| self.stranger_requests.admit(Some(turn)))
+        };
         if place.is_none() {
             self.metrics.overloads.increment(1);
         }

@@ -1,12 +1,6 @@
 //! An accepted connection: its streams and datagrams, from the side that answers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -18,7 +12,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    entrance::Place,
+    entrance::{INTRODUCTION_BYTES_MAX, Place, Share},
     host::{Host, draining},
     peers::Peers,
     serve_lane,
@@ -38,8 +32,8 @@ pub(super) struct Accepted {
     pub(super) peers: Arc<Peers>,
     pub(super) connection: Connection,
     pub(super) caller: Caller,
-    /// Whether a stranger has had a good answer, for which it needs a key.
-    pub(super) is_client: Arc<AtomicBool>,
+    /// What a stranger may have under way, and whether it has shown a key.
+    pub(super) share: Arc<Share>,
     pub(super) _counted: Arc<Counted>,
 }
 
@@ -129,7 +123,7 @@ impl Accepted {
 
     /// The stranger is a client, and may have as much under way as a client may.
     fn has_shown_a_key(&self) {
-        if self.caller == Caller::Stranger && !self.is_client.swap(true, Ordering::Relaxed) {
+        if self.caller == Caller::Stranger && self.share.has_shown_a_key() {
             let streams = VarInt::from_u32(self.host.config.streams_per_client_max);
             self.connection.set_max_concurrent_bi_streams(streams);
         }
@@ -143,7 +137,7 @@ impl Accepted {
         mut reader: FrameReader,
     ) -> (Result<Bytes, Failure>, Sender) {
         // Who may not ask is not listened to any further.
-        let may_ask = self.host.handler(self.caller, service).map(drop).and_then(|()| self.place());
+        let may_ask = self.host.handler(self.caller, service).map(drop).and_then(|()| self.place(service));
         let mut place = match may_ask {
             Ok(place) => place,
             Err(failure) => {
@@ -151,7 +145,7 @@ impl Accepted {
                 return (Err(failure), sender);
             }
         };
-        let body = match self.read(deadline, &mut reader, place.as_mut()).await {
+        let body = match self.read(service, deadline, &mut reader, place.as_mut()).await {
             Ok(body) => body,
             Err(failure) => {
                 reader.stop(STREAM_REFUSED);
@@ -175,25 +169,30 @@ impl Accepted {
     }
 
     /// A stranger's request needs a place; peers are bounded by their connections.
-    fn place(&self) -> Result<Option<Place>, Failure> {
+    fn place(&self, service: Option<Service>) -> Result<Option<Place>, Failure> {
         if self.caller != Caller::Stranger {
             return Ok(None);
         }
-        let place = self.host.admit(self.is_client.load(Ordering::Relaxed));
+        let place = self.host.admit(&self.share, service);
         place.map(Some).ok_or_else(|| crowded("this node has as many requests of clients under way as it takes"))
     }
 
     /// The request's body. Nothing has run when it cannot be had.
     async fn read(
         &self,
+        service: Option<Service>,
         deadline: Instant,
         reader: &mut FrameReader,
         place: Option<&mut Place>,
     ) -> Result<Bytes, Failure> {
+        let of_strangers = match service.is_some_and(Service::is_introduction) {
+            true => INTRODUCTION_BYTES_MAX,
+            false => STRANGER_BODY_BYTES_MAX,
+        };
         let (limit, patience) = match self.caller {
             Caller::Peer(_) => (self.host.config.body_bytes_max, deadline),
             Caller::Stranger => (
-                self.host.config.body_bytes_max.min(STRANGER_BODY_BYTES_MAX),
+                self.host.config.body_bytes_max.min(of_strangers),
                 deadline.min(Instant::now() + STRANGER_BODY_TIMEOUT),
             ),
         };

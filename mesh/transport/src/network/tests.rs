@@ -142,7 +142,9 @@ impl Node {
     async fn configured(config: NetworkConfig, identity: Identity) -> Self {
         let (echo, removed) = (Arc::<Echo>::default(), Arc::<Removed>::default());
         let network = Network::bind(config, identity, removed.clone()).await.unwrap();
-        for service in [Service::Control, Service::Raft, Service::Gossip, Service::Client, Service::Join] {
+        for service in
+            [Service::Control, Service::Raft, Service::Gossip, Service::Client, Service::Nodes, Service::Join]
+        {
             network.handle(service, Arc::new(Handler(echo.clone())));
         }
         network.start();

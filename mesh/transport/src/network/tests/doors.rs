@@ -94,9 +94,35 @@ async fn bodies_that_would_take_too_much_memory_are_refused_before_they_are_held
     let refused = other.call(Service::Client, vec![0; 200 << 10].into(), soon()).await;
     assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted));
     let body = Bytes::from(vec![0; 90 << 10]);
-    for _ in 0..3 {
-        assert_eq!(other.call(Service::Join, body.clone(), soon()).await.unwrap(), body);
-    }
+    assert_eq!(other.call(Service::Client, body.clone(), soon()).await.unwrap(), body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_key_takes_no_more_than_its_share() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.stranger_requests_max = 3).await;
+    let (one, two) = (stranger(&mesh, &node).await.unwrap(), stranger(&mesh, &node).await.unwrap());
+    let _first = hang(&one);
+    node.echo.until(|echo| echo.started.load(SeqCst) == 1).await;
+    let large = one.call(Service::Client, vec![0; 2 << 20].into(), soon()).await;
+    assert_eq!(code(large), (ErrorCode::Unavailable, Progress::NotExecuted), "beside another");
+    let _second = hang(&one);
+    node.echo.until(|echo| echo.started.load(SeqCst) == 2).await;
+    let third = one.call(Service::Client, "hang".into(), soon()).await;
+    assert_eq!(code(third), (ErrorCode::Unavailable, Progress::NotExecuted));
+    assert_eq!(two.call(Service::Client, "place".into(), soon()).await.unwrap(), "place");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_hold_every_place_keep_nobody_from_showing_a_key() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.stranger_requests_max = 1).await;
+    let other = stranger(&mesh, &node).await.unwrap();
+    let _hanging = hang(&other);
+    node.echo.until(|echo| echo.started.load(SeqCst) == 1).await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(client.call(Service::Nodes, "key".into(), soon()).await.unwrap(), "key");
+    assert_eq!(client.call(Service::Client, "place".into(), soon()).await.unwrap(), "place");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
