@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
-use skein_proto::{ErrorCode, Failure};
-use skein_transport::{CaPin, Stranger};
+use skein_proto::{ErrorCode, Failure, codec};
+use skein_transport::{CaPin, Service, Stranger};
 use tokio::{
     sync::watch,
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
 use tracing::debug;
+
+use crate::wire::NodesRequest;
 
 /// A connection that is made when it is needed, and made anew when it is lost.
 ///
@@ -25,9 +27,17 @@ pub(crate) struct Link {
     state: Mutex<State>,
 }
 
+/// What gets a client in: whom it believes, and what it is believed for.
+pub(crate) struct Entry {
+    pub(crate) pin: CaPin,
+    pub(crate) key: String,
+}
+
 #[derive(Default)]
 struct State {
     slot: Slot,
+    /// There was a connection once.
+    was_up: bool,
     /// Dials begun, so that one that was given up is told from the next.
     dials: u64,
 }
@@ -86,6 +96,11 @@ impl Link {
         }
     }
 
+    /// Whether the node was ever reached here.
+    pub(crate) fn was_up(&self) -> bool {
+        self.state().was_up
+    }
+
     /// The connection, if there is one now.
     pub(crate) fn open(&self) -> Option<Arc<Stranger>> {
         match &self.state().slot {
@@ -95,8 +110,12 @@ impl Link {
     }
 
     /// The connection, made if there is none. A dial that failed a moment ago is not repeated.
-    pub(crate) async fn connected(self: &Arc<Self>, pin: &CaPin, deadline: Instant) -> Result<Arc<Stranger>, Failure> {
-        let mut outcome = match self.look(pin)? {
+    pub(crate) async fn connected(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        deadline: Instant,
+    ) -> Result<Arc<Stranger>, Failure> {
+        let mut outcome = match self.look(entry)? {
             Found::Up(stranger) => return Ok(stranger),
             Found::Dialing(outcome) => outcome,
         };
@@ -118,7 +137,7 @@ impl Link {
         }
     }
 
-    fn look(self: &Arc<Self>, pin: &CaPin) -> Result<Found, Failure> {
+    fn look(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Found, Failure> {
         let mut state = self.state();
         let mut pause = PAUSE_FIRST;
         match &state.slot {
@@ -132,7 +151,7 @@ impl Link {
         }
         state.dials += 1;
         let (tell, outcome) = watch::channel(None);
-        let dial = self.clone().dial(pin.clone(), (state.dials, pause), tell);
+        let dial = self.clone().dial(entry.clone(), (state.dials, pause), tell);
         state.slot = Slot::Dialing(outcome.clone(), tokio::spawn(dial).abort_handle());
         Ok(Found::Dialing(outcome))
     }
@@ -140,17 +159,18 @@ impl Link {
     /// Ends by itself after [`DIAL_MAX`].
     async fn dial(
         self: Arc<Self>,
-        pin: CaPin,
+        entry: Arc<Entry>,
         (number, pause): (u64, Duration),
         tell: watch::Sender<Option<Result<Arc<Stranger>, Failure>>>,
     ) {
-        let dialed = self.reach(&pin, Instant::now() + DIAL_MAX).await.map(Arc::new);
+        let dialed = self.reach(&entry, Instant::now() + DIAL_MAX).await.map(Arc::new);
         {
             let mut state = self.state();
             // Closed meanwhile, it keeps nothing; what was made ends as it is dropped.
             if state.dials != number || matches!(state.slot, Slot::Closed) {
                 return;
             }
+            state.was_up |= dialed.is_ok();
             state.slot = match &dialed {
                 Ok(stranger) => Slot::Up(stranger.clone()),
                 Err(failure) => {
@@ -163,10 +183,10 @@ impl Link {
         tell.send_replace(Some(dialed));
     }
 
-    async fn reach(&self, pin: &CaPin, deadline: Instant) -> Result<Stranger, Failure> {
+    async fn reach(&self, entry: &Entry, deadline: Instant) -> Result<Stranger, Failure> {
         let mut last = self.unreachable("the name has no address");
         for address in self.addresses(deadline).await? {
-            match Stranger::connect(address, pin.clone(), deadline).await {
+            match introduced(address, entry, deadline).await {
                 Ok(stranger) => return Ok(stranger),
                 Err(failure) => last = failure,
             }
@@ -198,6 +218,21 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection on which the key was shown: until then a node takes few calls at a time, whoever they are from.
+async fn introduced(address: SocketAddr, entry: &Entry, deadline: Instant) -> Result<Stranger, Failure> {
+    let stranger = Stranger::connect(address, entry.pin.clone(), deadline).await?;
+    let body = codec::encode(&NodesRequest { key: entry.key.clone() })?;
+    match stranger.call(Service::Nodes, body, deadline).await {
+        Err(failure) if stranger.is_closed() => Err(failure),
+        // A node that does not know the key (yet) says so to each call, and one that is slow may still take them.
+        Err(failure) => {
+            debug!(%address, %failure, "the key was not taken on a new connection");
+            Ok(stranger)
+        }
+        Ok(_) => Ok(stranger),
     }
 }
 

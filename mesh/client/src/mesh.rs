@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     Context, Function,
     budget::RetryBudget,
-    link::Link,
+    link::{Entry, Link},
     next::{Next, Settled, furthest, next},
     nodes::Nodes,
     wire::{ClientReply, ClientRequest, NodesReply, NodesRequest},
@@ -60,10 +60,10 @@ impl Mesh {
     /// `bad-request` for a context without nodes; `untrusted` if its CA is no certificate, or a node is not signed by
     /// it; `unreachable` when no node answers. Nothing was executed.
     pub async fn connect(context: Context) -> Result<Self, Failure> {
-        let pin = CaPin::from_pem(&context.ca)?;
+        let entry = Entry { pin: CaPin::from_pem(&context.ca)?, key: context.key.clone() };
         let shared = Arc::new(Shared {
             key: context.key,
-            nodes: Nodes::new(pin, context.nodes),
+            nodes: Nodes::new(entry, context.nodes),
             budget: Mutex::new(RetryBudget::new(Instant::now())),
             lost: Notify::new(),
         });
@@ -203,9 +203,9 @@ impl Shared {
         what(&mut self.budget.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks a node to which there is a connection which nodes there are.
+    /// Asks a node to which there is a connection, the best there is, which nodes there are.
     async fn look_round(&self) {
-        let Some(stranger) = self.nodes.links().iter().find_map(|link| link.open()) else { return };
+        let Some(stranger) = self.nodes.open() else { return };
         let asked = async {
             let body = codec::encode(&NodesRequest { key: self.key.clone() })?;
             let answer = stranger.call(Service::Nodes, body, Instant::now() + LOOK_MAX).await?;

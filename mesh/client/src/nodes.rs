@@ -10,7 +10,7 @@ use std::{
 };
 
 use skein_proto::{ErrorCode, Failure};
-use skein_transport::{CaPin, Stranger};
+use skein_transport::Stranger;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -18,14 +18,14 @@ use tokio::{
 
 use crate::{
     ContextNode,
-    link::{Link, Promise},
+    link::{Entry, Link, Promise},
     wire::NodeAddress,
 };
 
 /// The links to all nodes that are known. Those of the context stay, whatever the mesh says: what it says may be
 /// addresses that are good inside only.
 pub(crate) struct Nodes {
-    pin: CaPin,
+    entry: Arc<Entry>,
     seeds: Vec<Arc<Link>>,
     links: RwLock<Arc<[Arc<Link>]>>,
     /// The link that answered last, and is asked first; an index into the links.
@@ -34,24 +34,34 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    pub(crate) fn new(pin: CaPin, seeds: Vec<ContextNode>) -> Self {
+    pub(crate) fn new(entry: Entry, seeds: Vec<ContextNode>) -> Self {
         let seeds: Vec<_> = seeds.into_iter().map(|node| Arc::new(Link::new(node.name, node.mesh))).collect();
         let links = RwLock::new(seeds.clone().into());
-        Self { pin, seeds, links, first: AtomicUsize::new(0), is_closed: AtomicBool::new(false) }
+        Self { entry: Arc::new(entry), seeds, links, first: AtomicUsize::new(0), is_closed: AtomicBool::new(false) }
     }
 
     pub(crate) fn links(&self) -> Arc<[Arc<Link>]> {
         self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Those that were not tried yet, the most promising first; the one that answered last leads its equals.
+    /// Those that were not tried yet, the most promising first; the one that answered last leads its equals. Of nodes that
+    /// must be dialed those lead that were reached once, then the context's own: what the mesh says may be good inside only.
     fn order(&self, tried: &[Arc<Link>]) -> Vec<Arc<Link>> {
         let links = self.links();
         let mut order: Vec<_> = links.to_vec();
         order.rotate_left(self.first.load(Relaxed).min(links.len()));
         order.retain(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)));
-        order.sort_by_cached_key(|link| link.promise());
+        order.sort_by_cached_key(|link| {
+            let promise = link.promise();
+            let must_dial = promise != Promise::Connected;
+            (promise, must_dial && !link.was_up(), must_dial && !self.is_own(link))
+        });
         order
+    }
+
+    /// Whether the context names it.
+    fn is_own(&self, link: &Arc<Link>) -> bool {
+        self.seeds.iter().any(|seed| Arc::ptr_eq(seed, link))
     }
 
     /// Whether there is a node that was not tried yet.
@@ -83,8 +93,8 @@ impl Nodes {
         let (mut dials, mut last) = (JoinSet::new(), None);
         loop {
             if let Some(link) = order.next() {
-                let pin = self.pin.clone();
-                dials.spawn(async move { link.connected(&pin, deadline).await.map(|stranger| (link, stranger)) });
+                let entry = self.entry.clone();
+                dials.spawn(async move { link.connected(&entry, deadline).await.map(|stranger| (link, stranger)) });
             }
             let has_more = order.peek().is_some();
             tokio::select! {
@@ -97,6 +107,11 @@ impl Nodes {
                 () = sleep(STAGGER), if has_more => {}
             }
         }
+    }
+
+    /// The most promising connection that there is now: one to a node that answers and stays, if any.
+    pub(crate) fn open(&self) -> Option<Arc<Stranger>> {
+        self.order(&[]).iter().find_map(|link| link.open())
     }
 
     /// What a node says which nodes there are. Links that are known stay as they are.
@@ -143,6 +158,8 @@ const NODES_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use skein_transport::CaPin;
+
     use super::*;
 
     fn node(name: &str, mesh: &str) -> NodeAddress {
@@ -161,13 +178,19 @@ mod tests {
             http: String::new(),
             admin: String::new(),
         };
-        let nodes = Nodes::new(CaPin::Certificate(bytes::Bytes::new()), vec![seed("a", "in:1"), seed("b", "out:2")]);
+        let entry = Entry { pin: CaPin::Certificate(bytes::Bytes::new()), key: String::new() };
+        let nodes = Nodes::new(entry, vec![seed("a", "in:1"), seed("b", "out:2")]);
         let (a, b) = (nodes.links()[0].clone(), nodes.links()[1].clone());
         nodes.answered(&b);
         nodes.learn(vec![node("c", "in:3"), node("a", "in:1"), node("a2", "in:1")]);
         assert_eq!(addresses(&nodes), ["in:3", "in:1", "out:2"]);
         assert!(Arc::ptr_eq(&nodes.links()[1], &a), "its connection stays");
-        assert!(Arc::ptr_eq(&nodes.order(&[])[0], &b), "it leads still");
+        let order: Vec<_> = nodes.order(&[]).iter().map(|link| link.address().to_owned()).collect();
+        assert_eq!(
+            order,
+            ["out:2", "in:1", "in:3"],
+            "it leads still, and the context's own come before what was learnt"
+        );
         nodes.learn(vec![node("a", "in:9")]);
         assert_eq!(addresses(&nodes), ["in:9", "in:1", "out:2"]);
         nodes.learn(Vec::new());

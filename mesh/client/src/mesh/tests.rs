@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 use super::*;
 use crate::{
     ContextNode,
-    link::Promise,
+    link::{Entry, Promise},
     server::{ClientService, NodesService},
     testing::{Functions, KEY, Keys},
     wire::NodeAddress,
@@ -57,6 +57,10 @@ impl Nodes {
         };
         let ca = ca_pem(&self.authority);
         Context { mesh: "m".into(), ca, key: KEY.into(), nodes: self.nodes.iter().map(node).collect() }
+    }
+
+    fn entry(&self) -> Arc<Entry> {
+        Arc::new(Entry { pin: CaPin::from_pem(&ca_pem(&self.authority)).unwrap(), key: KEY.into() })
     }
 
     /// How many calls each node has seen.
@@ -277,23 +281,23 @@ async fn a_node_that_dies_costs_its_callers_a_moment_and_not_their_deadlines() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_hasty_caller_does_not_close_a_node_to_the_others() {
     let nodes = Nodes::start(1).await;
-    let pin = CaPin::from_pem(&ca_pem(&nodes.authority)).unwrap();
+    let entry = nodes.entry();
     let link = Arc::new(Link::new("goose".into(), nodes.nodes[0].0.local_addr().to_string()));
     // Its time is over before it begins; should the dial be quicker all the same, so much the better.
-    let _ = link.connected(&pin, Instant::now()).await;
-    link.connected(&pin, Instant::now() + LONG).await.unwrap();
+    let _ = link.connected(&entry, Instant::now()).await;
+    link.connected(&entry, Instant::now() + LONG).await.unwrap();
     assert_eq!(link.promise(), Promise::Connected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_closes_while_it_dials_keeps_no_connection() {
     let nodes = Nodes::start(1).await;
-    let pin = CaPin::from_pem(&ca_pem(&nodes.authority)).unwrap();
+    let entry = nodes.entry();
     let link = Arc::new(Link::new("goose".into(), nodes.nodes[0].0.local_addr().to_string()));
-    let _ = link.connected(&pin, Instant::now()).await;
+    let _ = link.connected(&entry, Instant::now()).await;
     link.close().await;
     assert!(link.open().is_none());
-    assert!(link.connected(&pin, Instant::now() + LONG).await.is_err(), "and makes no other");
+    assert!(link.connected(&entry, Instant::now() + LONG).await.is_err(), "and makes no other");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -314,15 +318,17 @@ async fn a_mesh_that_can_take_no_more_is_asked_a_few_times_and_when_it_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_has_as_many_calls_under_way_as_it_makes() {
-    let nodes = Nodes::start(1).await;
+    let nodes = Nodes::start(2).await;
     let mesh = Mesh::connect(nodes.context()).await.unwrap();
+    // Nobody has asked the other one anything when all these calls come to it at once.
+    nodes.stop(0).await;
     let hang = mesh.function("hang").unwrap().deadline(LONG);
     let mut calls = JoinSet::new();
     for _ in 0..300 {
         let hang = hang.clone();
         calls.spawn(async move { hang.invoke("").await });
     }
-    until("all run at once", || nodes.seen() == [300]).await;
+    until("all run at once", || nodes.seen() == [0, 300]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
