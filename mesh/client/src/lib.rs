@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+mod beside;
 mod budget;
 mod context;
 mod function;

@@ -20,9 +20,10 @@ use tokio::{
 
 use crate::{
     Context, Function,
+    beside::{Ended, beside},
     budget::RetryBudget,
     link::{Entry, Link},
-    next::{Next, Settled, furthest, next},
+    next::{Next, Settled, next},
     nodes::Nodes,
     wire::{ClientReply, ClientRequest, NodesReply, NodesRequest},
 };
@@ -42,7 +43,7 @@ struct Shared {
     key: String,
     nodes: Nodes,
     budget: Mutex<RetryBudget>,
-    /// A connection was lost: there may be other nodes now.
+    /// A connection was lost or is in doubt: there may be other nodes now.
     lost: Notify,
 }
 
@@ -176,22 +177,15 @@ impl Shared {
             answer = &mut answer => return Asked::of(answer),
             () = stranger.doubted() => {}
         }
-        let mut beside = tried.to_vec();
-        beside.push(link.clone());
-        let mut other = self.run_beside(call, beside);
-        let own = tokio::select! {
-            answer = &mut answer => answer,
-            other = &mut other => return Asked::Settled(match other {
-                Ok(reply) => Ok(reply),
-                Err(_) => answer.await,
-            }),
+        // Whoever settles the call, a node was lost.
+        self.lost.notify_one();
+        let mut beyond = tried.to_vec();
+        beyond.push(link.clone());
+        let own = async {
+            let answer = answer.await;
+            Ended { answer, is_lost: stranger.is_closed() }
         };
-        Asked::Settled(match own {
-            Ok(reply) => Ok(reply),
-            Err(own) => {
-                other.await.map_err(|other| Failure { progress: furthest(own.progress, other.progress), ..other })
-            }
-        })
+        Asked::Settled(beside(own, self.run_beside(call, beyond)).await)
     }
 
     /// The same as [`run`](Self::run), of which it is a part: its size must be known.

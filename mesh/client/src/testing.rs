@@ -42,6 +42,8 @@ impl Invoke for Functions {
             }
             "draining" => Err(Failure::not_executed(ErrorCode::Draining, "leaving")),
             "hang" => std::future::pending().await,
+            "hang-on-the-first" if self.node == 1 => std::future::pending().await,
+            "hang-on-the-first" => Err(Failure::executed(ErrorCode::FunctionFailed, "it ran here")),
             _ => Err(Failure::not_executed(ErrorCode::FunctionNotFound, "no such function")),
         }
     }

@@ -279,6 +279,22 @@ async fn a_node_that_dies_costs_its_callers_a_moment_and_not_their_deadlines() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_failed_beside_a_silent_node_fails_as_it_did_there() {
+    let nodes = Nodes::start(2).await;
+    let wire = Wire::to(nodes.nodes[0].0.local_addr()).await;
+    let mut context = nodes.context();
+    context.nodes[0].mesh = wire.addr.to_string();
+    let mesh = Mesh::connect(context).await.unwrap();
+    let call = mesh.function("hang-on-the-first").unwrap().deadline(LONG).idempotent();
+    let under_way = tokio::spawn(async move { call.invoke("").await });
+    until("the call runs", || nodes.seen() == [1, 0]).await;
+    wire.is_cut.store(true, SeqCst);
+    let failure = timeout(PATIENCE, under_way).await.expect("it is told at once").unwrap().unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::FunctionFailed, Progress::Executed), "{failure}");
+    mesh.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_hasty_caller_does_not_close_a_node_to_the_others() {
     let nodes = Nodes::start(1).await;
     let entry = nodes.entry();
