@@ -33,6 +33,7 @@ mod metrics;
 mod network;
 mod observe;
 mod plan;
+mod planted;
 mod propose_service;
 mod proposing;
 mod raft_service;
@@ -51,6 +52,9 @@ pub use chance::draw_from;
 pub use config::{Config, Limits, Timings};
 pub use group::{Consensus, Group};
 pub use plan::{Eligibility, Landscape, Step, VOTERS_MAX, plan};
+pub use planted::Planted;
+#[cfg(feature = "simulation")]
+pub use planted::plant;
 pub use start_error::StartError;
 pub use state_machine::StateMachine;
 pub use status::{LostEntries, RaftRole, RaftStatus};

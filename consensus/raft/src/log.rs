@@ -44,6 +44,7 @@ use self::{
 };
 use crate::{
     StartError,
+    planted::{self, Planted},
     volume::{self, Volume},
 };
 
@@ -193,6 +194,9 @@ impl Log {
             let located = lock(&self.inner.memory).locate(&range);
             if located.frames.is_empty() {
                 return Ok((located.range.start, located.cached));
+            }
+            if planted::is(Planted::RangeBeforeCache) && located.cached.is_empty() {
+                return Err(io::Error::other(format!("entries {:?} lie before the cache", located.range)));
             }
             let on_disk = located.range.start..located.range.end - located.cached.len() as u64;
             let frames = located.frames;
