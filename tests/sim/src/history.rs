@@ -9,7 +9,7 @@ use std::{
 
 use skein_proto::{Digest, Failure, NodeId};
 
-use crate::world::now;
+use crate::{operator::Errand, world::now};
 
 /// A node from a start to its end: the node and which of its starts it was.
 pub type Boot = (NodeId, u64);
@@ -71,6 +71,8 @@ pub struct Execution {
 pub enum End {
     /// By a power cut.
     Crash,
+    /// By a kill of the process.
+    Kill,
     /// In order.
     Left,
 }
@@ -90,6 +92,8 @@ pub struct Events {
     pub boots: BTreeMap<Boot, Option<End>>,
     /// The digests of the state at each index, with who had them.
     pub states: BTreeMap<u64, BTreeMap<u64, NodeId>>,
+    /// What operators asked for and got.
+    pub granted: Vec<Errand>,
     /// What is wrong whatever else happened.
     pub faults: Vec<String>,
 }
@@ -134,14 +138,19 @@ impl History {
         }
     }
 
-    /// Whether the power of a boot has not been cut.
-    pub fn has_power(&self, boot: Boot) -> bool {
-        self.lock().boots.get(&boot) != Some(&Some(End::Crash))
+    /// Whether a boot has been neither killed nor cut off the power.
+    pub fn lives(&self, boot: Boot) -> bool {
+        !matches!(self.lock().boots.get(&boot), Some(Some(End::Crash | End::Kill)))
     }
 
     /// Something is wrong that no property is about.
     pub fn fault(&self, what: String) {
         self.lock().faults.push(what);
+    }
+
+    /// An operator got what it asked for.
+    pub fn granted(&self, errand: Errand) {
+        self.lock().granted.push(errand);
     }
 
     /// A publish begins.

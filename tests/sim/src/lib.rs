@@ -23,6 +23,7 @@ pub mod faults;
 pub mod history;
 pub mod network;
 pub mod node;
+pub mod operator;
 pub mod properties;
 mod run;
 mod wire;

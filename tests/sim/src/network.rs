@@ -4,7 +4,7 @@
 //! turmoil's faults some packets are lost and some come twice.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::{
@@ -20,7 +20,7 @@ use rand::{Rng, rngs::SmallRng};
 use skein_proto::{ErrorCode, Failure, NodeId, codec};
 use skein_transport::{Caller, Duplex, Serve, Service, Transport};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Semaphore, oneshot, watch},
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
@@ -28,7 +28,7 @@ use turmoil::net::UdpSocket;
 
 use crate::{
     wire::Packet,
-    world::{NODES, World, host},
+    world::{NODES_MAX, World, host},
 };
 
 /// The network as one boot of one node sees it. Clones are the same.
@@ -47,6 +47,8 @@ struct Shared {
     boots: watch::Sender<BTreeMap<NodeId, u64>>,
     next: AtomicU64,
     chance: Mutex<SmallRng>,
+    /// What holds back more calls at a time to one peer for one service than a connection has streams.
+    streams: Mutex<HashMap<(NodeId, Service), Arc<Semaphore>>>,
 }
 
 /// What ends with the boot: the socket, and what answers. The answering parts hold the network themselves, so that only
@@ -94,7 +96,7 @@ pub fn address(node: NodeId) -> SocketAddr {
 }
 
 fn node_at(addr: IpAddr) -> Option<NodeId> {
-    (1..=NODES).map(NodeId).find(|node| turmoil::lookup(host(*node)) == addr)
+    (1..=NODES_MAX).map(NodeId).find(|node| turmoil::lookup(host(*node)) == addr)
 }
 
 impl SimNetwork {
@@ -114,6 +116,7 @@ impl SimNetwork {
             boots: watch::Sender::default(),
             next: AtomicU64::new(boot << 32),
             chance: Mutex::new(world.chance(me, 2 + (boot << 8))),
+            streams: Mutex::default(),
         };
         Ok((Self { shared: Arc::new(shared) }, live))
     }
@@ -220,8 +223,8 @@ impl Shared {
     }
 
     fn send_bytes(&self, to: NodeId, bytes: &[u8]) {
-        // What is dropped when the power is cut says nothing any more; nor does anything when the run is over.
-        if !self.world.history.has_power((self.me, self.boot)) || !turmoil::in_simulation() {
+        // What is dropped when its node is gone says nothing any more; nor does anything when the run is over.
+        if !self.world.history.lives((self.me, self.boot)) || !turmoil::in_simulation() {
             return;
         }
         let loss = self.world.loss();
@@ -251,6 +254,12 @@ impl Shared {
                 return Err(Failure::not_executed(ErrorCode::Unreachable, format!("node {peer} does not answer")));
             }
         }
+    }
+
+    fn streams(&self, peer: NodeId, service: Service) -> Arc<Semaphore> {
+        let mut streams = self.streams.lock().unwrap();
+        let fresh = || Arc::new(Semaphore::new(self.world.streams_max));
+        streams.entry((peer, service)).or_insert_with(fresh).clone()
     }
 
     fn handler(&self, service: Service) -> Option<Arc<dyn Serve>> {
@@ -297,6 +306,10 @@ impl Transport for SimNetwork {
 
     async fn call(&self, peer: NodeId, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         let shared = &*self.shared;
+        let streams = shared.streams(peer, service);
+        let _stream = timeout_at(deadline, streams.acquire()).await.map_err(|_| {
+            Failure::not_executed(ErrorCode::Unreachable, format!("all streams to node {peer} are in use"))
+        })?;
         let boot = shared.boot_of(peer, deadline).await?;
         let (tx, mut answer) = oneshot::channel();
         let id = shared.next.fetch_add(1, SeqCst);

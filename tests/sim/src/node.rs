@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use skein_catalog::{Addresses, Catalog, Command, MemberRole, Proposal, RequestId, TokenRecord};
+use skein_catalog::{Catalog, Command, Proposal, RequestId, TokenRecord};
 use skein_membership::{Membership, PeerState};
 use skein_proto::{Digest, Failure, MeshId, NodeId};
-use skein_raft::{Config, Consensus};
+use skein_raft::{Config, Consensus, Limits};
 use skein_router::{Router, invoke_service};
 use skein_transport::{Service, Transport};
 use tokio::{
@@ -19,6 +19,7 @@ use crate::{
     executor::Executor,
     history::{Boot, End},
     network::{Live, SimNetwork},
+    operator::{self, TOKEN, add},
     workload,
     world::{NODES, Order, Planted, Standing, World, now},
 };
@@ -55,8 +56,11 @@ const FOUNDER: NodeId = NodeId(1);
 /// Never: what is wrong is put on record.
 pub async fn host(world: Arc<World>, me: NodeId) -> turmoil::Result {
     let boot = (me, world.history.starts(me));
+    world.disk(me).begin();
     match Node::start(&world, boot).await {
         Ok((node, live)) => node.serve(live).await,
+        // Nothing is amiss with what did not live to start, or has no room to; it is started again.
+        Err(_) if world.disk(me).is_excused() || world.disk(me).is_filled() => {}
         // Whatever a cut left of its files, a node must be able to go on from it.
         Err(error) => world.history.fault(format!("node {me} does not start again: {error}")),
     }
@@ -69,7 +73,9 @@ impl Node {
         let (network, live) = SimNetwork::bind(world, me, boot.1).await.map_err(|error| error.to_string())?;
         let transport: Arc<dyn Transport> = Arc::new(network.clone());
         let disk = Arc::new(world.disk(me).clone());
-        let consensus = Consensus::start_on(disk, config(me), transport.clone()).await;
+        disk.idle(world.planted == Planted::TrustedRestart);
+        let consensus = Consensus::start_on(disk.clone(), config(me, &world.limits), transport.clone()).await;
+        disk.idle(false);
         let consensus = consensus.map_err(|error| error.to_string())?;
         let membership =
             Membership::spawn_at(skein_membership::Config::default(), transport.clone(), me, EPOCH + now());
@@ -94,12 +100,14 @@ impl Node {
         self.spawn(self.clone().tell_alive(alive));
         self.spawn(self.clone().follow_members());
         self.spawn(self.clone().report());
+        self.spawn(operator::serve(self.clone()));
         if self.boot == (FOUNDER, 1) {
             self.spawn(found(self.consensus.clone()));
         }
         workload::start(&self);
         let mut tick = interval(TICK);
-        while self.world.order(self.boot.0) == Order::Serve {
+        // A node that learns that it was taken off ends by itself.
+        while self.world.order(self.boot.0) == Order::Serve && !self.consensus.state().was_removed(self.boot.0) {
             tick.tick().await;
         }
         self.leave().await;
@@ -118,7 +126,9 @@ impl Node {
         self.tasks.close();
         self.tasks.wait().await;
         self.membership.shutdown().await;
-        if let Err(failure) = self.consensus.shutdown().await {
+        if let Err(failure) = self.consensus.shutdown().await
+            && !self.world.disk(self.boot.0).is_excused()
+        {
             self.world.history.fault(format!("node {} does not stop cleanly: {failure}", self.boot.0));
         }
     }
@@ -148,6 +158,11 @@ impl Node {
         Ok((catalog.index(), catalog))
     }
 
+    /// The nodes that are alive as far as this one knows.
+    pub(crate) fn alive(&self) -> BTreeSet<NodeId> {
+        self.membership.view().alive().map(|peer| peer.node).chain([self.boot.0]).collect()
+    }
+
     async fn tell_alive(self, alive: watch::Sender<BTreeSet<NodeId>>) {
         let mut view = self.membership.watch();
         let mut dead = BTreeSet::new();
@@ -167,9 +182,14 @@ impl Node {
     async fn follow_members(self) {
         let mut catalog = self.consensus.watch_state();
         loop {
-            let members: Vec<NodeId> = catalog.borrow_and_update().members().map(|member| member.node).collect();
+            let members: BTreeSet<NodeId> = catalog.borrow_and_update().members().map(|member| member.node).collect();
             // Before there is a catalogue it knows what it was told when it was let in.
-            self.membership.announce(if members.is_empty() { vec![FOUNDER] } else { members });
+            let is_told = members.is_empty();
+            let known = if is_told { self.world.told_at_join(self.boot.0) } else { members };
+            self.membership.announce(known.iter().copied().filter(|node| *node != self.boot.0).collect::<Vec<_>>());
+            if !is_told {
+                self.membership.retain(&known);
+            }
             if catalog.changed().await.is_err() {
                 return;
             }
@@ -179,7 +199,7 @@ impl Node {
     async fn report(self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shown = (0, 0);
+        let (mut shown, mut is_told) = ((0, 0), false);
         loop {
             tick.tick().await;
             self.membership.publish_load(self.executor.load());
@@ -189,13 +209,19 @@ impl Node {
                 self.world.history.state(self.boot.0, shown.0, shown.1);
             }
             let (status, load) = (self.consensus.status(), self.executor.load());
+            if let Some(fault) = &status.fault
+                && !self.world.disk(self.boot.0).is_excused()
+                && !is_told
+            {
+                is_told = true;
+                self.world.history.fault(format!("node {} stopped at {:?}: {fault}", self.boot.0, now()));
+            }
             let standing = Standing {
                 leader: status.leader,
-                index: shown.0,
+                catalog,
                 digest: shown.1,
-                alive: self.membership.view().alive().count(),
-                members: catalog.members().count(),
-                voters: status.voters.len(),
+                alive: self.membership.view().alive().map(|peer| peer.node).collect(),
+                voters: status.voters.clone(),
                 busy: (load.in_flight + load.queued) as usize,
             };
             self.world.stands(self.boot.0, Some(standing));
@@ -203,37 +229,24 @@ impl Node {
     }
 }
 
-/// Small enough that segments, snapshots and purges come up in seconds.
-fn config(me: NodeId) -> Config {
+fn config(me: NodeId, limits: &Limits) -> Config {
     let mut config = Config::new("/raft", me);
-    config.limits.snapshot_entries = 40;
-    config.limits.kept_entries = 10;
-    config.limits.segment_bytes = 8 << 10;
+    config.limits = *limits;
     config
 }
 
 async fn found(consensus: Consensus) {
     let proposal =
         |number: u64, command| Proposal { request: RequestId(Uuid::from_u128(u128::from(number))), at_ms: 0, command };
-    let add = |node: u64| {
-        let addresses =
-            Addresses { mesh: format!("n{node}:1"), http: format!("n{node}:2"), admin: format!("n{node}:3") };
-        let name = format!("n{node}").parse().unwrap();
-        let key = Digest::of(&node.to_le_bytes());
-        let token = (NodeId(node) != FOUNDER).then(|| TOKEN.to_owned());
-        proposal(node + 2, Command::AddMember { name, key, addresses, role: MemberRole::Auto, token })
-    };
+    let let_in = |node: u64| proposal(node + 2, add(node, (NodeId(node) != FOUNDER).then_some(TOKEN)));
     let record = TokenRecord { hash: Digest::of(b"secret"), role: None, expires_ms: u64::MAX };
     let token = proposal(2, Command::CreateToken { id: TOKEN.to_owned(), token: record });
     let mesh = MeshId(Uuid::from_u128(1));
-    consensus.found(vec![proposal(1, Command::Found { mesh }), add(FOUNDER.0), token]).await.unwrap();
+    consensus.found(vec![proposal(1, Command::Found { mesh }), let_in(FOUNDER.0), token]).await.unwrap();
     for node in 2..=NODES {
-        while consensus.submit(&add(node), Instant::now() + LEAVE_PATIENCE).await.is_err() {}
+        while consensus.submit(&let_in(node), Instant::now() + LEAVE_PATIENCE).await.is_err() {}
     }
 }
-
-/// What the others are let in with.
-const TOKEN: &str = "t";
 
 fn digest(catalog: &Catalog) -> u64 {
     let bytes = Digest::of(&catalog.to_snapshot().unwrap());

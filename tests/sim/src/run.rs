@@ -2,19 +2,23 @@
 
 use std::{
     any::Any,
+    collections::BTreeSet,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, SystemTime},
 };
 
+use skein_catalog::Catalog;
 use skein_proto::NodeId;
 use turmoil::Sim;
 
 use crate::{
     faults::{self, Fault, Kind, TROUBLE},
     history::End,
-    node, properties,
-    world::{NODES, Order, Phase, Planted, World, host},
+    node,
+    operator::Errand,
+    properties,
+    world::{NODES, NODES_MAX, Order, Phase, Planted, Standing, World, host},
 };
 
 /// What became of a run.
@@ -41,8 +45,14 @@ pub struct Extent {
     pub failed: usize,
     /// Power cuts.
     pub crashes: usize,
+    /// Kills of processes.
+    pub kills: usize,
     /// Nodes that left in order.
     pub left: usize,
+    /// Nodes that joined.
+    pub joined: usize,
+    /// Nodes that were taken off.
+    pub removed: usize,
 }
 
 impl Extent {
@@ -53,7 +63,10 @@ impl Extent {
         self.answered += other.answered;
         self.failed += other.failed;
         self.crashes += other.crashes;
+        self.kills += other.kills;
         self.left += other.left;
+        self.joined += other.joined;
+        self.removed += other.removed;
     }
 }
 
@@ -69,10 +82,14 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// Runs one seed to its end. Takes a second or so.
 pub fn run(seed: u64, planted: Planted) -> Verdict {
     skein_raft::draw_from(seed);
+    skein_raft::plant(match planted {
+        Planted::RangeBeforeCache => Some(skein_raft::Planted::RangeBeforeCache),
+        _ => None,
+    });
     let world = World::new(seed, planted);
     // A part that panics takes its node's runtime with it, and turmoil passes that on.
     let played = panic::catch_unwind(AssertUnwindSafe(|| {
-        Stage { sim: sim(seed), world: world.clone() }.play(faults::draw(seed))
+        Stage { sim: sim(seed), world: world.clone(), hosts: BTreeSet::new(), joiner: NODES }.play(faults::draw(seed))
     }));
     let played = played.unwrap_or_else(|panic| Err(format!("a node panicked: {}", said(&*panic))));
     let mut violations: Vec<String> = played.err().into_iter().collect();
@@ -86,7 +103,10 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
         answered,
         failed: events.calls.iter().filter(|call| matches!(call.ended, Some((_, Err(_))))).count(),
         crashes: ended(End::Crash),
+        kills: ended(End::Kill),
         left: ended(End::Left),
+        joined: events.granted.iter().filter(|errand| matches!(errand, Errand::Join(_))).count(),
+        removed: events.granted.iter().filter(|errand| matches!(errand, Errand::Remove(_))).count(),
     };
     Verdict { violations, trace: world.history.digest(), extent }
 }
@@ -114,10 +134,15 @@ fn sim(seed: u64) -> Sim<'static> {
 struct Stage {
     sim: Sim<'static>,
     world: Arc<World>,
+    /// Who was ever started.
+    hosts: BTreeSet<NodeId>,
+    /// The last that was to join.
+    joiner: u64,
 }
 
-fn nodes() -> impl Iterator<Item = NodeId> {
-    (1..=NODES).map(NodeId)
+/// Who belongs to the mesh.
+fn members(catalog: &Catalog) -> BTreeSet<NodeId> {
+    catalog.members().map(|member| member.node).collect()
 }
 
 /// Writes acknowledged and calls answered so far.
@@ -129,15 +154,13 @@ fn done(world: &World) -> (usize, usize) {
 
 impl Stage {
     fn play(&mut self, faults: Vec<Fault>) -> Result<(), String> {
-        for node in nodes() {
-            let world = self.world.clone();
-            self.sim.host(host(node), move || node::host(world.clone(), node));
-        }
+        (1..=NODES).for_each(|node| self.host(NodeId(node)));
         self.until("the mesh has not formed", |world| {
-            let all = usize::try_from(NODES).ok();
-            let is_in = |members: usize, voters: usize| Some(members) == all && Some(voters) == all;
-            let formed = world.standings().iter().all(|seen| seen.is_some_and(|seen| is_in(seen.members, seen.voters)));
-            (!formed).then(|| format!("{:?}", world.standings()))
+            let all: BTreeSet<NodeId> = (1..=NODES).map(NodeId).collect();
+            let standings = world.standings();
+            let is_in = |seen: &Standing| members(&seen.catalog) == all && seen.voters == all;
+            let has_formed = standings.len() == all.len() && standings.values().all(is_in);
+            (!has_formed).then(|| format!("{standings:?}"))
         })?;
         self.world.set_phase(Phase::Busy);
         self.trouble(faults)?;
@@ -146,15 +169,15 @@ impl Stage {
         self.world.set_phase(Phase::Quiet);
         self.step_for(LONGEST)?;
         self.until("the mesh was healed and has not converged", |world| {
-            properties::converges::check(&world.standings())
+            properties::converges::check(&members(&world.newest()), &world.standings())
         })?;
         let (written, answered) = done(&self.world);
         self.world.set_phase(Phase::Probing);
-        let all = usize::try_from(NODES).unwrap();
+        let all = members(&self.world.newest()).len();
         self.until("not all nodes of a healed mesh serve", |world| {
             let done = done(world);
             let (writes, calls) = (done.0 - written, done.1 - answered);
-            (writes < all || calls < all).then(|| format!("of {NODES} {writes} have published and {calls} have called"))
+            (writes < all || calls < all).then(|| format!("of {all} {writes} have published and {calls} have called"))
         })
     }
 
@@ -178,44 +201,82 @@ impl Stage {
     fn hurt(&mut self, kind: &Kind) {
         match kind {
             Kind::Crash(nodes) => nodes.iter().for_each(|node| self.crash(*node)),
+            Kind::Kill(nodes, changes) => nodes.iter().for_each(|node| self.kill_after(*node, *changes)),
             Kind::Leave(node) => self.world.tell(*node, Order::Leave),
             Kind::Partition(side) => self.each_pair(side, |sim, one, other| sim.partition(one, other)),
             Kind::OneWay(from, to) => self.sim.partition_oneway(host(*from), host(*to)),
             Kind::Hold(one, other) => self.sim.hold(host(*one), host(*other)),
             Kind::Loss(permille) => self.world.loss_permille.store(*permille, SeqCst),
-            Kind::SlowDisk(node) => self.world.disk(*node).slow(true),
+            Kind::SlowDisk(node, most_ms) => self.world.disk(*node).slow(Some(*most_ms)),
+            Kind::FullDisk(node, room) => self.world.disk(*node).fill(Some(*room)),
+            Kind::FailedSync(node) => self.world.disk(*node).fail_syncs(1),
+            Kind::Join(by) => {
+                // Whoever is to join asks until it finds one that runs.
+                let running = self.world.standings();
+                let asked = running.range(by..).chain(&running).map(|(node, _)| *node).next();
+                if let Some(asked) = asked.filter(|_| self.joiner < NODES_MAX) {
+                    self.joiner += 1;
+                    self.world.ask(asked, Errand::Join(self.joiner));
+                }
+            }
+            Kind::Remove(gone) => {
+                let others = self.hosts.iter().filter(|node| !gone.contains(node)).copied();
+                let asked: Vec<NodeId> = others.filter(|node| self.world.standings().contains_key(node)).collect();
+                for (node, by) in gone.iter().zip(asked.iter().cycle()) {
+                    self.world.ask(*by, Errand::Remove(*node));
+                }
+            }
         }
     }
 
     fn mend(&mut self, kind: &Kind) {
         match kind {
             Kind::Crash(nodes) => nodes.iter().for_each(|node| self.restart(*node)),
+            Kind::Kill(nodes, _) => nodes.iter().for_each(|node| {
+                self.kill(*node);
+                self.restart(*node);
+            }),
             Kind::Leave(node) => self.restart(*node),
             Kind::Partition(side) => self.each_pair(side, |sim, one, other| sim.repair(one, other)),
             Kind::OneWay(from, to) => self.sim.repair_oneway(host(*from), host(*to)),
             Kind::Hold(one, other) => self.sim.release(host(*one), host(*other)),
             Kind::Loss(_) => self.world.loss_permille.store(0, SeqCst),
-            Kind::SlowDisk(node) => self.world.disk(*node).slow(false),
+            Kind::SlowDisk(node, _) => self.world.disk(*node).slow(None),
+            Kind::FullDisk(node, _) => self.world.disk(*node).fill(None),
+            Kind::Join(_) | Kind::Remove(_) => {}
+            Kind::FailedSync(node) => {
+                self.kill(*node);
+                self.restart(*node);
+            }
         }
     }
 
     /// Ends whatever is still wrong.
     fn heal(&mut self) {
         self.world.loss_permille.store(0, SeqCst);
-        for node in nodes() {
-            self.world.disk(node).slow(false);
-            for other in nodes().filter(|other| *other > node) {
-                self.sim.release(host(node), host(other));
-                self.sim.repair(host(node), host(other));
+        let hosts = self.hosts.clone();
+        for node in &hosts {
+            self.world.disk(*node).slow(None);
+            self.world.disk(*node).fill(None);
+            for other in hosts.iter().filter(|other| *other > node) {
+                self.sim.release(host(*node), host(*other));
+                self.sim.repair(host(*node), host(*other));
             }
         }
-        nodes().for_each(|node| self.restart(node));
+        hosts.iter().for_each(|node| self.restart(*node));
+    }
+
+    /// Has there be a node of this number.
+    fn host(&mut self, node: NodeId) {
+        let world = self.world.clone();
+        self.sim.host(host(node), move || node::host(world.clone(), node));
+        self.hosts.insert(node);
     }
 
     fn each_pair(&self, side: &[NodeId], act: impl Fn(&Sim<'static>, String, String)) {
         for node in side {
-            for other in nodes().filter(|other| !side.contains(other)) {
-                act(&self.sim, host(*node), host(other));
+            for other in self.hosts.iter().filter(|other| !side.contains(other)) {
+                act(&self.sim, host(*node), host(*other));
             }
         }
     }
@@ -230,13 +291,30 @@ impl Stage {
         }
     }
 
-    /// Starts a node that does not run. One that has not finished leaving is cut off the power.
+    /// Has a node be killed at the change of its disk after so many.
+    fn kill_after(&mut self, node: NodeId, changes: u32) {
+        if self.sim.is_host_running(host(node)) {
+            let history = self.world.history.clone();
+            self.world.disk(node).kill_after(changes, move || history.ends(node, End::Kill));
+        }
+    }
+
+    /// Kills a node: what it wrote stays as it is.
+    fn kill(&mut self, node: NodeId) {
+        if self.sim.is_host_running(host(node)) {
+            self.world.history.ends(node, End::Kill);
+            self.sim.crash(host(node));
+            self.world.stands(node, None);
+        }
+    }
+
+    /// Starts a node that does not run, unless it was taken off. One that has not finished leaving is cut off the power.
     fn restart(&mut self, node: NodeId) {
         if self.world.order(node) == Order::Leave {
             self.crash(node);
         }
         self.world.tell(node, Order::Serve);
-        if !self.sim.is_host_running(host(node)) {
+        if !self.sim.is_host_running(host(node)) && !self.world.newest().was_removed(node) {
             self.sim.bounce(host(node));
         }
     }
@@ -261,6 +339,14 @@ impl Stage {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.sim.step().map(drop).map_err(|error| format!("a node panicked: {error}"))
+        self.sim.step().map_err(|error| format!("a node panicked: {error}"))?;
+        // Who was killed by its disk says nothing any more; here it goes.
+        let dead: Vec<NodeId> = self.hosts.iter().copied().filter(|node| self.world.disk(*node).is_dead()).collect();
+        dead.into_iter().for_each(|node| self.kill(node));
+        // Who was let in starts.
+        let newest = self.world.newest();
+        let new: Vec<NodeId> = members(&newest).difference(&self.hosts).copied().collect();
+        new.into_iter().for_each(|node| self.host(node));
+        Ok(())
     }
 }

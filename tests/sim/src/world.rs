@@ -1,6 +1,8 @@
 //! What all nodes of a run share: its seed, its record, its disks, and what they are told to do.
 
 use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -8,13 +10,18 @@ use std::{
     time::Duration,
 };
 
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use skein_catalog::Catalog;
 use skein_proto::NodeId;
+use skein_raft::Limits;
 
-use crate::{disk::SimDisk, history::History};
+use crate::{disk::SimDisk, history::History, operator::Errand};
 
-/// Nodes of the mesh: a majority of three is two of them, and five may vote.
+/// Nodes that begin the mesh: a majority of three is two of them, and five may vote.
 pub const NODES: u64 = 5;
+
+/// Nodes that there are ever: some may join, and some be taken off.
+pub const NODES_MAX: u64 = 8;
 
 /// A mistake made on purpose, to see that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +30,10 @@ pub enum Planted {
     Nothing,
     /// A sync says that it is done before anything is on the disk.
     AnswerBeforeSync,
+    /// A node that starts takes what it reads in its log for safe, though the process before it may not have synced it.
+    TrustedRestart,
+    /// Entries cannot be read when all of them lie before the cache of the log begins.
+    RangeBeforeCache,
     /// A node that believes that it leads answers reads from its own state, without asking a majority.
     StaleLeaderRead,
     /// A node that leaves waits for all calls that hold a permit but one.
@@ -52,22 +63,45 @@ pub enum Order {
 }
 
 /// How a node last saw the mesh.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Standing {
     /// Who leads.
     pub leader: Option<NodeId>,
-    /// The index applied.
-    pub index: u64,
-    /// The digest of the state there.
+    /// What was applied.
+    pub catalog: Arc<Catalog>,
+    /// The digest of it.
     pub digest: u64,
-    /// How many nodes are alive.
-    pub alive: usize,
-    /// How many members the catalogue has.
-    pub members: usize,
-    /// How many vote.
-    pub voters: usize,
+    /// Who is alive.
+    pub alive: BTreeSet<NodeId>,
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
     /// How many calls run or wait.
     pub busy: usize,
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members: Vec<NodeId> = self.catalog.members().map(|member| member.node).collect();
+        let Self { leader, digest, alive, voters, .. } = self;
+        write!(f, "{digest:x} at {}: leader {leader:?}, ", self.catalog.index())?;
+        write!(f, "members {members:?}, alive {alive:?}, voters {voters:?}")
+    }
+}
+
+/// How little of everything the nodes of a run keep: each bound is less than one entry, or is met many times in seconds.
+fn limits(chance: &mut SmallRng) -> Limits {
+    let mut one_of = |values: &[u64]| *values.choose(chance).unwrap();
+    Limits {
+        snapshot_entries: one_of(&[3, 8, 20, 40]),
+        kept_entries: one_of(&[0, 1, 5, 10]),
+        purge_entries: one_of(&[1, 4, 16]),
+        segment_bytes: one_of(&[1, 500, 1 << 10, 4 << 10, 8 << 10]),
+        disk_reserve_bytes: one_of(&[0, 1_000, 16 << 10]),
+        cache_bytes: one_of(&[0, 200, 1 << 10, 1 << 20]) as usize,
+        frame_bytes: one_of(&[1, 500, 1 << 20]) as usize,
+        message_bytes: one_of(&[1, 500, 1 << 20]) as usize,
+        ..Limits::default()
+    }
 }
 
 /// All of it.
@@ -77,7 +111,11 @@ pub struct World {
     /// The mistake.
     pub planted: Planted,
     /// What happened.
-    pub history: History,
+    pub history: Arc<History>,
+    /// The bounds that this run has.
+    pub limits: Limits,
+    /// Calls of one service that a node may have under way to one peer.
+    pub streams_max: usize,
     /// Messages of a thousand that are lost, and as many that come twice.
     pub loss_permille: AtomicU32,
     disks: Vec<SimDisk>,
@@ -86,23 +124,34 @@ pub struct World {
 
 struct Told {
     phase: Phase,
-    orders: Vec<Order>,
-    standings: Vec<Option<Standing>>,
+    orders: BTreeMap<NodeId, Order>,
+    standings: BTreeMap<NodeId, Standing>,
+    errands: BTreeMap<NodeId, VecDeque<(u64, Errand)>>,
+    errand_next: u64,
+    /// The catalogue that was applied furthest anywhere.
+    newest: Arc<Catalog>,
 }
 
 impl World {
     /// A world before anything has happened.
     pub fn new(seed: u64, planted: Planted) -> Arc<Self> {
-        let nodes = 1..=NODES;
-        let disk = |node| SimDisk::new(stream(seed, node, 1), planted == Planted::AnswerBeforeSync);
-        let count = usize::try_from(NODES).unwrap();
-        let told = Told { phase: Phase::Forming, orders: vec![Order::Serve; count], standings: vec![None; count] };
+        let disk = |node| {
+            let disk = SimDisk::new(stream(seed, node, 1));
+            if planted == Planted::AnswerBeforeSync {
+                disk.lie();
+            }
+            disk
+        };
+        let (orders, standings, errands) = Default::default();
+        let told = Told { phase: Phase::Forming, orders, standings, errands, errand_next: 1, newest: Arc::default() };
         Arc::new(Self {
             seed,
             planted,
-            history: History::default(),
+            history: Arc::default(),
+            limits: limits(&mut stream(seed, 0, 5)),
+            streams_max: *[1, 4, 64].choose(&mut stream(seed, 0, 6)).unwrap(),
             loss_permille: AtomicU32::new(0),
-            disks: nodes.map(disk).collect(),
+            disks: (1..=NODES_MAX).map(disk).collect(),
             told: Mutex::new(told),
         })
     }
@@ -129,22 +178,57 @@ impl World {
 
     /// What the node is to do.
     pub fn order(&self, node: NodeId) -> Order {
-        self.told().orders[place(node)]
+        self.told().orders.get(&node).copied().unwrap_or(Order::Serve)
     }
 
     /// What it is to do from now on.
     pub fn tell(&self, node: NodeId, order: Order) {
-        self.told().orders[place(node)] = order;
+        self.told().orders.insert(node, order);
+    }
+
+    /// Asks something of a node.
+    pub fn ask(&self, node: NodeId, errand: Errand) {
+        let told = &mut *self.told();
+        told.errands.entry(node).or_default().push_back((told.errand_next, errand));
+        told.errand_next += 1;
+    }
+
+    /// The next thing that a node is asked, and its number.
+    pub fn errand(&self, node: NodeId) -> Option<(u64, Errand)> {
+        self.told().errands.get_mut(&node)?.pop_front()
     }
 
     /// How the nodes that run see the mesh.
-    pub fn standings(&self) -> Vec<Option<Standing>> {
+    pub fn standings(&self) -> BTreeMap<NodeId, Standing> {
         self.told().standings.clone()
     }
 
     /// Notes how a node sees the mesh; nothing for one that does not run.
     pub fn stands(&self, node: NodeId, standing: Option<Standing>) {
-        self.told().standings[place(node)] = standing;
+        let told = &mut *self.told();
+        match standing {
+            Some(standing) => {
+                if standing.catalog.index() > told.newest.index() {
+                    told.newest = standing.catalog.clone();
+                }
+                told.standings.insert(node, standing);
+            }
+            None => drop(told.standings.remove(&node)),
+        }
+    }
+
+    /// The catalogue that was applied furthest anywhere.
+    pub fn newest(&self) -> Arc<Catalog> {
+        self.told().newest.clone()
+    }
+
+    /// What a node is told when it is let in: who the members are.
+    pub fn told_at_join(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let mut told: BTreeSet<NodeId> = self.newest().members().map(|member| member.node).collect();
+        if node.0 <= NODES {
+            told.insert(NodeId(1));
+        }
+        told
     }
 
     /// Messages of a thousand that are lost, or come twice.

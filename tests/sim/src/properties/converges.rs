@@ -1,29 +1,40 @@
-//! A healed mesh converges: one leader, everybody alive to everybody, the same state everywhere, and it serves.
+//! A healed mesh converges: all members run, one of them leads, everybody is alive to everybody, and the state is the same
+//! everywhere.
 
-use crate::world::{NODES, Standing};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Why the mesh has not converged, by how its nodes see it; none if it has.
-pub fn check(standings: &[Option<Standing>]) -> Option<String> {
-    let standings: Option<Vec<&Standing>> = standings.iter().map(Option::as_ref).collect();
-    let Some(standings) = standings else { return Some("a node does not run".to_owned()) };
-    let all = usize::try_from(NODES).ok();
-    let first = standings[0];
+use skein_proto::NodeId;
+
+use crate::world::Standing;
+
+/// Why these members have not converged, by how they see the mesh; none if they have.
+pub fn check(members: &BTreeSet<NodeId>, standings: &BTreeMap<NodeId, Standing>) -> Option<String> {
+    let seen: Vec<(NodeId, &Standing)> =
+        members.iter().filter_map(|node| Some((*node, standings.get(node)?))).collect();
     let differs = |what: &dyn Fn(&Standing) -> String| {
-        let seen: Vec<String> = standings.iter().map(|standing| what(standing)).collect();
-        seen.iter().any(|other| *other != seen[0]).then(|| seen.join(", "))
+        let all: Vec<String> = seen.iter().map(|(node, standing)| format!("{node}: {}", what(standing))).collect();
+        seen.iter().any(|(_, standing)| what(standing) != what(seen[0].1)).then(|| all.join(", "))
     };
-    if first.leader.is_none() {
-        return Some("there is no leader".to_owned());
+    if seen.len() < members.len() {
+        let run: Vec<NodeId> = seen.iter().map(|(node, _)| *node).collect();
+        return Some(format!("of the members {members:?} only {run:?} run"));
+    }
+    let Some(first) = seen.first() else { return Some("there are no members".to_owned()) };
+    if first.1.leader.is_none() {
+        return Some(format!("there is no leader: {standings:?}"));
     }
     if let Some(leaders) = differs(&|standing| format!("{:?}", standing.leader)) {
         return Some(format!("nodes follow different leaders: {leaders}"));
     }
-    if let Some(states) = differs(&|standing| format!("{:x} at {}", standing.digest, standing.index)) {
+    if let Some(states) = differs(&|standing| format!("{:x} at {}", standing.digest, standing.catalog.index())) {
         return Some(format!("nodes have different states: {states}"));
     }
-    if standings.iter().any(|standing| Some(standing.alive) != all) {
-        let seen: Vec<String> = standings.iter().map(|standing| standing.alive.to_string()).collect();
-        return Some(format!("nodes see so many of {NODES} alive: {}", seen.join(", ")));
+    if seen.iter().any(|(_, standing)| standing.alive != *members) {
+        let alive: Vec<String> = seen.iter().map(|(node, standing)| format!("{node}: {:?}", standing.alive)).collect();
+        return Some(format!("of the members {members:?} are alive, as they see it, {}", alive.join(", ")));
+    }
+    if !first.1.voters.is_subset(members) {
+        return Some(format!("of the voters {:?} only {members:?} are members", first.1.voters));
     }
     None
 }

@@ -1,0 +1,71 @@
+//! What an operator asks of a node: to let another one in, to take one off for good.
+
+use skein_catalog::{Addresses, Command, MemberRole, Outcome, Proposal, RequestId};
+use skein_proto::{Digest, NodeId};
+use tokio::time::{Duration, Instant, sleep};
+use uuid::Uuid;
+
+use crate::node::Node;
+
+/// Something that an operator asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// A node asks this one to be let in; the number tells it from others.
+    Join(u64),
+    /// This node is to be taken off.
+    Remove(NodeId),
+}
+
+/// With what nodes are let in.
+pub(crate) const TOKEN: &str = "t";
+
+/// How long an operator waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Requests of operators are numbered from here on, beyond those of the founder and before those of callers.
+const REQUESTS: u128 = 1 << 16;
+
+/// Does what this node is asked, as it comes.
+pub(crate) async fn serve(node: Node) {
+    loop {
+        while let Some((number, errand)) = node.world.errand(node.boot.0) {
+            let run = run(node.clone(), number, errand);
+            node.spawn(run);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn run(node: Node, number: u64, errand: Errand) {
+    let command = match errand {
+        Errand::Join(joiner) => add(joiner, Some(TOKEN)),
+        Errand::Remove(gone) if !may_go(&node, gone) => return,
+        Errand::Remove(gone) => Command::RemoveMember { node: gone },
+    };
+    let request = RequestId(Uuid::from_u128(REQUESTS + u128::from(number)));
+    let proposal = Proposal { request, at_ms: 0, command };
+    if let Ok((_, Outcome::Done | Outcome::Member(_))) =
+        node.consensus.submit(&proposal, Instant::now() + PATIENCE).await
+    {
+        node.world.history.granted(errand);
+    }
+}
+
+/// What has a node belong to the mesh.
+pub(crate) fn add(number: u64, token: Option<&str>) -> Command {
+    let place = |port: u16| format!("n{number}:{port}");
+    Command::AddMember {
+        name: format!("n{number}").parse().unwrap(),
+        key: Digest::of(&number.to_le_bytes()),
+        addresses: Addresses { mesh: place(1), http: place(2), admin: place(3) },
+        role: MemberRole::Auto,
+        token: token.map(str::to_owned),
+    }
+}
+
+/// What `node/skein` asks before it proposes: whether those of the other voters that live would be a majority of them.
+fn may_go(node: &Node, gone: NodeId) -> bool {
+    let (voters, alive) = (node.consensus.status().voters, node.alive());
+    let rest: Vec<&NodeId> = voters.iter().filter(|voter| **voter != gone).collect();
+    !voters.contains(&gone) || rest.iter().filter(|voter| alive.contains(**voter)).count() > rest.len() / 2
+}
