@@ -9,6 +9,9 @@ pub enum Planted {
     /// Entries cannot be read when all of them lie before the cache begins, as when the two were subtracted the wrong way
     /// round.
     RangeBeforeCache,
+    /// Who votes is not noted in the state, so that no removal is weighed against another and who was removed ends at
+    /// once, whether or not its vote is needed.
+    UnweighedRemoval,
 }
 
 #[cfg(feature = "simulation")]

@@ -23,6 +23,7 @@ use crate::{
     compare::Prints,
     disk::Disk,
     metrics,
+    planted::{self, Planted},
     snapshot::Shelf,
     types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types},
     volume,
@@ -85,7 +86,10 @@ impl<M: StateMachine> Replica<M> {
             }
             EntryPayload::Membership(membership) => {
                 let voters = membership.voter_ids().map(NodeId).collect();
-                self.state.set_voters(index, &voters);
+                match planted::is(Planted::UnweighedRemoval) {
+                    true => self.state.advance(index),
+                    false => self.state.set_voters(index, &voters),
+                }
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
                 Payload::default()
             }

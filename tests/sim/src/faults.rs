@@ -75,7 +75,7 @@ fn story(chance: &mut SmallRng) -> Vec<Fault> {
     let (one, other) = (nodes[0], nodes[1]);
     let some = chance.random_range(1..=3);
     let changes = chance.random_range(0..30);
-    let kind = match chance.random_range(0..23) {
+    let kind = match chance.random_range(0..24) {
         0..2 => Kind::Crash(vec![one]),
         2..4 => Kind::Crash(nodes.into_iter().take(some).collect()),
         4 => Kind::Crash(nodes),
@@ -91,7 +91,8 @@ fn story(chance: &mut SmallRng) -> Vec<Fault> {
         18..20 => Kind::FullDisk(one, chance.random_range(0..3_000)),
         20 => Kind::FailedSync(one),
         21 => Kind::Join(one),
-        _ => Kind::Remove(vec![one]),
+        22 => Kind::Remove(vec![one]),
+        _ => Kind::Remove(nodes.into_iter().take(3).collect()),
     };
     vec![Fault { from, until: (from + time).min(TROUBLE), kind }]
 }

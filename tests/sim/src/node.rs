@@ -106,8 +106,8 @@ impl Node {
         }
         workload::start(&self);
         let mut tick = interval(TICK);
-        // A node that learns that it was taken off ends by itself.
-        while self.world.order(self.boot.0) == Order::Serve && !self.consensus.state().was_removed(self.boot.0) {
+        // A node that was taken off ends by itself, once its vote is not needed any more.
+        while self.world.order(self.boot.0) == Order::Serve && !self.consensus.state().has_left(self.boot.0) {
             tick.tick().await;
         }
         self.leave().await;
@@ -182,11 +182,15 @@ impl Node {
     async fn follow_members(self) {
         let mut catalog = self.consensus.watch_state();
         loop {
-            let members: BTreeSet<NodeId> = catalog.borrow_and_update().members().map(|member| member.node).collect();
+            let members: BTreeSet<NodeId> = {
+                let catalog = catalog.borrow_and_update();
+                // Who is on its way out still votes, and so must be heard.
+                catalog.members().chain(catalog.leaving()).map(|member| member.node).collect()
+            };
             // Before there is a catalogue it knows what it was told when it was let in.
             let is_told = members.is_empty();
             let known = if is_told { self.world.told_at_join(self.boot.0) } else { members };
-            self.membership.announce(known.iter().copied().filter(|node| *node != self.boot.0).collect::<Vec<_>>());
+            self.membership.announce(known.iter().copied());
             if !is_told {
                 self.membership.retain(&known);
             }

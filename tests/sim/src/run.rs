@@ -84,6 +84,7 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
     skein_raft::draw_from(seed);
     skein_raft::plant(match planted {
         Planted::RangeBeforeCache => Some(skein_raft::Planted::RangeBeforeCache),
+        Planted::UnweighedRemoval => Some(skein_raft::Planted::UnweighedRemoval),
         _ => None,
     });
     let world = World::new(seed, planted);
@@ -314,7 +315,7 @@ impl Stage {
             self.crash(node);
         }
         self.world.tell(node, Order::Serve);
-        if !self.sim.is_host_running(host(node)) && !self.world.newest().was_removed(node) {
+        if !self.sim.is_host_running(host(node)) && !self.world.newest().has_left(node) {
             self.sim.bounce(host(node));
         }
     }

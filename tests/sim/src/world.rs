@@ -34,6 +34,8 @@ pub enum Planted {
     TrustedRestart,
     /// Entries cannot be read when all of them lie before the cache of the log begins.
     RangeBeforeCache,
+    /// No removal is weighed against another, and who was removed ends at once.
+    UnweighedRemoval,
     /// A node that believes that it leads answers reads from its own state, without asking a majority.
     StaleLeaderRead,
     /// A node that leaves waits for all calls that hold a permit but one.

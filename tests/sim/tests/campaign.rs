@@ -140,6 +140,11 @@ fn a_log_that_cannot_be_read_beyond_its_cache_is_found() {
 }
 
 #[test]
+fn removals_that_are_not_weighed_against_each_other_are_found() {
+    is_found(Planted::UnweighedRemoval, "has not converged");
+}
+
+#[test]
 fn a_stale_read_of_a_leader_that_was_deposed_is_found() {
     is_found(Planted::StaleLeaderRead, "without publish");
 }
