@@ -118,7 +118,7 @@ impl Node {
         let me = boot.identity.node();
 
         let members = Arc::new(Members::new(boot.peers.clone()));
-        let network = Network::bind(NetworkConfig::new(listen.mesh), boot.identity.clone(), members.clone()).await;
+        let network = Network::bind(network_config(&config, listen), boot.identity.clone(), members.clone()).await;
         let network = network.map_err(bind_failure)?;
         let transport: Arc<dyn Transport> = Arc::new(network.clone());
         let artifacts =
@@ -287,13 +287,30 @@ pub(crate) fn compile_worker() -> WorkerCommand {
 fn gateway_config(config: &NodeConfig, listen: Listen, descriptors: Descriptors) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(listen.http, listen.admin);
     gateway.connections_max = gateway.connections_max.min(descriptors.share());
-    let eighth = usize::try_from(config.memory.as_u64() / 8).unwrap_or(usize::MAX);
-    gateway.body_bytes_max = gateway.body_bytes_max.min(eighth.max(BODY_BYTES_LEAST));
+    gateway.body_bytes_max = an_eighth(config, gateway.body_bytes_max, BODY_BYTES_LEAST);
     gateway
+}
+
+/// What clients send over the mesh's own port may take as much, and so may what those send that have shown no key.
+fn network_config(config: &NodeConfig, listen: Listen) -> NetworkConfig {
+    let mut network = NetworkConfig::new(listen.mesh);
+    for bytes_max in [&mut network.client_body_bytes_max, &mut network.stranger_body_bytes_max] {
+        *bytes_max = an_eighth(config, *bytes_max, CLIENT_BODY_BYTES_LEAST);
+    }
+    network
+}
+
+/// An eighth of the node's memory, if that is less than `most`, but never less than `least`.
+fn an_eighth(config: &NodeConfig, most: usize, least: usize) -> usize {
+    let eighth = usize::try_from(config.memory.as_u64() / 8).unwrap_or(usize::MAX);
+    most.min(eighth.max(least))
 }
 
 /// The largest payload and the largest artifact.
 const BODY_BYTES_LEAST: usize = 64 << 20;
+
+/// The largest request that a client may send to the mesh's port.
+const CLIENT_BODY_BYTES_LEAST: usize = 32 << 20;
 
 /// Gives every metric its unit and help text.
 fn describe_metrics() {
@@ -372,4 +389,26 @@ fn gateway_failure(error: GatewayError) -> Failure {
         _ => ErrorCode::Internal,
     };
     Failure::not_executed(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_send_takes_an_eighth_of_a_small_nodes_memory_and_never_less_than_one_of_the_largest() {
+        let none = crate::config::Settings::default();
+        let mut config = NodeConfig::compose(&none, &none, &none, "n".parse().unwrap());
+        let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+        let bounds = |config: &NodeConfig| {
+            let network = network_config(config, Listen { mesh: any, http: any, admin: any });
+            (network.client_body_bytes_max >> 20, network.stranger_body_bytes_max >> 20)
+        };
+        config.memory = bytesize::ByteSize::gib(64);
+        assert_eq!(bounds(&config), (512, 64));
+        config.memory = bytesize::ByteSize::mib(400);
+        assert_eq!(bounds(&config), (50, 50));
+        config.memory = bytesize::ByteSize::mib(64);
+        assert_eq!(bounds(&config), (32, 32));
+    }
 }
