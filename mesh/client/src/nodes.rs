@@ -46,7 +46,7 @@ impl Nodes {
 
     /// Those that were not tried yet, the most promising first; the one that answered last leads its equals. Of nodes that
     /// must be dialed those lead that were reached once, then the context's own: what the mesh says may be good inside only.
-    fn order(&self, tried: &[Arc<Link>]) -> Vec<Arc<Link>> {
+    pub(crate) fn order(&self, tried: &[Arc<Link>]) -> Vec<Arc<Link>> {
         let links = self.links();
         let mut order: Vec<_> = links.to_vec();
         order.rotate_left(self.first.load(Relaxed).min(links.len()));

@@ -59,8 +59,8 @@ impl Nodes {
         Context { mesh: "m".into(), ca, key: KEY.into(), nodes: self.nodes.iter().map(node).collect() }
     }
 
-    fn entry(&self) -> Arc<Entry> {
-        Arc::new(Entry { pin: CaPin::from_pem(&ca_pem(&self.authority)).unwrap(), key: KEY.into() })
+    fn entry(&self) -> Entry {
+        Entry { pin: CaPin::from_pem(&ca_pem(&self.authority)).unwrap(), key: KEY.into() }
     }
 
     /// How many calls each node has seen.
@@ -297,7 +297,7 @@ async fn a_call_that_failed_beside_a_silent_node_fails_as_it_did_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_hasty_caller_does_not_close_a_node_to_the_others() {
     let nodes = Nodes::start(1).await;
-    let entry = nodes.entry();
+    let entry = Arc::new(nodes.entry());
     let link = Arc::new(Link::new("goose".into(), nodes.nodes[0].0.local_addr().to_string()));
     // Its time is over before it begins; should the dial be quicker all the same, so much the better.
     let _ = link.connected(&entry, Instant::now()).await;
@@ -308,7 +308,7 @@ async fn one_hasty_caller_does_not_close_a_node_to_the_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_closes_while_it_dials_keeps_no_connection() {
     let nodes = Nodes::start(1).await;
-    let entry = nodes.entry();
+    let entry = Arc::new(nodes.entry());
     let link = Arc::new(Link::new("goose".into(), nodes.nodes[0].0.local_addr().to_string()));
     let _ = link.connected(&entry, Instant::now()).await;
     link.close().await;
@@ -377,4 +377,41 @@ async fn a_node_that_leaves_answers_what_it_has_and_loses_nothing() {
     tokio::join!(calls, nodes.stop(0));
     assert_eq!(under_way.await.unwrap().unwrap().payload, "mine");
     assert_eq!(echo.invoke("x").await.unwrap().node, "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stays_is_asked_for_the_others_and_not_one_that_leaves() {
+    let nodes = Nodes::start(2).await;
+    let mesh = Mesh::connect(nodes.context()).await.unwrap();
+    let hang = mesh.function("hang").unwrap().deadline(LONG);
+    // While it is under way its connection stays.
+    let mut under_way = JoinSet::new();
+    under_way.spawn(async move { hang.invoke("").await });
+    until("the call runs", || nodes.seen() == [1, 0]).await;
+    let failure = mesh.function("draining").unwrap().invoke("").await.unwrap_err();
+    assert_eq!((failure.code, nodes.seen()), (ErrorCode::Draining, vec![2, 1]), "there is a connection to each");
+    let links = mesh.shared.nodes.links();
+    nodes.nodes[0].0.farewell();
+    until("it is told", || links[0].promise() == Promise::Leaving).await;
+    assert!(links[0].open().is_some());
+    assert_eq!(mesh.shared.nodes.open().unwrap().node(), NodeId(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_nodes_that_are_lost_the_one_that_was_reached_before_is_tried_first() {
+    let nodes = Nodes::start(1).await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut context = nodes.context();
+    let never = ContextNode { mesh: silent.local_addr().unwrap().to_string(), ..context.nodes[0].clone() };
+    context.nodes.insert(0, never);
+    let (entry, known) = (Arc::new(nodes.entry()), crate::nodes::Nodes::new(nodes.entry(), context.nodes));
+    let links = known.links();
+    let (failed, reached) = tokio::join!(
+        links[0].connected(&entry, Instant::now() + LONG),
+        links[1].connected(&entry, Instant::now() + LONG)
+    );
+    assert!(failed.is_err() && reached.is_ok());
+    nodes.stop(0).await;
+    until("both are lost", || links.iter().all(|link| link.promise() == Promise::Lost)).await;
+    assert!(Arc::ptr_eq(&known.order(&[])[0], &links[1]));
 }
