@@ -270,6 +270,7 @@ impl Shared {
     /// One thread's life.
     fn run(&self, id: u64) {
         give_way();
+        skein_engine::shield_thread();
         let mut before = Before::Started;
         while let Some(job) = self.next(id, before) {
             if catch_unwind(AssertUnwindSafe(job.work)).is_err() {

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         return skein_engine::serve_compilation();
     }
     let json = cli.common.json;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Brief guests run on its threads. Signals come to this one, which only waits.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.enable_all().on_thread_start(skein_engine::shield_thread).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::say(format_args!("error: the system gives no threads: {error}"));
