@@ -287,6 +287,7 @@ impl<M: StateMachine> Group<M> {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let internal = |what: String| Failure::executed(ErrorCode::Internal, what);
+        self.inner.log.begin_close();
         self.inner.raft.shutdown().await.map_err(|error| internal(format!("raft ended badly: {error}")))?;
         self.inner.log.close().await.map_err(|error| internal(format!("the log ended badly: {error}")))
     }

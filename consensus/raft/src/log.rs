@@ -212,9 +212,15 @@ impl Log {
         Err(failed.unwrap_or_else(|| io::Error::other("the log could not be read")))
     }
 
+    /// From now on a write that finds no room fails at once: openraft waits for its vote while it is told to end, and the
+    /// log is closed only after that.
+    pub(crate) fn begin_close(&self) {
+        self.inner.is_closing.store(true, Ordering::Relaxed);
+    }
+
     /// Writes what is in the queue and ends the writer. The log can be read on, not written.
     pub(crate) async fn close(&self) -> io::Result<()> {
-        self.inner.is_closing.store(true, Ordering::Relaxed);
+        self.begin_close();
         // Refused when the writer has ended already.
         let _ = self.inner.jobs.send(Job::Close).await;
         let writer = lock(&self.inner.writer).take();

@@ -113,9 +113,21 @@ impl<M: StateMachine> RaftService<M> {
     /// Looks whether what was missing is here again; then this node may stand for election again.
     async fn look_again(&self) -> Result<(), Failure> {
         if self.findings.missing().is_some() && self.findings.ends_with(self.last().await?) {
-            self.raft.runtime_config().elect(true);
+            self.let_stand();
         }
         Ok(())
+    }
+
+    /// Lets this node stand for election if it lacks nothing. What it lacks may be told and made good at the same time: the
+    /// last word is that of the findings.
+    fn let_stand(&self) {
+        loop {
+            let may_stand = self.findings.missing().is_none();
+            self.raft.runtime_config().elect(may_stand);
+            if self.findings.missing().is_none() == may_stand {
+                return;
+            }
+        }
     }
 
     /// Notes what the leader says that this node acknowledged.
@@ -125,7 +137,7 @@ impl<M: StateMachine> RaftService<M> {
         }
         self.findings.acknowledged(upto, self.last().await?);
         if self.findings.missing().is_some() {
-            self.raft.runtime_config().elect(false);
+            self.let_stand();
         }
         Ok(Reply::Heard)
     }

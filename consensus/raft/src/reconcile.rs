@@ -64,9 +64,10 @@ pub(crate) const PROPOSALS_MAX: u32 = 4_096;
 /// How often it looks when nothing has changed: deaths become losses and learners catch up without an event.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How long proposals may be held up until those under way are through. Longer than a commit takes, unless there is no
-/// majority, and then nothing is lost by giving up.
-const REST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long proposals may be held up until those under way are through, and again until these are applied. Longer than a
+/// commit takes, unless there is no majority, and then nothing is lost by giving up. Both together leave a proposal that
+/// waits for them more than half of the time that it has.
+const REST_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How long a step may take; it goes on in the background when it takes longer, and is met again at the next look.
 const STEP_PATIENCE: Duration = Duration::from_secs(5);

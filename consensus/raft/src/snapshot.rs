@@ -92,7 +92,12 @@ impl Shelf {
     pub(crate) fn put(&self, snapshot: &Snapshot) -> io::Result<()> {
         let path = self.path_of(snapshot);
         let _writing = lock(&self.writing);
-        if self.newest()?.is_some_and(|newest| newest >= path) {
+        if let Some(newest) = self.newest()?.filter(|newest| *newest >= path) {
+            // It may be there by an attempt whose last step failed: who asks again must not purge the log for a name that
+            // a power cut still takes away.
+            let _changing = lock(&self.changing);
+            self.volume.sync_dir(&self.dir)?;
+            self.remove_others(Some(&newest));
             return Ok(());
         }
         self.write(snapshot, &path)
@@ -298,6 +303,21 @@ mod tests {
         disk.fail(Faults { room: Some(needed), ..Faults::default() });
         shelf.put(&snapshot(4)).unwrap();
         assert_eq!(index(&shelf.get().unwrap()), Some(4));
+    }
+
+    #[test]
+    fn a_snapshot_counts_when_its_name_is_durable_and_not_before() {
+        let disk = TestDisk::default();
+        let (volume, dir) = (Arc::new(disk.clone()), PathBuf::from("/snapshots"));
+        let (shelf, _) = Shelf::open(volume, dir, Disk::new(Arc::new(TestDisk::default()), "/".into(), 0)).unwrap();
+        disk.fail(Faults { cannot_sync_names: true, ..Faults::default() });
+        // The second attempt finds the file of the first.
+        shelf.put(&snapshot(4)).unwrap_err();
+        shelf.put(&snapshot(4)).unwrap_err();
+        disk.fail(Faults::default());
+        shelf.put(&snapshot(4)).unwrap();
+        disk.cut_power(|_| 0);
+        assert_eq!(disk.names(Path::new("/snapshots")).len(), 1);
     }
 
     #[test]

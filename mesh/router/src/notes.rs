@@ -132,7 +132,7 @@ impl Notes {
                 *silence = Silence { calls: silence.calls.saturating_add(1), last: now };
             }
             // It did not reach the node, or the caller did not wait: no answer, and no silence either.
-            Some(failure) if is_lost(failure) || failure.code == ErrorCode::Cancelled => {}
+            Some(failure) if is_lost(failure) || is_too_late(failure) || failure.code == ErrorCode::Cancelled => {}
             _ => {
                 self.silences.remove(&key);
                 self.answered.insert(node, now);
@@ -220,9 +220,15 @@ impl Silence {
     }
 }
 
-/// Whether the deadline passed without an answer of the function's: of one that ran to its deadline its node says so.
+/// Whether the deadline passed without a word of the node's: of a call that ran to its deadline, or for which there was no
+/// turn, it says so.
 fn is_silent(failure: &Failure) -> bool {
-    failure.code == ErrorCode::DeadlineExceeded && failure.progress != Progress::Executed
+    failure.code == ErrorCode::DeadlineExceeded && failure.progress == Progress::MaybeExecuted
+}
+
+/// Whether the time was over before anything ran: said by the node, or by the way to it.
+fn is_too_late(failure: &Failure) -> bool {
+    failure.code == ErrorCode::DeadlineExceeded && failure.progress == Progress::NotExecuted
 }
 
 fn is_lost(failure: &Failure) -> bool {

@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) has_no_descriptors: bool,
     /// Whether nothing can be removed.
     pub(crate) cannot_remove: bool,
+    /// Whether no names can be made durable.
+    pub(crate) cannot_sync_names: bool,
 }
 
 #[derive(Debug, Default)]
@@ -259,6 +261,9 @@ impl Volume for TestDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let state = &mut *self.state();
+        if state.faults.cannot_sync_names {
+            return Err(io::ErrorKind::Other.into());
+        }
         let names = state.names.get_mut(dir).ok_or(io::ErrorKind::NotFound)?;
         names.changes.clear();
         names.durable = names.cached.clone();

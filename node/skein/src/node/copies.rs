@@ -180,7 +180,11 @@ async fn look(shared: &Shared, members: &Members, away: &Away) -> Option<CopiesR
     }
     let missing = short.iter().filter(|shortage| shortage.holders.is_empty()).count();
     tracing::info!(artifacts = short.len(), missing, "some artifacts have too few copies");
-    let left = mend(shared, short).await;
+    // A member that stalls must not keep this node from looking anew; what is not done then is found again.
+    let left = match timeout_at(Instant::now() + PERIOD, mend(shared, short.clone())).await {
+        Ok(left) => left,
+        Err(_) => short,
+    };
     if let Some(lost) = left.iter().find(|shortage| shortage.holders.is_empty()) {
         tracing::error!(digest = %lost.digest, "no member that answers has an artifact that a version needs");
     }

@@ -229,7 +229,9 @@ impl Operations for NodeOperations {
         }
         let deadline = Instant::now() + REMOVAL_DEADLINE;
         let done = loop {
-            self.await_turn(node, deadline).await?;
+            if self.shared.consensus.status().voters.contains(&node) {
+                self.await_turn(node, deadline).await?;
+            }
             self.check_removal(name, node)?;
             match self.propose(Command::RemoveMember { node }).await {
                 // Somebody else's removal was applied in between; by then its node is among those that are waited for.

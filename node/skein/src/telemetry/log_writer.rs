@@ -8,7 +8,10 @@ use std::{
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
+    thread,
+    time::Duration,
 };
 
 use metrics::counter;
@@ -20,15 +23,33 @@ pub(crate) const LOG_LINES_DROPPED: &str = "skein_log_lines_dropped_total";
 /// Lines that wait at most, some MiB of them. Beyond it lines are dropped.
 const LINES_QUEUED_MAX: usize = 8_192;
 
+/// Longest wait for queued lines at the end of the process.
+const FLUSH_MAX: Duration = Duration::from_millis(1_200);
+
 /// Lines that reached the writer and could not be written.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Lines that found the queue full, of every log of this process.
 static QUEUES: Mutex<Vec<ErrorCounter>> = Mutex::new(Vec::new());
 
-/// Writes what is queued when it is dropped, for a second at most.
+/// Writes what is queued when it is dropped, for [`FLUSH_MAX`] at most.
 pub(crate) struct LogGuard {
-    _worker: WorkerGuard,
+    worker: Option<WorkerGuard>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let Some(worker) = self.worker.take() else { return };
+        let (done, flushed) = mpsc::channel();
+        // The worker's own guard says by `println!` that its queue is full, and that may block, or panic, where the log does.
+        let flush = move || {
+            drop(worker);
+            let _ = done.send(());
+        };
+        if thread::Builder::new().name("skein-log-end".to_owned()).spawn(flush).is_ok() {
+            let _ = flushed.recv_timeout(FLUSH_MAX);
+        }
+    }
 }
 
 /// Starts the thread that writes to `target`.
@@ -39,7 +60,7 @@ pub(super) fn start(target: impl Write + Send + 'static) -> (NonBlocking, LogGua
         .thread_name("skein-log")
         .finish(BestEffort { target, lost: 0 });
     QUEUES.lock().unwrap_or_else(PoisonError::into_inner).push(writer.error_counter());
-    (writer, LogGuard { _worker: worker })
+    (writer, LogGuard { worker: Some(worker) })
 }
 
 /// Brings the metric up to date.
