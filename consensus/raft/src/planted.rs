@@ -1,7 +1,7 @@
 //! Mistakes that were made here once, for simulations that must find them when they are made again.
 //!
 //! No seam lies above them, so that nobody else could make them. Only the feature `simulation` lets anybody ask for one,
-//! and then for one thread, on which a simulated mesh runs; see docs/decisions/0033.
+//! and then for one thread, on which a simulated mesh runs; see docs/decisions/0032.
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
