@@ -26,6 +26,10 @@ use super::{
 const COPIES_LEAST: usize = 2;
 /// Longest a publish takes to store the code: a large artifact, slow disks, peers that stall.
 const STORE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long too few nodes may take a copy before a publish is refused: those that died leave the view meanwhile.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(4);
+/// Between two tries.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Longest it takes to commit then: a new leader.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest a publish waits for the nodes to serve: they compile.
@@ -153,13 +157,20 @@ async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result
     let me = shared.transport.local();
     let catalog = shared.consensus.catalog();
     let is_leaving = |node: &NodeId| catalog.member(*node).is_some_and(|member| member.is_draining);
-    let mut peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
-    // Who is about to leave comes last: its copy would soon be made elsewhere.
-    peers.sort_by_key(is_leaving);
-    let others = (COPIES - 1).min(peers.len());
-    let least = (COPIES_LEAST - 1).min(peers.len());
-    let kept = shared.artifacts.replicate(digest, &peers, others, deadline).await?;
-    if kept.len() < least {
+    let give_up = deadline.min(Instant::now() + REFUSED_PATIENCE);
+    let (peers, kept, others) = loop {
+        let mut peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
+        // Who is about to leave comes last: its copy would soon be made elsewhere.
+        peers.sort_by_key(is_leaving);
+        let others = (COPIES - 1).min(peers.len());
+        let kept = shared.artifacts.replicate(digest, &peers, others, deadline).await?;
+        // Who died a moment ago is still among the live ones, and soon is not.
+        if kept.len() >= (COPIES_LEAST - 1).min(peers.len()) || Instant::now() >= give_up {
+            break (peers, kept, others);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    if kept.len() < (COPIES_LEAST - 1).min(peers.len()) {
         let asked = names(shared, &peers).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let message = format!(
             "the code is durable on this node alone, and none of {asked} took a copy: see their logs and disks; nothing \
