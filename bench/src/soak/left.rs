@@ -73,13 +73,11 @@ impl Left {
         for node in &self.0 {
             let name = &node.name;
             ensure!(node.calls == 0, "{name} believes that {} calls are under way", node.calls);
-            let bounds: [(&str, fn(&Node) -> u64, u64); 3] = [
-                ("MiB resident", |node| node.resident_mib, RESIDENT_MIB),
-                ("threads", |node| node.threads, THREADS),
-                ("descriptors", |node| node.files, FILES),
-            ];
-            for (what, of, more) in bounds {
-                let (now, then) = (of(node), most(of));
+            for (what, now, then, more) in [
+                ("MiB resident", node.resident_mib, most(|node| node.resident_mib), RESIDENT_MIB),
+                ("threads", node.threads, most(|node| node.threads), THREADS),
+                ("descriptors", node.files, most(|node| node.files), FILES),
+            ] {
                 ensure!(now <= then + more, "{name} has {now} {what}; the most at the beginning was {then}");
             }
         }

@@ -120,7 +120,7 @@ impl Shared {
                 None => return Err(settled.exhausted()),
             };
             let Some(body) = call.encode()? else { return Err(settled.exhausted()) };
-            let failure = match self.ask(call, body, &link, &stranger, &tried).await {
+            let failure = match self.ask(call, body, (&link, &stranger), &tried).await {
                 Asked::Settled(outcome) => return outcome.map_err(|failure| settled.end_with(failure)),
                 Asked::Failed(failure) => failure,
             };
@@ -159,8 +159,7 @@ impl Shared {
         &self,
         call: &Call,
         body: Bytes,
-        link: &Arc<Link>,
-        stranger: &Arc<Stranger>,
+        (link, stranger): (&Arc<Link>, &Arc<Stranger>),
         tried: &[Arc<Link>],
     ) -> Asked {
         let mut answer = pin!(async {

@@ -75,7 +75,7 @@ pub(crate) async fn at_peer(
     (version, index_min): (VersionId, u64),
 ) -> Result<Reply, Failure> {
     let body = codec::encode(&Attempt::new(invocation, version, index_min))?;
-    let call = transport.call(peer, Service::Invoke, body, invocation.deadline + LAST_ANSWER);
+    let call = transport.call(peer, Service::Invoke, body, invocation.deadline);
     tokio::pin!(call);
     let answer = tokio::select! {
         biased;
@@ -94,10 +94,6 @@ pub(crate) async fn at_peer(
         Failure::executed(ErrorCode::Malformed, format!("the answer of node {peer} cannot be read: {error}"))
     })
 }
-
-/// How long after the deadline an answer may still be on its way: the peer stops the guest at the deadline and says so, and
-/// that it does is better to know than that nothing was heard. The gateway and clients wait a little longer than this.
-const LAST_ANSWER: Duration = Duration::from_millis(200);
 
 /// How long the network may take to say what became of a call to a node that is down: what was being dialed is given up in
 /// less.

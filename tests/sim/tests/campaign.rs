@@ -109,11 +109,11 @@ fn one_seed_replays_identically() {
     assert_ne!(run(3, Planted::Nothing).trace, run(4, Planted::Nothing).trace);
 }
 
-/// Whether a mistake is found by the property that it breaks.
-fn is_found(planted: Planted, by: &str) {
+/// Whether a mistake is found by a property that it breaks.
+fn is_found(planted: Planted, by: &[&str]) {
     let found = Mutex::new(None);
     all(1..=SEEDS_TO_FIND, planted, |seed, verdict| {
-        let violation = verdict.violations.into_iter().find(|violation| violation.contains(by));
+        let violation = verdict.violations.into_iter().find(|violation| by.iter().any(|by| violation.contains(by)));
         let is_here = violation.is_some();
         if let Some(violation) = violation {
             println!("{planted:?} was found by seed {seed}: {violation}");
@@ -126,30 +126,32 @@ fn is_found(planted: Planted, by: &str) {
 
 #[test]
 fn an_answer_before_the_sync_is_found() {
-    is_found(Planted::AnswerBeforeSync, "without publish");
+    is_found(Planted::AnswerBeforeSync, &["without publish"]);
 }
 
 #[test]
 fn a_restart_that_takes_for_safe_what_was_not_synced_is_found() {
-    is_found(Planted::TrustedRestart, "without publish");
+    // Mostly the group finds out what such a node has lost (docs/decisions/0022) before a reader could. Where it cannot,
+    // openraft sees that its log lacks what it has said to be there, and panics: without a mistake no seed ever does.
+    is_found(Planted::TrustedRestart, &["without publish", "a node panicked"]);
 }
 
 #[test]
 fn a_log_that_cannot_be_read_beyond_its_cache_is_found() {
-    is_found(Planted::RangeBeforeCache, "lie before the cache");
+    is_found(Planted::RangeBeforeCache, &["lie before the cache"]);
 }
 
 #[test]
 fn removals_that_are_not_weighed_against_each_other_are_found() {
-    is_found(Planted::UnweighedRemoval, "has not converged");
+    is_found(Planted::UnweighedRemoval, &["has not converged"]);
 }
 
 #[test]
 fn a_stale_read_of_a_leader_that_was_deposed_is_found() {
-    is_found(Planted::StaleLeaderRead, "without publish");
+    is_found(Planted::StaleLeaderRead, &["without publish"]);
 }
 
 #[test]
 fn a_drain_that_forgets_a_permit_is_found() {
-    is_found(Planted::ForgottenPermit, "had drained");
+    is_found(Planted::ForgottenPermit, &["had drained"]);
 }

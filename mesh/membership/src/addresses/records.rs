@@ -68,7 +68,7 @@ impl Records {
         reached_at: ReachedAt,
     ) -> Result<(), AddressRecordError> {
         let before = self.newest.get(&identity.node()).map_or(0, AddressRecord::sequence);
-        let sequence = sequence.max(1).min(AddressRecord::SEQUENCE_MAX);
+        let sequence = sequence.clamp(1, AddressRecord::SEQUENCE_MAX);
         let sequence = if sequence > before { sequence } else { before + 1 };
         self.insert(AddressRecord::sign(identity, sequence, reached_at)?);
         Ok(())

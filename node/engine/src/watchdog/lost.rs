@@ -70,10 +70,10 @@ pub(super) fn end_process(name: &str) {
     let mut line = [0; 512];
     let mut rest = &mut line[..];
     // A name that is too long is cut short.
-    let _ = write!(
+    let _ = writeln!(
         rest,
         "error: the function {name:.200} was stopped and its thread does not come back, so this process can no longer \
-         be trusted and ends itself (exit {EXIT_CODE_LOST}); start it again, and report the function\n"
+         be trusted and ends itself (exit {EXIT_CODE_LOST}); start it again, and report the function"
     );
     let free = rest.len();
     let said = &line[..line.len() - free];

@@ -23,7 +23,7 @@ fn load(engine: &Engine, manifest: &Manifest, text: &str) -> Arc<Program> {
 fn told(program: &Program, call: Call<'_>) -> String {
     match program.run(call) {
         Ok(output) => String::from_utf8_lossy(&output.payload).into_owned() + &String::from_utf8_lossy(&output.log),
-        Err(error) => format!("{}", Failure::from(error).message),
+        Err(error) => Failure::from(error).message,
     }
 }
 

@@ -138,10 +138,10 @@ impl<'c> Reference<'c> {
 impl Kept {
     /// `_initialize`, before the first call.
     fn initialise(&mut self) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.is_initialised, true) {
-            if let Ok(function) = self.instance.get_typed_func::<(), ()>(&self.store, "_initialize") {
-                function.call(&mut self.store, ())?;
-            }
+        if !std::mem::replace(&mut self.is_initialised, true)
+            && let Ok(function) = self.instance.get_typed_func::<(), ()>(&self.store, "_initialize")
+        {
+            function.call(&mut self.store, ())?;
         }
         Ok(())
     }

@@ -2,7 +2,12 @@
 
 mod outward;
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use skein_engine::{Call, Engine, EngineConfig, Preopen, StopHandle, Tiering};
@@ -108,7 +113,7 @@ impl Guest {
         };
         if let Some(output) = output {
             // The log is the guest's own talk, as on the mesh it would be its log.
-            eprint!("{}", String::from_utf8_lossy(&output.log));
+            let _ = std::io::stderr().write_all(String::from_utf8_lossy(&output.log).as_bytes());
             write_stdout(&output.payload)?;
         }
         let mut failure = match ran {
