@@ -158,6 +158,8 @@ impl Preparer {
         }
         let (outcome, flight) = watch::channel(None);
         flights.insert(record.digest, flight.clone());
+        // A task that its runtime does not take any more is dropped here and now, and its landing looks at the flights.
+        drop(flights);
         let landing = Landing { shared: self.shared.clone(), digest: record.digest, outcome };
         let (shared, record) = (self.shared.clone(), record.clone());
         self.shared.tasks.spawn(async move {
@@ -307,7 +309,10 @@ const START_MAX: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+    };
 
     use skein_catalog::Catalog;
     use skein_engine::EngineConfig;
@@ -319,10 +324,9 @@ mod tests {
         testing::{Store, manifest, publish},
     };
 
-    #[tokio::test]
-    async fn what_waits_for_memory_has_no_turn_that_others_need() {
-        let cache = tempfile::tempdir().unwrap();
-        let engine = Engine::open(EngineConfig::new(cache.path())).unwrap();
+    /// A preparer without any code, and a version.
+    fn preparer(cache: &Path) -> (Preparer, Arc<VersionRecord>) {
+        let engine = Engine::open(EngineConfig::new(cache)).unwrap();
         let (tasks, bounds) =
             (TaskTracker::new(), Bounds { running_max: 1, waiting_max: 1, thread_idle: LOAD_PATIENCE });
         let preparer = Preparer::new(Arguments {
@@ -332,11 +336,33 @@ mod tests {
             tasks: tasks.clone(),
             stop: CancellationToken::new(),
             parallel: 1,
-            rooms: Rooms::new(engine.clone(), Arc::new(Table::new()), tasks),
+            rooms: Rooms::new(engine, Arc::new(Table::new()), tasks),
         });
         let mut catalog = Catalog::default();
         let version = publish(&mut catalog, manifest("large"), b"1", true);
-        let record = catalog.version(version).unwrap().clone();
+        (preparer, catalog.version(version).unwrap().clone())
+    }
+
+    #[test]
+    fn a_preparation_that_its_runtime_does_not_take_any_more_breaks_off() {
+        let cache = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (preparer, record) = preparer(cache.path());
+        let (entered, (tell, told)) = (runtime.handle().clone(), std::sync::mpsc::channel());
+        drop(runtime);
+        // On a thread of its own, so that it fails and does not hang should it wait for itself.
+        std::thread::spawn(move || {
+            let _entered = entered.enter();
+            let flight = preparer.join(&record);
+            let _ = tell.send((flight.has_changed().is_err(), preparer.shared.flights().is_empty()));
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok((true, true)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_memory_has_no_turn_that_others_need() {
+        let cache = tempfile::tempdir().unwrap();
+        let (preparer, record) = preparer(cache.path());
         let is_free = Arc::new(AtomicBool::new(false));
         let (shared, free) = (preparer.shared.clone(), is_free.clone());
         let waits = tokio::spawn(async move {

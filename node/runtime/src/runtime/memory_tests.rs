@@ -187,6 +187,22 @@ async fn what_is_kept_and_left_for_memory_comes_back_only_when_there_is_some_to_
 }
 
 #[tokio::test]
+async fn what_is_kept_does_not_come_back_while_it_is_leaving() {
+    let node = Node::within(BUDGET, |config| config.idle_tick_ms = 3_600_000).await;
+    let version = node.publish(manifest("echo"), ECHO);
+    node.keep(version, 1);
+    let tick = || node.runtime.shared.supervisor.cast(supervisor::Message::Tick).unwrap();
+    tick();
+    node.evictable(1).await;
+    let _all = node.fill();
+    // The tick is there before the activation has heard that it is to end.
+    tokio::join!(node.evict(u64::MAX), async { tick() });
+    node.evict(0).await;
+    assert_eq!(node.runtime.load().activations, 0, "nobody is driven out for it");
+    node.end().await;
+}
+
+#[tokio::test]
 async fn what_is_kept_leaves_after_what_is_not() {
     let node = Node::start().await;
     let (kept, other) = (node.publish(manifest("kept"), ECHO), node.publish(manifest("other"), ECHO));

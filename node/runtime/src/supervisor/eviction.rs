@@ -31,9 +31,16 @@ impl State {
             self.arguments.clock.set(plan.clock);
             let (chosen, rest): (Vec<_>, Vec<_>) = idle.into_iter().partition(|one| plan.victims.contains(&one.key));
             idle = rest;
-            for victim in chosen.into_iter().filter(|victim| self.stop(victim.key, ColdCause::Memory)) {
+            for victim in chosen {
+                if !self.stop(victim.key, ColdCause::Memory) {
+                    continue;
+                }
                 count += 1;
-                if self.actors.get(&victim.key).is_some_and(|(_, activation)| activation.shut()) {
+                let Some((_, activation)) = self.actors.get(&victim.key) else { continue };
+                let activation = activation.clone();
+                // Not only when it is gone: until then it is missing, too, and would be started again at the next tick.
+                self.note_starved(&activation);
+                if activation.shut() {
                     bytes = bytes.saturating_add(victim.bytes);
                     leaving.insert(victim.key);
                 }
