@@ -25,7 +25,7 @@ use tokio::{
 use uuid::fmt::Hyphenated;
 
 use crate::{
-    GatewayConfig, Operations, Parts,
+    GatewayConfig, KeyIdentity, Operations, Parts,
     body::Inbound,
     entrance::{Entrance, index_min},
     listener::Front,
@@ -135,8 +135,8 @@ impl Calls {
         if !self.operations.is_serving() {
             self.operations.until_serving().await?;
         }
-        self.entrance.identify(&head.headers)?.allow(Role::Invoke, Some(&reference.app))?;
-        let catalog = self.entrance.catalog(&head.headers, deadline).await?;
+        let is_let_in = |caller: &KeyIdentity| caller.allow(Role::Invoke, Some(&reference.app));
+        let catalog = self.entrance.catalog_for(&head.headers, deadline, is_let_in).await?;
         let limits = catalog.resolve(&reference)?.version.manifest.limits;
         let index_min = index_min(&head.headers)?;
         Ok(Admitted { reference, rest, catalog, deadline, limits, index_min, _permit: permit })

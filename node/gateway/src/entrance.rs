@@ -45,23 +45,31 @@ impl Entrance {
         self.permits.clone().try_acquire_owned().map_err(refuse)
     }
 
-    /// Whom the request's key stands for, by the catalogue as it is now: nobody gets to wait without a key.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<KeyIdentity, Refusal> {
-        let unauthenticated = |message: &str| Failure::not_executed(ErrorCode::Unauthenticated, message);
-        let value = headers.get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("no key was sent"))?;
-        let (scheme, key) = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .ok_or_else(|| unauthenticated("the authorization header is not of the form `Bearer KEY`"))?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unauthenticated("the authorization scheme is not `Bearer`").into());
-        }
-        Ok(identify(&self.consensus.catalog(), key.trim(), now_ms())?)
+    /// The catalogue as applied here.
+    pub(crate) fn known(&self) -> Arc<Catalog> {
+        self.consensus.catalog()
     }
 
-    /// The catalogue as applied here, once it is as new as the caller asks for with `skein-min-index`.
-    pub(crate) async fn catalog(&self, headers: &HeaderMap, by: Option<Instant>) -> Result<Arc<Catalog>, Refusal> {
+    /// The catalogue as applied here, once it is as new as the caller asks for with `skein-min-index`, for a caller whom
+    /// `is_let_in` lets in. Nobody gets to wait without a key, and the key may have ended in what was waited for.
+    pub(crate) async fn catalog_for<E>(
+        &self,
+        headers: &HeaderMap,
+        by: Option<Instant>,
+        is_let_in: impl Fn(&KeyIdentity) -> Result<(), E>,
+    ) -> Result<Arc<Catalog>, Refusal>
+    where
+        Refusal: From<E>,
+    {
+        let known = self.known();
+        is_let_in(&identify_in(&known, headers)?)?;
+        let catalog = self.catalog(headers, by).await?;
+        if !Arc::ptr_eq(&known, &catalog) {
+            is_let_in(&identify_in(&catalog, headers)?)?;
+        }
+        Ok(catalog)
+    }
+    async fn catalog(&self, headers: &HeaderMap, by: Option<Instant>) -> Result<Arc<Catalog>, Refusal> {
         let index_min = index_min(headers)?;
         let catalog = self.consensus.catalog();
         if catalog.index() >= index_min {
@@ -80,6 +88,21 @@ impl Entrance {
             }
         }
     }
+}
+
+/// Whom the request's key stands for, by that catalogue.
+pub(crate) fn identify_in(catalog: &Catalog, headers: &HeaderMap) -> Result<KeyIdentity, Refusal> {
+    let unauthenticated = |message: &str| Failure::not_executed(ErrorCode::Unauthenticated, message);
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("no key was sent"))?;
+    let (scheme, key) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(|| unauthenticated("the authorization header is not of the form `Bearer KEY`"))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthenticated("the authorization scheme is not `Bearer`").into());
+    }
+    Ok(identify(catalog, key.trim(), now_ms())?)
 }
 
 /// The catalogue index below which nothing may answer, as the caller says; 0 for any.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Access, Admin, Scope};
-use crate::{KeyIdentity, body::Inbound, problem::Refusal};
+use crate::{KeyIdentity, body::Inbound, entrance::identify_in, problem::Refusal};
 
 /// Largest JSON body: a manifest is a few KiB.
 const JSON_BYTES_MAX: u64 = 1 << 20;
@@ -21,29 +21,41 @@ const JSON_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct Asked {
     pub(crate) admin: Arc<Admin>,
     caller: Option<KeyIdentity>,
+    /// Who may make it.
+    access: &'static Access,
     head: Head,
     params: BTreeMap<String, String>,
 }
 
 impl Asked {
     pub(super) fn new(admin: Arc<Admin>, head: Head, params: BTreeMap<String, String>) -> Self {
-        Self { admin, caller: None, head, params }
+        Self { admin, caller: None, access: &Access::Public, head, params }
     }
 
     /// The same, once its caller is known and allowed to make it.
-    pub(super) async fn admit(mut self, access: &Access) -> Result<Self, Refusal> {
-        let Access::Key(role, scope) = access else { return Ok(self) };
+    pub(super) async fn admit(mut self, access: &'static Access) -> Result<Self, Refusal> {
+        if matches!(access, Access::Public) {
+            return Ok(self);
+        }
         if !self.admin.parts.operations.is_serving() {
             self.admin.parts.operations.until_serving().await?;
         }
-        let caller = self.admin.entrance.identify(&self.head.headers)?;
+        self.access = access;
+        let caller = identify_in(&self.admin.entrance.known(), &self.head.headers)?;
+        self.allow(&caller)?;
+        self.caller = Some(caller);
+        Ok(self)
+    }
+
+    /// Whether the caller may make it.
+    fn allow(&self, caller: &KeyIdentity) -> Result<(), Refusal> {
+        let Access::Key(role, scope) = self.access else { return Ok(()) };
         match scope {
             Scope::Mesh => caller.allow(*role, None)?,
             Scope::Path => caller.allow(*role, Some(&self.param::<AppName>("app")?))?,
             Scope::Own => caller.allow(*role, caller.app.as_ref())?,
         }
-        self.caller = Some(caller);
-        Ok(self)
+        Ok(())
     }
 
     /// The app the caller is confined to; none for all.
@@ -74,7 +86,7 @@ impl Asked {
 
     /// The catalogue here, at least as new as the caller asks for.
     pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, Refusal> {
-        self.admin.entrance.catalog(&self.head.headers, None).await
+        self.admin.entrance.catalog_for(&self.head.headers, None, |caller| self.allow(caller)).await
     }
 
     /// The body, which must be there.

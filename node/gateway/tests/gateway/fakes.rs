@@ -112,6 +112,11 @@ impl FakePropose {
         Self { catalog: watch::channel(Arc::new(Catalog::default())).0, has_quorum: AtomicBool::new(true) }
     }
 
+    /// How many wait for a change of the catalogue.
+    pub(crate) fn watchers(&self) -> usize {
+        self.catalog.receiver_count()
+    }
+
     pub(crate) fn apply(&self, request: RequestId, command: Command) -> Applied {
         let mut applied = None;
         self.catalog.send_modify(|catalog| {

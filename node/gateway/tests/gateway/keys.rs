@@ -1,9 +1,9 @@
 //! Who may do what: every key against every kind of request.
 
-use skein_catalog::Propose as _;
+use skein_catalog::{Command, Propose as _, RequestId};
 use skein_gateway::api::{KeyCreated, KeyList};
 
-use crate::fixture::{Fixture, problem};
+use crate::fixture::{Fixture, SOON, problem};
 
 #[tokio::test]
 async fn a_call_needs_a_key_that_is_good_for_the_app() {
@@ -32,6 +32,30 @@ async fn a_call_needs_a_key_that_is_good_for_the_app() {
         }
     }
     assert_eq!(fixture.invoke.count(), 5);
+}
+
+#[tokio::test]
+async fn a_key_that_ends_in_the_catalogue_that_is_waited_for_lets_nobody_in() {
+    let fixture = Fixture::start().await;
+    let requests = [("invoke", fixture.call("/fn/shop/price")), ("read", fixture.admin_as("read", "GET", "/v1/apps"))];
+    for (key, request) in requests {
+        let (index, idle) = (fixture.consensus.catalog().index() + 1, fixture.consensus.watchers());
+        let id = fixture.key(key).split('_').nth(1).unwrap().to_owned();
+        let revoked = async {
+            while fixture.consensus.watchers() == idle {
+                tokio::task::yield_now().await;
+            }
+            fixture.consensus.apply(RequestId(uuid::Uuid::now_v7()), Command::RevokeKey { id });
+        };
+        let request = request.header("skein-min-index", index.to_string());
+        let (response, _) = tokio::join!(request.send(), tokio::time::timeout(SOON, revoked));
+        problem(response.unwrap(), 401, "unauthenticated").await;
+    }
+    assert_eq!(fixture.invoke.count(), 0);
+    // And nobody waits without a key.
+    let url = format!("http://{}/fn/shop/price", fixture.gateway.http_addr());
+    let request = fixture.http.post(&url).bearer_auth(fixture.key("unknown")).header("skein-min-index", "1000000");
+    problem(request.send().await.unwrap(), 401, "unauthenticated").await;
 }
 
 #[tokio::test]
