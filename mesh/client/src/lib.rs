@@ -43,7 +43,6 @@
 //! ```
 
 mod beside;
-mod budget;
 mod context;
 mod function;
 mod link;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use skein_proto::{
     ErrorCode, Failure, FunctionRef, Invocation, InvocationTarget, Invoke, Limits, ParseError, Reply, codec,
 };
-use skein_transport::{CaPin, Service, Stranger};
+use skein_transport::{CaPin, RetryBudget, Service, Stranger};
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -21,7 +21,6 @@ use tokio::{
 use crate::{
     Context, Function,
     beside::{Ended, beside},
-    budget::RetryBudget,
     link::{Entry, Link},
     next::{Next, Settled, next},
     nodes::Nodes,

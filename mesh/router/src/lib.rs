@@ -25,7 +25,6 @@
 //! ```
 
 mod attempt;
-mod budget;
 mod decisions;
 pub mod metrics;
 mod notes;

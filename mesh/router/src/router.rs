@@ -13,12 +13,11 @@ use skein_placement::{Candidate, Line, Ranked, Standing, rank};
 use skein_proto::{
     ErrorCode, Failure, Invocation, InvocationId, InvocationTarget, Invoke, Load, NodeId, Reply, VersionId,
 };
-use skein_transport::Transport;
+use skein_transport::{RetryBudget, Transport};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     attempt::{self, Next},
-    budget::RetryBudget,
     decisions::{Decision, KEPT, Recording, Ring},
     metrics,
     notes::Notes,
@@ -48,6 +47,13 @@ struct Shared {
 
 /// Says what line there is for a version on this node; none if it is not warm there.
 type LineHere = Box<dyn Fn(VersionId) -> Option<Line> + Send + Sync>;
+
+/// Whether the first sign that a node may be gone counts against it: it does for a call that has been lost once.
+#[derive(Clone, Copy)]
+enum Wary {
+    No,
+    Yes,
+}
 
 struct State {
     rng: SmallRng,
@@ -103,7 +109,7 @@ impl Router {
     /// Where a call of this version would run that came now; none if it can run nowhere, or is not known.
     pub fn place(&self, version: VersionId) -> Option<Ranked> {
         let record = self.shared.catalog.borrow().version(version).cloned()?;
-        let ranked = self.shared.rank(&Resolved { id: version, version: record });
+        let ranked = self.shared.rank(&Resolved { id: version, version: record }, Wary::No);
         ranked.into_iter().next().filter(Ranked::is_usable)
     }
 
@@ -139,7 +145,7 @@ impl Shared {
         let resolved = self.resolve(invocation).await?;
         recording.resolved(resolved.id);
         self.state().budget.deposit();
-        let ranked = self.rank(&resolved);
+        let ranked = self.rank(&resolved, Wary::No);
         let time = began.elapsed();
         recording.ranked(ranked, time);
         self.meters.routed(time);
@@ -165,7 +171,7 @@ impl Shared {
         }
     }
 
-    fn rank(&self, resolved: &Resolved) -> Vec<Ranked> {
+    fn rank(&self, resolved: &Resolved, wary: Wary) -> Vec<Ranked> {
         let version = resolved.id;
         let (view, catalog, now) = (self.view.borrow().clone(), self.catalog.borrow().clone(), Instant::now());
         let mut state = self.state();
@@ -191,7 +197,7 @@ impl Shared {
                     _ if notes.hangs(node, version, now) && is_here => Standing::Slow,
                     _ if is_here => Standing::Good,
                     PeerState::Suspect => Standing::Doubtful,
-                    _ if notes.is_avoided(node, now) || self.transport.is_doubted(node) => Standing::Doubtful,
+                    _ if notes.is_avoided(node, now) || self.is_doubted(node, wary) => Standing::Doubtful,
                     _ if notes.is_slow(node, now) || notes.hangs(node, version, now) => Standing::Slow,
                     _ => Standing::Good,
                 },
@@ -233,7 +239,7 @@ impl Shared {
                 break;
             }
             invocation.is_insistent = step.is_insistent;
-            let began = Instant::now();
+            let (began, was_silent) = (Instant::now(), self.is_doubted(step.node, Wary::Yes));
             let failure = match self.attempt(step.node, invocation, resolved).await {
                 Ok(reply) => {
                     recording.replied(began, &reply);
@@ -242,7 +248,7 @@ impl Shared {
                 Err(failure) => failure,
             };
             recording.failed(step.node, began, &failure);
-            let may_repeat = is_repeatable && self.may_repeat(&trail, resolved.id, &failure);
+            let may_repeat = is_repeatable && self.may_repeat(&trail, resolved.id, &failure, was_silent);
             let mut next = attempt::next(&failure, may_repeat);
             if next == Next::GiveUp {
                 return Err(trail.marked(failure));
@@ -254,9 +260,15 @@ impl Shared {
             }
             tracing::debug!(invocation = %invocation.id, node = %step.node, %failure, ?next, "attempt failed");
             let as_of = failure.index.filter(|_| next == Next::Redirect);
-            trail.note(step.node, failure, next);
+            trail.note(step.node, failure, next, was_silent);
             if let Some(index) = as_of {
-                Box::pin(self.look_again(index, invocation, resolved, recording)).await;
+                // Should the wait be in vain, the catalogue as it is must do.
+                let _ = Box::pin(reach(&self.catalog, index, invocation.deadline)).await;
+            }
+            // This node's catalogue was older than the one that sent the call on; or it has waited until a node was given
+            // up, and what was known of the others when it came is as old as that.
+            if as_of.is_some() || trail.has_lost(step.node) {
+                self.look_again(resolved, recording);
                 way.begin_again(trail.tried());
             }
         }
@@ -264,18 +276,10 @@ impl Shared {
         Err(trail.exhausted(resolved, recording.ranking(), &catalog))
     }
 
-    /// Ranks the nodes anew by a catalogue of at least `index`: this node's was older than the one that sent a call on.
-    async fn look_again(
-        &self,
-        index: u64,
-        invocation: &Invocation,
-        resolved: &Resolved,
-        recording: &mut Recording<'_>,
-    ) {
+    /// Ranks the nodes anew for a call that has been tried.
+    fn look_again(&self, resolved: &Resolved, recording: &mut Recording<'_>) {
         let began = Instant::now();
-        // Should the wait be in vain, the catalogue as it is must do.
-        let _ = reach(&self.catalog, index, invocation.deadline).await;
-        let ranked = self.rank(resolved);
+        let ranked = self.rank(resolved, Wary::Yes);
         recording.ranked(ranked, began.elapsed());
     }
 
@@ -307,9 +311,10 @@ impl Shared {
     /// Whether what may have run may run again, after this failure. A node that is lost takes what it had with it, and
     /// that is repeated once, whatever the budget: no more than was under way there. But a call that is lost a second
     /// time may be what ends the nodes. It is not tried on a third, and for a while no other call of its version is
-    /// tried on a second.
-    fn may_repeat(&self, trail: &Trail, version: VersionId, failure: &Failure) -> bool {
-        if !is_lost_with_it(failure) {
+    /// tried on a second. A node that was silent before it was given the call was not ended by it: who loses all others
+    /// at once is cut off.
+    fn may_repeat(&self, trail: &Trail, version: VersionId, failure: &Failure, was_silent: bool) -> bool {
+        if !is_lost_with_it(failure) || was_silent {
             return true;
         }
         let (now, mut state) = (Instant::now(), self.state());
@@ -318,6 +323,15 @@ impl Shared {
             return false;
         }
         !state.notes.ends_nodes(version, now)
+    }
+
+    /// Whether this node has heard nothing from `node` for a while; of a `wary` asker's, for a short while.
+    fn is_doubted(&self, node: NodeId, wary: Wary) -> bool {
+        node != self.me
+            && match wary {
+                Wary::No => self.transport.is_doubted(node),
+                Wary::Yes => self.transport.is_silent(node),
+            }
     }
 
     fn is_out_of_reach(&self, node: NodeId) -> bool {

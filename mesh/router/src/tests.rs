@@ -46,6 +46,8 @@ struct Fake {
     seen: Mutex<Vec<(u64, Attempt)>>,
     /// From which node the network hears nothing.
     doubted: Mutex<Option<u64>>,
+    /// From which nodes the network has heard nothing for a moment.
+    silent: Mutex<Vec<u64>>,
 }
 
 impl Fake {
@@ -111,6 +113,10 @@ impl Transport for Fake {
 
     fn is_doubted(&self, peer: NodeId) -> bool {
         *self.doubted.lock().unwrap() == Some(peer.0)
+    }
+
+    fn is_silent(&self, peer: NodeId) -> bool {
+        self.is_doubted(peer) || self.silent.lock().unwrap().contains(&peer.0)
     }
 
     fn datagram(&self, _: NodeId, _: Service, _: Bytes) {}

@@ -30,7 +30,7 @@ pub(crate) struct Trail {
     redirected: bool,
     is_over: bool,
     may_have_run: bool,
-    /// Whether a node was lost while it had the call.
+    /// Whether a node was lost while it had the call, and was not lost before.
     has_lost_one: bool,
     pub(crate) is_late: bool,
     pub(crate) is_refused: bool,
@@ -63,7 +63,7 @@ impl Trail {
         self.last.as_ref().is_some_and(|last| is_refusal_at_the_door(last) || is_lost(last))
     }
 
-    /// Whether a node was lost while it had the call.
+    /// Whether a node was lost while it had the call, and was not lost before.
     pub(crate) fn has_lost_one(&self) -> bool {
         self.has_lost_one
     }
@@ -73,14 +73,14 @@ impl Trail {
         self.lost.contains(&node)
     }
 
-    /// Notes a failed attempt.
-    pub(crate) fn note(&mut self, node: NodeId, failure: Failure, next: Next) {
+    /// Notes a failed attempt, at a node that `was_silent` before or was not.
+    pub(crate) fn note(&mut self, node: NodeId, failure: Failure, next: Next, was_silent: bool) {
         self.nodes.push(node);
         self.lost.extend(is_lost(&failure).then_some(node));
         self.tried += usize::from(next != Next::There);
         // Whoever says as of when is followed with a new look at the catalogue, which cannot lead in a circle.
         self.is_over = next == Next::Redirect && self.redirected && failure.index.is_none();
-        self.has_lost_one |= is_lost_with_it(&failure);
+        self.has_lost_one |= is_lost_with_it(&failure) && !was_silent;
         self.redirected |= next == Next::Redirect;
         self.may_have_run |= failure.progress == Progress::MaybeExecuted;
         if matches!(next, Next::Roomier | Next::MoreMemory) && self.overloaded.is_none() {

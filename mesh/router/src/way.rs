@@ -71,14 +71,18 @@ impl Way {
         if is_usable(node) {
             self.left = Some(node);
         }
-        if !is_usable(to) || self.hops >= HOPS_MAX {
+        if self.hops >= HOPS_MAX {
             return false;
         }
-        self.hops += 1;
         if is_gone(to) && self.left.take_if(|left| *left == node).is_some() {
+            self.hops += 1;
             self.pointed = Some(Step { node, is_insistent: true });
             return true;
         }
+        if !is_usable(to) {
+            return false;
+        }
+        self.hops += 1;
         self.out.push(to);
         self.pointed = Some(Step { node: to, is_insistent: false });
         true

@@ -1,7 +1,8 @@
 //! Bytes between nodes: QUIC with mutual TLS.
 //!
 //! **Owns** node identity (key, certificate, the mesh's CA, join tokens), the records by which nodes say where they are
-//! reached, connections, framed calls, streams and datagrams, and knows from whom this node hears nothing. Who is down is the membership's to say.
+//! reached, connections, framed calls, streams and datagrams, and how often calls may be repeated over them. It knows from
+//! whom this node hears nothing; who is down is the membership's to say.
 //!
 //! **Refuses** to know what the bytes mean: a [`Service`] handler does. It keeps no list of members either; who is
 //! trusted beyond the CA's signature is asked of the [`Trust`] it is given.
@@ -47,6 +48,7 @@ mod network;
 mod pem;
 mod pulse;
 mod quic;
+mod retry_budget;
 mod seam;
 mod secret_file;
 mod stranger;
@@ -61,6 +63,7 @@ pub use authority::{Authority, AuthorityError, NODE_LIFETIME, Validity};
 pub use config::NetworkConfig;
 pub use identity::{Identity, IdentityError, NodeKey};
 pub use network::{BindError, Network};
+pub use retry_budget::RetryBudget;
 pub use seam::{Caller, DATAGRAM_BYTES_MAX, Duplex, Serve, Service, Transport};
 pub use stranger::{CaPin, Stranger};
 pub use token::{JoinToken, TokenError};

@@ -39,6 +39,7 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::{
+    doubts::Doubt,
     host::{Host, draining},
     io::IoThread,
     link::{Link, Purpose},
@@ -327,7 +328,11 @@ impl Transport for Network {
     }
 
     fn is_doubted(&self, peer: NodeId) -> bool {
-        self.inner.peers.doubts().has(peer)
+        self.inner.peers.doubts().of(peer) == Some(Doubt::Doubted)
+    }
+
+    fn is_silent(&self, peer: NodeId) -> bool {
+        self.inner.peers.doubts().of(peer).is_some()
     }
 
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes) {

@@ -94,6 +94,12 @@ pub trait Transport: Send + Sync {
         false
     }
 
+    /// Whether a sign of life of `peer` is overdue, sooner than it [is doubted](Self::is_doubted): what it is sent now may
+    /// never reach it, so that a call that is lost with it had probably nothing to do with its end.
+    fn is_silent(&self, peer: NodeId) -> bool {
+        self.is_doubted(peer)
+    }
+
     /// Sends at most [`DATAGRAM_BYTES_MAX`] bytes that may be lost. Connects in the background if need be; never waits.
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes);
 }

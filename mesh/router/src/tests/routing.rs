@@ -270,6 +270,31 @@ async fn a_call_that_is_lost_with_two_nodes_is_tried_on_no_third_and_its_version
     assert_eq!(bench.fake.nodes_tried().len(), 6, "after a while it is tried on a second again");
 }
 
+/// A node that is cut off loses all its peers at once: that is no fault of the function's.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_lost_with_a_node_goes_last_to_those_that_have_fallen_silent_too() {
+    let lost = || Does::Fails(Failure::maybe_executed(ErrorCode::PeerLost, "connection lost"));
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let bench = Bench::of(3).with(2, warm).with(3, warm).with(1, |peer| peer.load.in_flight = 500);
+    let bench = bench.plan(2, [lost(), lost()]).plan(3, [lost(), lost()]);
+    *bench.fake.silent.lock().unwrap() = vec![2, 3];
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(1));
+    assert_eq!(bench.fake.nodes_tried().len(), 2, "it runs here before it is lost again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_lost_with_a_node_that_was_silent_before_does_not_count_against_its_version() {
+    let lost = || Does::Fails(Failure::maybe_executed(ErrorCode::PeerLost, "connection lost"));
+    let bench = Bench::of(3).with(1, |peer| peer.load.is_draining = true);
+    let bench = bench.plan(2, std::iter::repeat_n(lost(), 9)).plan(3, std::iter::repeat_n(lost(), 9));
+    *bench.fake.silent.lock().unwrap() = vec![2, 3];
+    for tried in [2, 4] {
+        check_failed(bench.invoke(|_| {}).await, ErrorCode::Unavailable, Progress::MaybeExecuted);
+        assert_eq!(bench.fake.nodes_tried().len(), tried);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_had_not_left_when_its_node_went_down_did_not_run() {
     let dial = Failure::not_executed(ErrorCode::Unreachable, "it does not answer");

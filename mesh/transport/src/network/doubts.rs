@@ -2,7 +2,7 @@
 //! the mesh as a whole thinks of them is the membership's: a cut between two nodes that all others reach shows only here.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -17,32 +17,48 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::close::CLOSE_SILENT;
 
+/// How bad the way to a peer looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// A sign of life is overdue. That is not enough to send calls elsewhere.
+    Silent,
+    /// Several are, or it did not answer a dial.
+    Doubted,
+}
+
 /// The peers in doubt. Asked for every candidate of every call, so that the usual answer costs one load.
 pub(super) struct Doubts {
     count: AtomicUsize,
-    peers: RwLock<BTreeSet<NodeId>>,
+    peers: RwLock<BTreeMap<NodeId, Doubt>>,
     gauge: Gauge,
 }
 
 impl Doubts {
-    /// None yet; `gauge` shows how many there are.
+    /// None yet; `gauge` shows how many there are that calls had better not go to.
     pub(super) fn new(gauge: Gauge) -> Self {
         Self { count: AtomicUsize::new(0), peers: RwLock::default(), gauge }
     }
 
-    pub(super) fn has(&self, peer: NodeId) -> bool {
+    /// What is thought of the way to `peer`; none if it is as it should be.
+    pub(super) fn of(&self, peer: NodeId) -> Option<Doubt> {
         // A doubt that is a moment too late costs a retry, so nothing else need be ordered by this.
-        self.count.load(Ordering::Relaxed) > 0
-            && self.peers.read().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&peer).copied()
     }
 
-    pub(super) fn set(&self, peer: NodeId, is_doubted: bool) {
+    pub(super) fn set(&self, peer: NodeId, doubt: Option<Doubt>) {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = if is_doubted { peers.insert(peer) } else { peers.remove(&peer) };
+        let before = match doubt {
+            Some(doubt) => peers.insert(peer, doubt),
+            None => peers.remove(&peer),
+        };
         self.count.store(peers.len(), Ordering::Relaxed);
-        if is_new {
-            self.gauge.increment(if is_doubted { 1.0 } else { -1.0 });
-            tracing::debug!(%peer, is_doubted, "the way to a peer");
+        let is = |doubt| doubt == Some(Doubt::Doubted);
+        if is(before) != is(doubt) {
+            self.gauge.increment(if is(doubt) { 1.0 } else { -1.0 });
+            tracing::debug!(%peer, is_doubted = is(doubt), "the way to a peer");
         }
     }
 }
@@ -52,7 +68,7 @@ impl Doubts {
 ///
 /// Silence is counted in looks, not by the clock: when this whole process was held up, what came meanwhile is waiting
 /// to be read, and the first look after it is one look.
-pub(super) async fn listen(connection: Connection, keep_alive: Duration, doubt: impl Fn(bool)) {
+pub(super) async fn listen(connection: Connection, keep_alive: Duration, doubt: impl Fn(Option<Doubt>)) {
     let mut looks = interval((keep_alive / 2).max(Duration::from_millis(1)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut heard, mut silent) = (0, 0);
@@ -67,13 +83,14 @@ pub(super) async fn listen(connection: Connection, keep_alive: Duration, doubt: 
         if packets == heard {
             silent += 1;
         } else {
-            if silent >= DOUBTED_AFTER {
-                doubt(false);
+            if silent >= SILENT_AFTER {
+                doubt(None);
             }
             (heard, silent) = (packets, 0);
         }
         match silent {
-            DOUBTED_AFTER => doubt(true),
+            SILENT_AFTER => doubt(Some(Doubt::Silent)),
+            DOUBTED_AFTER => doubt(Some(Doubt::Doubted)),
             GIVEN_UP_AFTER => {
                 connection.close(CLOSE_SILENT, b"nothing is heard");
                 return;
@@ -83,7 +100,10 @@ pub(super) async fn listen(connection: Connection, keep_alive: Duration, doubt: 
     }
 }
 
-/// Looks, two for each sign of life, after which new calls go elsewhere: three signs are missing.
+/// Looks, two for each sign of life, after which one is overdue for certain.
+const SILENT_AFTER: u32 = 3;
+
+/// Looks after which new calls go elsewhere: three signs are missing.
 const DOUBTED_AFTER: u32 = 6;
 
 /// Looks after which the calls under way are given up, too: five signs are missing.

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     dial::Dialer,
-    doubts::{self, Doubts},
+    doubts::{self, Doubt, Doubts},
     host::Host,
     link::{Dial, Link, Purpose},
 };
@@ -108,7 +108,7 @@ impl Peers {
                 HashMap::new()
             }
         };
-        self.doubts.set(node, false);
+        self.doubts.set(node, None);
         close(stale);
     }
 
@@ -301,7 +301,7 @@ impl Peers {
         };
         // Whether small calls go through is what counts.
         if dial.purpose == Purpose::Calls {
-            self.doubts.set(dial.peer, result.is_err());
+            self.doubts.set(dial.peer, result.is_err().then_some(Doubt::Doubted));
         }
         *slot = match &result {
             Ok(link) => {
@@ -316,9 +316,9 @@ impl Peers {
     /// Has somebody listen whether the peer goes on speaking.
     fn watch(&self, dial: &Dial, link: &Link) {
         let (peer, is_telling, doubts) = (dial.peer, dial.purpose == Purpose::Calls, self.doubts.clone());
-        let doubt = move |is_doubted| {
+        let doubt = move |doubt| {
             if is_telling {
-                doubts.set(peer, is_doubted);
+                doubts.set(peer, doubt);
             }
         };
         drop(self.io.spawn(doubts::listen(link.connection.clone(), self.host.config.keep_alive, doubt)));

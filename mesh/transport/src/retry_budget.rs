@@ -1,4 +1,4 @@
-//! How many retries the node may add to a mesh that is already in trouble. Pure: it is told the time.
+//! How many repetitions of calls a node or a client may add to a mesh that is already in trouble. Pure: it is told the time.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use tokio::time::Instant;
 ///
 /// Without it, three attempts per call would triple the load of a mesh that fails because of its load. A tenth of the
 /// calls, as gRPC's retry throttling has it (gRFC A6, `tokenRatio` 0.1), and ten a second besides, so that a mesh with
-/// few calls can retry at all (Finagle's `RetryBudget`, `minRetriesPerSec` 10).
+/// few calls can retry at all (Finagle's `RetryBudget`, `minRetriesPerSec` 10). One for all calls of a node's router, and
+/// one for all of a client.
 #[derive(Debug)]
-pub(crate) struct RetryBudget {
+pub struct RetryBudget {
     /// In thousandths of a token.
     tokens: u64,
     filled: Instant,
@@ -23,17 +24,18 @@ impl RetryBudget {
     /// What a quiet time may save up: one second of 1,000 failing calls, then the ratio holds.
     const MOST: u64 = 100 * Self::TOKEN;
 
-    pub(crate) fn new(now: Instant) -> Self {
+    /// A budget with one second's reserve.
+    pub fn new(now: Instant) -> Self {
         Self { tokens: Self::PER_SECOND, filled: now }
     }
 
     /// A call came, not yet a retry.
-    pub(crate) fn deposit(&mut self) {
+    pub fn deposit(&mut self) {
         self.tokens = (self.tokens + Self::PER_CALL).min(Self::MOST);
     }
 
     /// Takes a token for one retry, if there is one.
-    pub(crate) fn withdraw(&mut self, now: Instant) -> bool {
+    pub fn withdraw(&mut self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.filled).min(Duration::from_secs(60));
         let reserve = u64::try_from(since.as_millis()).unwrap_or(0) * Self::PER_SECOND / 1_000;
         self.filled = now;
