@@ -43,9 +43,11 @@ pub(crate) async fn beside<T>(
     }
 }
 
-/// Whether a failure speaks of the call, so that no other node would say anything better. Whoever is late may be so alone.
+/// Whether a failure speaks of the call, so that no other node would say anything better. Whoever is late may be so alone;
+/// and where nodes were lost, the one that has the call, too, may yet answer.
 fn is_word(failure: &Failure) -> bool {
-    failure.code != ErrorCode::DeadlineExceeded && next(failure, true, false) == Next::GiveUp
+    !matches!(failure.code, ErrorCode::DeadlineExceeded | ErrorCode::PeerLost)
+        && next(failure, true, false) == Next::GiveUp
 }
 
 fn with_progress(failure: Failure, progress: Progress) -> Failure {
@@ -99,6 +101,7 @@ mod tests {
         assert_eq!(told(ready(ended(lost(), true)), ready(unavailable())).await, (Unavailable, MaybeExecuted));
         assert_eq!(told(late(ended(lost(), true)), ready(unavailable())).await, (Unavailable, MaybeExecuted));
         assert_eq!(told(late(ended(unavailable(), false)), ready(lost())).await, (Unavailable, MaybeExecuted));
+        assert!(beside(late(ended(Ok(()), false)), ready(lost())).await.is_ok());
         let deadline = || Err(Failure::not_executed(ErrorCode::DeadlineExceeded, "late"));
         assert!(beside(late(ended(Ok(()), false)), ready(deadline())).await.is_ok());
         assert_eq!(told(late(ended(unavailable(), false)), ready(deadline())).await, (Unavailable, NotExecuted));

@@ -49,6 +49,7 @@ mod link;
 mod mesh;
 mod next;
 mod nodes;
+mod race;
 pub mod server;
 #[cfg(test)]
 mod testing;

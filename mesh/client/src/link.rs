@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::wire::NodesRequest;
+use crate::{race::first, wire::NodesRequest};
 
 /// A connection that is made when it is needed, and made anew when it is lost.
 ///
@@ -183,14 +183,27 @@ impl Link {
         tell.send_replace(Some(dialed));
     }
 
-    async fn reach(&self, entry: &Entry, deadline: Instant) -> Result<Stranger, Failure> {
-        let mut last = self.unreachable("the name has no address");
-        for address in self.addresses(deadline).await? {
-            match introduced(address, entry, deadline).await {
-                Ok(stranger) => return Ok(stranger),
-                Err(failure) => last = failure,
-            }
-        }
+    async fn reach(&self, entry: &Arc<Entry>, deadline: Instant) -> Result<Stranger, Failure> {
+        let addresses = self.addresses(deadline).await?;
+        self.reach_any(addresses, entry, deadline).await
+    }
+
+    /// A connection to whichever of the addresses of its name answers first.
+    pub(crate) async fn reach_any(
+        &self,
+        addresses: Vec<SocketAddr>,
+        entry: &Arc<Entry>,
+        deadline: Instant,
+    ) -> Result<Stranger, Failure> {
+        let dial = |address| {
+            let entry = entry.clone();
+            async move { introduced(address, &entry, deadline).await }
+        };
+        let mut last = match first(addresses.into_iter().map(dial)).await {
+            Some(Ok(stranger)) => return Ok(stranger),
+            Some(Err(failure)) => failure,
+            None => self.unreachable("the name has no address"),
+        };
         // A node that is too slow or too busy to take a connection is, for this client, one that is not there.
         if matches!(last.code, ErrorCode::DeadlineExceeded | ErrorCode::Overloaded) {
             last.code = ErrorCode::Unreachable;

@@ -15,14 +15,14 @@ use skein_transport::{CaPin, RetryBudget, Service, Stranger};
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
     Context, Function,
     beside::{Ended, beside},
     link::{Entry, Link},
-    next::{Next, Settled, next},
+    next::{Next, Settled, is_lost_with_it, next},
     nodes::Nodes,
     wire::{ClientReply, ClientRequest, NodesReply, NodesRequest},
 };
@@ -50,6 +50,14 @@ struct Shared {
 struct Call {
     request: ClientRequest,
     deadline: Instant,
+}
+
+/// A node that is given a call.
+struct Asking {
+    link: Arc<Link>,
+    stranger: Arc<Stranger>,
+    /// A sign of life was overdue before: if it is lost, then not for this call.
+    was_silent: bool,
 }
 
 impl Mesh {
@@ -103,14 +111,13 @@ impl Mesh {
             is_idempotent: invocation.is_idempotent,
         };
         self.shared.with_budget(|budget| budget.deposit());
-        self.shared.run(&Call { request, deadline }, Vec::new()).await
+        self.shared.run(&Call { request, deadline }, Vec::new(), Settled::default()).await
     }
 }
 
 impl Shared {
     /// Has nodes that are not among `tried` answer the call.
-    async fn run(&self, call: &Call, mut tried: Vec<Arc<Link>>) -> Result<ClientReply, Failure> {
-        let mut settled = Settled::default();
+    async fn run(&self, call: &Call, mut tried: Vec<Arc<Link>>, mut settled: Settled) -> Result<ClientReply, Failure> {
         loop {
             // A node that is alive answers at the deadline by itself; one that does not answer the dial is given up then.
             let (link, stranger) = match self.nodes.reach(&tried, call.deadline).await {
@@ -118,20 +125,31 @@ impl Shared {
                 Some(Err(failure)) => return Err(settled.end(failure)),
                 None => return Err(settled.exhausted()),
             };
+            // Nodes that died together are not to count as ended by the call: it goes to one that is heard.
+            if settled.has_lost_one() && !is_heard(&stranger, call.deadline).await {
+                settled.pass_over(Failure::not_executed(ErrorCode::Unreachable, "a node has fallen silent"));
+                self.lost.notify_one();
+                tried.push(link);
+                continue;
+            }
             let Some(body) = call.encode()? else { return Err(settled.exhausted()) };
-            let failure = match self.ask(call, body, (&link, &stranger), &tried).await {
+            let asking = Asking { was_silent: stranger.is_silent(), link, stranger };
+            let failure = match self.ask(call, body, &asking, &tried, &settled).await {
                 Asked::Settled(outcome) => return outcome.map_err(|failure| settled.end_with(failure)),
                 Asked::Failed(failure) => failure,
             };
-            let is_lost = stranger.is_closed();
+            let is_lost = asking.stranger.is_closed();
             if is_lost {
                 self.lost.notify_one();
             }
-            let next = next(&failure, call.request.is_idempotent, is_lost);
+            let mut next = next(&failure, call.request.is_idempotent, is_lost);
+            if is_lost_with_it(&failure) && !asking.was_silent && settled.lose() {
+                next = Next::GiveUp;
+            }
             // A connection may have been stale while its node is well: that node is asked once more.
             let is_stale = is_lost && settled.may_be_stale();
             if !is_stale {
-                tried.push(link);
+                tried.push(asking.link);
             }
             let pause = Duration::from_millis(failure.retry_after_ms.unwrap_or(0));
             settled.note(failure);
@@ -158,8 +176,9 @@ impl Shared {
         &self,
         call: &Call,
         body: Bytes,
-        (link, stranger): (&Arc<Link>, &Arc<Stranger>),
+        Asking { link, stranger, was_silent }: &Asking,
         tried: &[Arc<Link>],
+        settled: &Settled,
     ) -> Asked {
         let mut answer = pin!(async {
             // A node answers at the deadline by itself, and better than we could: it knows whether the function ran.
@@ -167,7 +186,9 @@ impl Shared {
             self.nodes.answered(link);
             decode(&answer)
         });
-        if !call.request.is_idempotent || !self.nodes.has_others(tried) {
+        // Should this node be lost, too, no other may have the call.
+        let is_last = settled.has_lost_one() && !was_silent;
+        if is_last || !call.request.is_idempotent || !self.nodes.has_others(tried) {
             return Asked::of(answer.await);
         }
         tokio::select! {
@@ -183,12 +204,13 @@ impl Shared {
             let answer = answer.await;
             Ended { answer, is_lost: stranger.is_closed() }
         };
-        Asked::Settled(beside(own, self.run_beside(call, beyond)).await)
+        let settled = Settled::beside(settled.has_lost_one() || !was_silent);
+        Asked::Settled(beside(own, self.run_beside(call, beyond, settled)).await)
     }
 
     /// The same as [`run`](Self::run), of which it is a part: its size must be known.
-    fn run_beside<'a>(&'a self, call: &'a Call, tried: Vec<Arc<Link>>) -> BoxedReply<'a> {
-        Box::pin(self.run(call, tried))
+    fn run_beside<'a>(&'a self, call: &'a Call, tried: Vec<Arc<Link>>, settled: Settled) -> BoxedReply<'a> {
+        Box::pin(self.run(call, tried, settled))
     }
 
     fn with_budget<T>(&self, what: impl FnOnce(&mut RetryBudget) -> T) -> T {
@@ -256,6 +278,11 @@ impl Invoke for Mesh {
     async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
         self.send(invocation).await.map(|answer| answer.reply)
     }
+}
+
+/// Whether a node gives a sign of life now, and in time.
+async fn is_heard(stranger: &Stranger, deadline: Instant) -> bool {
+    timeout_at(deadline, stranger.is_heard()).await.unwrap_or(false)
 }
 
 fn reference(target: InvocationTarget) -> Result<FunctionRef, Failure> {

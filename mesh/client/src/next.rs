@@ -27,6 +27,8 @@ pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_lost: bool) -> Nex
     // overloaded everywhere) is the same from every node, and repeating it would only add to the load.
     match failure.code {
         ErrorCode::Unreachable | ErrorCode::PeerLost if is_lost => Next::Elsewhere,
+        // A node's word: it has lost two nodes with the call, or one with a call of a version that ends nodes.
+        ErrorCode::PeerLost if failure.progress == Progress::MaybeExecuted => Next::GiveUp,
         ErrorCode::Draining | ErrorCode::Untrusted | ErrorCode::ProtocolMismatch => Next::Elsewhere,
         ErrorCode::Unreachable
         | ErrorCode::PeerLost
@@ -45,9 +47,31 @@ pub(crate) struct Settled {
     progress: Option<Progress>,
     repeated: u32,
     was_stale: bool,
+    /// A node was lost while it had the call, and had been heard before.
+    has_lost_one: bool,
 }
 
 impl Settled {
+    /// Of a call that is tried beside a node that may be lost.
+    pub(crate) fn beside(has_lost_one: bool) -> Self {
+        Self { has_lost_one, ..Self::default() }
+    }
+
+    /// Whether a node was lost while it had the call, and had been heard before.
+    pub(crate) fn has_lost_one(&self) -> bool {
+        self.has_lost_one
+    }
+
+    /// Counts a node that was lost with the call; whether the call may be what ends them, so that no other may have it.
+    pub(crate) fn lose(&mut self) -> bool {
+        std::mem::replace(&mut self.has_lost_one, true)
+    }
+
+    /// Notes that a node was not given the call. What a node said is worth more.
+    pub(crate) fn pass_over(&mut self, failure: Failure) {
+        self.last.get_or_insert(failure);
+    }
+
     pub(crate) fn note(&mut self, failure: Failure) {
         let progress = self.progress.unwrap_or(Progress::NotExecuted);
         self.progress = Some(furthest(progress, failure.progress));
@@ -88,6 +112,11 @@ impl Settled {
     }
 }
 
+/// Whether a node was lost while it had the call.
+pub(crate) fn is_lost_with_it(failure: &Failure) -> bool {
+    failure.code == ErrorCode::PeerLost && failure.progress == Progress::MaybeExecuted
+}
+
 /// What is known of several attempts: if one may have run, the call may have.
 pub(crate) fn furthest(one: Progress, other: Progress) -> Progress {
     match (one, other) {
@@ -116,7 +145,8 @@ mod tests {
         check(Draining.not_executed(), [Elsewhere, Elsewhere]);
         check(Unavailable.not_executed(), [Later, Later]);
         check(Unreachable.not_executed(), [Later, Later]);
-        check(Failure::maybe_executed(PeerLost, ""), [GiveUp, Later]);
+        check(Failure::maybe_executed(PeerLost, ""), [GiveUp, GiveUp]);
+        check(Failure::maybe_executed(Unavailable, ""), [GiveUp, Later]);
         check(Failure::executed(PeerLost, ""), [GiveUp, GiveUp]);
         check(FunctionNotFound.not_executed(), [GiveUp, GiveUp]);
         check(Overloaded.not_executed(), [GiveUp, GiveUp]);

@@ -6,19 +6,16 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use skein_proto::{ErrorCode, Failure};
+use skein_proto::Failure;
 use skein_transport::Stranger;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 
 use crate::{
     ContextNode,
     link::{Entry, Link, Promise},
+    race::first,
     wire::NodeAddress,
 };
 
@@ -90,23 +87,11 @@ impl Nodes {
         {
             return Some(Ok((best.clone(), stranger)));
         }
-        let (mut dials, mut last) = (JoinSet::new(), None);
-        loop {
-            if let Some(link) = order.next() {
-                let entry = self.entry.clone();
-                dials.spawn(async move { link.connected(&entry, deadline).await.map(|stranger| (link, stranger)) });
-            }
-            let has_more = order.peek().is_some();
-            tokio::select! {
-                dialed = dials.join_next() => match dialed {
-                    Some(Ok(Ok(reached))) => return Some(Ok(reached)),
-                    Some(Ok(Err(failure))) => last = Some(failure),
-                    Some(Err(broken)) => last = Some(Failure::not_executed(ErrorCode::Internal, broken.to_string())),
-                    None => return last.map(Err),
-                },
-                () = sleep(STAGGER), if has_more => {}
-            }
-        }
+        let dial = |link: Arc<Link>| {
+            let entry = self.entry.clone();
+            async move { link.connected(&entry, deadline).await.map(|stranger| (link, stranger)) }
+        };
+        first(order.map(dial)).await
     }
 
     /// The most promising connection that there is now: one to a node that answers and stays, if any.
@@ -149,9 +134,6 @@ impl Nodes {
         }
     }
 }
-
-/// How far apart dials begin: some handshakes on a local network, one around the world.
-const STAGGER: Duration = Duration::from_millis(200);
 
 /// Most nodes taken from what a node says: more than there are voters and workers in any mesh that was tried.
 const NODES_MAX: usize = 1_000;

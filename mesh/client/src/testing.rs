@@ -1,6 +1,6 @@
 //! What the tests of this crate share: a node that answers clients, without a runtime behind it.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,8 @@ pub(crate) const KEY: &str = "sk_good_00";
 pub(crate) struct Functions {
     pub(crate) node: u64,
     pub(crate) seen: Mutex<Vec<Invocation>>,
+    /// What becomes of the node when it is called by `ends-nodes`.
+    pub(crate) end: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[async_trait]
@@ -41,6 +43,13 @@ impl Invoke for Functions {
                 Err(failure.retry_after(std::time::Duration::from_millis(40)))
             }
             "draining" => Err(Failure::not_executed(ErrorCode::Draining, "leaving")),
+            "ends-nodes" => match self.end.get() {
+                Some(end) => {
+                    end();
+                    std::future::pending().await
+                }
+                None => Ok(reply(self.node, invocation.payload)),
+            },
             "hang" => std::future::pending().await,
             "hang-on-the-first" if self.node == 1 => std::future::pending().await,
             "hang-on-the-first" => Err(Failure::executed(ErrorCode::FunctionFailed, "it ran here")),

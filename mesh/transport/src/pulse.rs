@@ -37,6 +37,8 @@ pub(crate) struct Pulse {
 pub(crate) struct Signs {
     /// It said that it is leaving.
     pub(crate) is_leaving: bool,
+    /// A sign that it was asked for is overdue. That is not enough to send calls elsewhere.
+    pub(crate) is_silent: bool,
     /// It has been silent for a while, although it was asked for a sign.
     pub(crate) is_doubted: bool,
 }
@@ -109,8 +111,11 @@ impl Pulse {
             let now = received(&connection);
             let next = silence.look(now != heard, period);
             heard = now;
-            let is_doubted = next != Next::Nothing && silence.is_doubtful();
-            self.signs.send_if_modified(|signs| std::mem::replace(&mut signs.is_doubted, is_doubted) != is_doubted);
+            let (is_silent, is_doubted) = (silence.lasts >= SILENT_AFTER, silence.lasts >= DOUBTED_AFTER);
+            self.signs.send_if_modified(|signs| {
+                let now = Signs { is_silent, is_doubted, ..*signs };
+                std::mem::replace(signs, now) != now
+            });
             match next {
                 Next::Nothing => {}
                 // Only the newest matters; if there is no room for it, others are on their way.
@@ -167,10 +172,24 @@ impl Silence {
         self.has_asked = true;
         if self.lasts >= GIVEN_UP_AFTER { Next::GiveUp } else { Next::Ask }
     }
+}
 
-    fn is_doubtful(&self) -> bool {
-        self.lasts >= DOUBTED_AFTER
+/// Asks the other end for a sign of life, and waits for one for as long as a node is not doubted; whether there was any.
+/// Counted in looks, as all silence is.
+pub(crate) async fn is_heard(connection: &Connection) -> bool {
+    let before = received(connection);
+    let mut looks = 0;
+    while received(connection) == before {
+        if connection.close_reason().is_some() || looks >= SIGN_LOOKS_MAX {
+            return false;
+        }
+        if looks % SIGN_LOOKS_EACH == 0 {
+            let _ = connection.send_datagram(probe());
+        }
+        looks += 1;
+        sleep(SIGN_LOOK).await;
     }
+    true
 }
 
 /// Packets that have come.
@@ -191,9 +210,17 @@ const LOOK: Duration = Duration::from_millis(150);
 /// Between two looks at a connection that nobody uses: so old the news of a dead node is when the next call comes.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-/// How long a node that was asked may be silent until new calls go elsewhere, and until those under way are given up.
+/// How long a node that was asked may be silent until a sign is overdue, until new calls go elsewhere, and until those under
+/// way are given up.
+const SILENT_AFTER: Duration = Duration::from_millis(300);
 const DOUBTED_AFTER: Duration = Duration::from_millis(450);
 const GIVEN_UP_AFTER: Duration = Duration::from_millis(1_350);
+
+/// Between two looks for a sign that a caller waits for; how many make as long as [`DOUBTED_AFTER`], and after how many it is
+/// asked for again, since what asked for it may have been lost.
+const SIGN_LOOK: Duration = Duration::from_millis(5);
+const SIGN_LOOKS_MAX: u32 = 90;
+const SIGN_LOOKS_EACH: u32 = 30;
 
 #[cfg(test)]
 mod tests {
@@ -203,7 +230,7 @@ mod tests {
     fn after(looks: usize, period: Duration) -> (Next, bool, Silence) {
         let mut silence = Silence::default();
         let next = (0..looks).map(|_| silence.look(false, period)).last().unwrap();
-        (next, silence.is_doubtful(), silence)
+        (next, silence.lasts >= DOUBTED_AFTER, silence)
     }
 
     #[test]
@@ -222,7 +249,7 @@ mod tests {
     fn a_node_that_speaks_again_is_as_good_as_before() {
         let (_, _, mut silence) = after(9, LOOK);
         assert_eq!(silence.look(true, LOOK), Next::Nothing);
-        assert!(!silence.is_doubtful());
+        assert!(silence.lasts < SILENT_AFTER);
         assert_eq!((0..9).map(|_| silence.look(false, LOOK)).last(), Some(Next::Ask));
     }
 }

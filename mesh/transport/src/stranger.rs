@@ -19,7 +19,7 @@ use crate::{
     exchange::{converse, late},
     frame::{Frame, PROTOCOL_VERSION},
     network::hello,
-    pulse::Pulse,
+    pulse::{Pulse, is_heard},
     quic,
     stream::{FrameReader, Sender},
     tls,
@@ -146,6 +146,17 @@ impl Stranger {
     /// connection is closed.
     pub fn is_doubted(&self) -> bool {
         self.pulse.signs().is_doubted
+    }
+
+    /// Whether a sign of life is overdue, sooner than the node [is doubted](Self::is_doubted): what it is sent now may never
+    /// reach it, so that a call that is lost with it had probably nothing to do with its end.
+    pub fn is_silent(&self) -> bool {
+        self.pulse.signs().is_silent
+    }
+
+    /// Whether the node gives a sign of life now that it is asked for one: a round trip, or half a second in vain.
+    pub async fn is_heard(&self) -> bool {
+        is_heard(&self.connection).await
     }
 
     /// Waits until the node is doubted.

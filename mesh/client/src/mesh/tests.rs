@@ -415,3 +415,74 @@ async fn of_nodes_that_are_lost_the_one_that_was_reached_before_is_tried_first()
     until("both are lost", || links.iter().all(|link| link.promise() == Promise::Lost)).await;
     assert!(Arc::ptr_eq(&known.order(&[])[0], &links[1]));
 }
+
+/// Has each node be cut off when it gets a call of `ends-nodes`; the wires to them.
+async fn mortal(nodes: &Nodes, context: &mut Context, cut: impl Fn(usize) -> Vec<usize>) -> Vec<Wire> {
+    let mut wires = Vec::new();
+    for (network, _) in &nodes.nodes {
+        wires.push(Wire::to(network.local_addr()).await);
+    }
+    for (index, (_, functions)) in nodes.nodes.iter().enumerate() {
+        context.nodes[index].mesh = wires[index].addr.to_string();
+        let wires: Vec<_> = cut(index).into_iter().map(|index| wires[index].is_cut.clone()).collect();
+        if !wires.is_empty() {
+            let end = move || wires.iter().for_each(|is_cut| is_cut.store(true, SeqCst));
+            assert!(functions.end.set(Box::new(end)).is_ok());
+        }
+    }
+    wires
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_ends_the_nodes_that_get_it_ends_two() {
+    let nodes = Nodes::start(5).await;
+    let mut context = nodes.context();
+    let _wires = mortal(&nodes, &mut context, |index| vec![index]).await;
+    let mesh = Mesh::connect(context).await.unwrap();
+    let ends = mesh.function("ends-nodes").unwrap().deadline(LONG).idempotent();
+    let failure = timeout(PATIENCE, ends.invoke("")).await.expect("it is told at once").unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::PeerLost, Progress::MaybeExecuted), "{failure}");
+    assert_eq!(nodes.seen().iter().sum::<usize>(), 2, "{:?}", nodes.seen());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_closes_the_connections_it_comes_by_closes_two() {
+    let nodes = Nodes::start(5).await;
+    for (network, functions) in &nodes.nodes {
+        let (network, runtime) = (network.clone(), tokio::runtime::Handle::current());
+        let end = move || {
+            let network = network.clone();
+            drop(runtime.spawn(async move { network.shutdown(Instant::now()).await }));
+        };
+        assert!(functions.end.set(Box::new(end)).is_ok());
+    }
+    let mesh = Mesh::connect(nodes.context()).await.unwrap();
+    let ends = mesh.function("ends-nodes").unwrap().deadline(LONG).idempotent();
+    let failure = timeout(PATIENCE, ends.invoke("")).await.expect("it is told at once").unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::PeerLost, Progress::MaybeExecuted), "{failure}");
+    assert_eq!(nodes.seen().iter().sum::<usize>(), 2, "{:?}", nodes.seen());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_fall_silent_together_do_not_count_as_ended_by_a_call() {
+    let nodes = Nodes::start(4).await;
+    let mut context = nodes.context();
+    // With the first go the second and the third.
+    let _wires = mortal(&nodes, &mut context, |index| if index == 0 { vec![0, 1, 2] } else { Vec::new() }).await;
+    let mesh = Mesh::connect(context).await.unwrap();
+    mesh.function("draining").unwrap().invoke("").await.unwrap_err();
+    assert_eq!(nodes.seen(), [1, 1, 1, 1], "there is a connection to each");
+    let ends = mesh.function("ends-nodes").unwrap().deadline(LONG).idempotent();
+    let reply = timeout(PATIENCE, ends.invoke("")).await.expect("it does not wait for its deadline").unwrap();
+    assert_eq!((reply.node.as_str(), nodes.seen()), ("4", vec![2, 1, 1, 2]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_does_not_answer_does_not_keep_the_others_of_its_name_waiting() {
+    let nodes = Nodes::start(1).await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addresses = vec![silent.local_addr().unwrap(), nodes.nodes[0].0.local_addr()];
+    let (link, entry) = (Link::new("goose".into(), String::new()), Arc::new(nodes.entry()));
+    let reached = timeout(PATIENCE, link.reach_any(addresses, &entry, Instant::now() + LONG)).await;
+    assert_eq!(reached.expect("it does not wait for the deadline").unwrap().node(), NodeId(1));
+}
