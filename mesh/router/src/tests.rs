@@ -29,6 +29,8 @@ mod routing;
 enum Does {
     Fails(Failure),
     Hangs,
+    /// Runs until its time is over and says so, which takes this long to come back.
+    RunsToItsDeadline(Duration),
     /// Answers well, this much later.
     Lingers(Duration),
     /// Fails, this much later.
@@ -60,11 +62,17 @@ impl Fake {
             start: Start::Warm,
             usage: Usage::default(),
         };
+        let time = Duration::from_millis(attempt.deadline_ms);
         self.seen.lock().unwrap().push((node, attempt));
         match does {
             None => Ok(reply),
             Some(Does::Fails(failure)) => Err(failure),
             Some(Does::Hangs) => std::future::pending().await,
+            Some(Does::RunsToItsDeadline(way_back)) => {
+                // tidy: sleeps because a function that uses its time is what is tested; the clock is paused.
+                tokio::time::sleep(time + way_back).await;
+                Err(Failure::executed(ErrorCode::DeadlineExceeded, "the function ran to its deadline"))
+            }
             Some(Does::Lingers(time)) => {
                 // tidy: sleeps because the slowness of a node is what is tested; the clock is paused.
                 tokio::time::sleep(time).await;
@@ -88,7 +96,8 @@ impl Fake {
 impl Invoke for Fake {
     async fn invoke(&self, invocation: Invocation) -> Result<Reply, Failure> {
         let InvocationTarget::Version(version) = invocation.target else { panic!("a runtime takes versions") };
-        self.run(1, Attempt::new(&invocation, version, invocation.index_min)).await
+        let deadline_ms = u64::try_from(invocation.remaining().as_millis()).unwrap();
+        self.run(1, Attempt { deadline_ms, ..Attempt::new(&invocation, version, invocation.index_min) }).await
     }
 }
 

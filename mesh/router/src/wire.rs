@@ -15,7 +15,7 @@ pub(crate) struct Attempt {
     pub(crate) payload: Bytes,
     #[serde(default)]
     pub(crate) headers: Arc<[(String, String)]>,
-    /// Time left when it was sent: nodes' clocks need not agree.
+    /// How long it may take from when it was sent: nodes' clocks need not agree. A little less than the caller has.
     pub(crate) deadline_ms: u64,
     #[serde(default)]
     pub(crate) traceparent: Option<Arc<str>>,
@@ -43,7 +43,7 @@ impl Attempt {
             version,
             payload: invocation.payload.clone(),
             headers: invocation.headers.clone(),
-            deadline_ms: u64::try_from(invocation.remaining().as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: u64::try_from(time_there(invocation.remaining()).as_millis()).unwrap_or(u64::MAX),
             traceparent: invocation.traceparent.clone(),
             depth: invocation.depth,
             chain: invocation.chain.clone(),
@@ -72,6 +72,20 @@ impl Attempt {
         }
     }
 }
+
+/// How long a peer may take for a call whose caller has so much time: less by what its word needs to come back that the
+/// time is over. Without it the caller gives up at that very moment, knows neither whether the function ran nor what it
+/// logged, and takes a function that merely uses its time for a node that hangs.
+///
+/// The caller's own end is not put off instead: a call ends by its deadline.
+fn time_there(remaining: Duration) -> Duration {
+    remaining - (remaining / WAY_BACK_PART).min(WAY_BACK_MAX)
+}
+
+/// The part of a call's time that is kept for the answer's way, and the most: a way around half the world, and the moment
+/// that a busy machine takes to stop a function. A caller in a hurry has its function on a near node, or nowhere.
+const WAY_BACK_PART: u32 = 10;
+const WAY_BACK_MAX: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +136,12 @@ mod tests {
         let other = Other { id, version, payload, deadline_ms, colour: "red" };
         let read: Attempt = codec::decode(&codec::encode(&other).unwrap()).unwrap();
         assert_eq!((read.id, read.index_min, read.is_idempotent), (id, 0, false));
+    }
+
+    #[test]
+    fn a_peer_has_a_little_less_time_than_the_caller() {
+        let there = |ms| time_there(Duration::from_millis(ms)).as_micros();
+        assert_eq!([0, 1, 50, 1_000, 60_000].map(there), [0, 900, 45_000, 900_000, 59_900_000]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ async fn an_attempt_carries_the_whole_invocation() {
     let seen = bench.fake.seen.lock().unwrap();
     let attempt = &seen[0].1;
     assert_eq!((attempt.version, attempt.depth, attempt.is_idempotent), (version(), 3, true));
-    assert_eq!((&attempt.payload[..], attempt.deadline_ms), (&b"in"[..], 700));
+    assert_eq!((&attempt.payload[..], attempt.deadline_ms), (&b"in"[..], 630));
     assert_eq!((attempt.headers[0].0.as_str(), attempt.traceparent.as_deref()), ("k", Some("00-x")));
     assert_eq!(attempt.index_min, 5, "the publication's index, not all that is applied here");
 }
@@ -330,6 +330,21 @@ async fn a_node_at_which_calls_hang_while_it_gossips_is_learned() {
     for _ in 0..2 {
         assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(2), "it answers again");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_runs_to_its_callers_deadline_is_no_node_that_hangs() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let runs = Does::RunsToItsDeadline(Duration::from_millis(90));
+    let bench = Bench::of(2).with(2, warm).plan(2, std::iter::repeat_n(runs, 4));
+    for _ in 0..4 {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let failure = bench.invoke(|call| call.deadline = deadline).await.unwrap_err();
+        assert!(Instant::now() < deadline, "its word comes first");
+        assert_eq!((failure.code, failure.progress), (ErrorCode::DeadlineExceeded, Progress::Executed), "{failure}");
+    }
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2), "calls go there still");
 }
 
 #[tokio::test(start_paused = true)]
