@@ -13,12 +13,19 @@ use tokio::time::Instant;
 use crate::wire::{ClientReply, ClientRequest, NodeAddress, NodesReply, NodesRequest};
 
 /// Says whether a key may call a function, and how nodes are called. The assembly answers from its catalogue.
+#[async_trait]
 pub trait Authorize: Send + Sync {
     /// Leave for the holder of `key` to call `function` now.
     ///
     /// # Errors
     /// `unauthenticated` for a key that is unknown, revoked or expired; `forbidden` for one that does not allow this.
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure>;
+
+    /// Waits, for a bounded while, until the node knows the catalogue as of `index`.
+    ///
+    /// # Errors
+    /// `unavailable`, not executed, if it does not by then.
+    async fn reach(&self, index: u64, deadline: Instant) -> Result<(), Failure>;
 
     /// The name of a node, for the client to show.
     fn node_name(&self, node: NodeId) -> Option<NodeName>;
@@ -49,8 +56,15 @@ impl Serve for ClientService {
     async fn call(&self, _: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         let request: ClientRequest = codec::decode(&body)?;
         drop(body);
+        let wanted = Duration::from_millis(request.deadline_ms.min(Limits::DEADLINE_MS_MAX));
+        let deadline = deadline.min(Instant::now() + wanted);
         self.authorize.authorize(&request.key, &request.reference)?;
-        let reply = self.invoke.invoke(invocation(request, Instant::now(), deadline)?).await?;
+        if request.index_min > 0 {
+            // Nobody gets to wait without a key, and the catalogue that answers may be one in which the key has ended.
+            self.authorize.reach(request.index_min, deadline).await?;
+            self.authorize.authorize(&request.key, &request.reference)?;
+        }
+        let reply = self.invoke.invoke(invocation(request, deadline)?).await?;
         let node_name = self.authorize.node_name(reply.node).map_or_else(String::new, |name| name.to_string());
         // The function has run: a reply that cannot be written must not look like a call that never began.
         codec::encode(&ClientReply { reply, node_name })
@@ -81,8 +95,8 @@ impl Serve for NodesService {
     }
 }
 
-/// The invocation that a request asks for. Pure.
-fn invocation(request: ClientRequest, now: Instant, deadline: Instant) -> Result<Invocation, Failure> {
+/// The invocation that a request asks for, to end at `deadline`. Pure.
+fn invocation(request: ClientRequest, deadline: Instant) -> Result<Invocation, Failure> {
     let refuse = |message: String| Err(Failure::not_executed(ErrorCode::TooLarge, message));
     let bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if request.headers.len() > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
@@ -94,13 +108,12 @@ fn invocation(request: ClientRequest, now: Instant, deadline: Instant) -> Result
     if request.traceparent.as_ref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
         return refuse(format!("the traceparent has more than {TRACEPARENT_BYTES_MAX} bytes"));
     }
-    let wanted = now + Duration::from_millis(request.deadline_ms.min(Limits::DEADLINE_MS_MAX));
     Ok(Invocation {
         id: request.invocation,
         target: InvocationTarget::Reference(request.reference),
         payload: request.payload,
         headers: request.headers.into(),
-        deadline: wanted.min(deadline),
+        deadline,
         traceparent: request.traceparent.map(Into::into),
         depth: 0,
         chain: Vec::new(),

@@ -1,6 +1,9 @@
 //! What the tests of this crate share: a node that answers clients, without a runtime behind it.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{
+    Mutex, OnceLock,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,6 +11,7 @@ use skein_proto::{
     ErrorCode, Failure, FunctionId, FunctionRef, Invocation, InvocationTarget, Invoke, NodeId, NodeName, Reply, Start,
     Usage, VersionId,
 };
+use tokio::time::Instant;
 
 use crate::{server::Authorize, wire::NodeAddress};
 
@@ -67,11 +71,28 @@ fn reply(node: u64, payload: Bytes) -> Reply {
 #[derive(Default)]
 pub(crate) struct Keys {
     pub(crate) nodes: Mutex<Vec<NodeAddress>>,
+    /// The catalogue's index, which becomes what is waited for.
+    pub(crate) index: AtomicU64,
+    /// As of when the key is revoked; 0 for never.
+    pub(crate) revoked: AtomicU64,
 }
 
+impl Keys {
+    fn is_revoked(&self) -> bool {
+        (1..=self.index.load(SeqCst)).contains(&self.revoked.load(SeqCst))
+    }
+}
+
+#[async_trait]
 impl Authorize for Keys {
+    async fn reach(&self, index: u64, _: Instant) -> Result<(), Failure> {
+        self.index.fetch_max(index, SeqCst);
+        Ok(())
+    }
+
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {
         match (key, function.app.as_str()) {
+            _ if self.is_revoked() => Err(Failure::not_executed(ErrorCode::Unauthenticated, "revoked")),
             (KEY, "secret") => Err(Failure::not_executed(ErrorCode::Forbidden, "not this app")),
             (KEY, _) => Ok(()),
             _ => Err(Failure::not_executed(ErrorCode::Unauthenticated, "unknown key")),

@@ -38,5 +38,6 @@ mod way;
 mod wire;
 
 pub use decisions::{Decision, End, FailedAttempt, KEPT};
+pub use reach::reach;
 pub use router::Router;
 pub use service::invoke_service;

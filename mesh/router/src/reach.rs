@@ -12,7 +12,7 @@ const LAG_MAX: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The index it had applied by then.
-pub(crate) async fn reach(catalog: &Watch, index: u64, deadline: Instant) -> Result<(), u64> {
+pub async fn reach(catalog: &Watch, index: u64, deadline: Instant) -> Result<(), u64> {
     if catalog.borrow().index() >= index {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! The service alone: bytes in, bytes out.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use skein_proto::{InvocationId, Progress};
 
 use super::*;
@@ -60,6 +62,21 @@ async fn no_deadline_is_longer_than_the_transports() {
 async fn keys_are_checked_before_anything_is_called() {
     check(&ClientRequest { key: "sk_other".into(), ..request("echo") }, ErrorCode::Unauthenticated).await;
     check(&request("secret/echo"), ErrorCode::Forbidden).await;
+}
+
+#[tokio::test]
+async fn keys_are_checked_by_the_catalogue_that_was_waited_for_and_nobody_waits_without_one() {
+    for (key, revoked, expected) in
+        [(KEY, 9, (ErrorCode::Unauthenticated, 9, 0)), ("sk_other", 0, (ErrorCode::Unauthenticated, 0, 0))]
+    {
+        let (functions, keys) = (Arc::new(Functions::default()), Arc::new(Keys::default()));
+        keys.revoked.store(revoked, SeqCst);
+        let service = ClientService::new(functions.clone(), keys.clone());
+        let body = codec::encode(&ClientRequest { key: key.into(), ..request("echo") }).unwrap();
+        let failure = service.call(Caller::Stranger, body, Instant::now() + Duration::from_secs(60)).await.unwrap_err();
+        let (waited_for, called) = (keys.index.load(SeqCst), functions.seen.lock().unwrap().len());
+        assert_eq!((failure.code, waited_for, called), expected, "{failure}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use async_trait::async_trait;
 use rand::Rng;
 use skein_catalog::{Addresses, Command, KeyRecord, Propose, RequestId, Role, Watch};
 use skein_client::{
@@ -230,7 +231,15 @@ impl ClientAccess {
     }
 }
 
+#[async_trait]
 impl Authorize for ClientAccess {
+    async fn reach(&self, index: u64, deadline: Instant) -> Result<(), Failure> {
+        skein_router::reach(&self.catalog, index, deadline).await.map_err(|known| {
+            let message = format!("this node knows the catalogue up to index {known}, and the call asks for {index}");
+            Failure::not_executed(ErrorCode::Unavailable, message)
+        })
+    }
+
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {
         authorize(&self.catalog.borrow(), key, Role::Invoke, Some(&function.app), now_ms()).map(|_| ())
     }
