@@ -109,6 +109,7 @@ impl Mesh {
             traceparent: invocation.traceparent.as_deref().map(str::to_owned),
             index_min: invocation.index_min,
             is_idempotent: invocation.is_idempotent,
+            was_lost: false,
         };
         self.shared.with_budget(|budget| budget.deposit());
         self.shared.run(&Call { request, deadline }, Vec::new(), Settled::default()).await
@@ -132,7 +133,7 @@ impl Shared {
                 tried.push(link);
                 continue;
             }
-            let Some(body) = call.encode()? else { return Err(settled.exhausted()) };
+            let Some(body) = call.encode(settled.has_lost_one())? else { return Err(settled.exhausted()) };
             let asking = Asking { was_silent: stranger.is_silent(), link, stranger };
             let failure = match self.ask(call, body, &asking, &tried, &settled).await {
                 Asked::Settled(outcome) => return outcome.map_err(|failure| settled.end_with(failure)),
@@ -261,14 +262,14 @@ async fn follow(shared: Arc<Shared>) {
 }
 
 impl Call {
-    /// The request with the time that is left; none if none is.
-    fn encode(&self) -> Result<Option<Bytes>, Failure> {
+    /// The request with the time that is left; none if none is. It says whether it `was_lost` with a node before.
+    fn encode(&self, was_lost: bool) -> Result<Option<Bytes>, Failure> {
         let remaining = self.deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
             return Ok(None);
         }
         let deadline_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1);
-        Ok(Some(codec::encode(&ClientRequest { deadline_ms, ..self.request.clone() })?))
+        Ok(Some(codec::encode(&ClientRequest { deadline_ms, was_lost, ..self.request.clone() })?))
     }
 }
 

@@ -121,6 +121,7 @@ fn invocation(request: ClientRequest, deadline: Instant) -> Result<Invocation, F
         index_min: request.index_min,
         is_idempotent: request.is_idempotent,
         is_insistent: false,
+        was_lost: request.was_lost,
     })
 }
 

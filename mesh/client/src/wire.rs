@@ -33,6 +33,9 @@ pub struct ClientRequest {
     /// True if running twice does no harm.
     #[serde(default)]
     pub is_idempotent: bool,
+    /// True if a node was lost while it had the call. Only sent when it is set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_lost: bool,
 }
 
 /// The answer to one call that succeeded. Failures travel as such, beside it.

@@ -49,6 +49,8 @@ pub struct Invocation {
     pub is_idempotent: bool,
     /// True if the version is to run even where it has just moved away from: where it went did not take the call.
     pub is_insistent: bool,
+    /// True if a node was lost while it had the call, so that it may be what ends nodes.
+    pub was_lost: bool,
 }
 
 /// What an invocation is for.
@@ -84,6 +86,7 @@ impl Invocation {
             index_min: 0,
             is_idempotent: false,
             is_insistent: false,
+            was_lost: false,
         }
     }
 

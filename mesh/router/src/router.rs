@@ -232,7 +232,7 @@ impl Shared {
         resolved: &Resolved,
         recording: &mut Recording<'_>,
     ) -> Result<Reply, Failure> {
-        let (mut trail, mut way) = (Trail::default(), Way::default());
+        let (mut trail, mut way) = (Trail::begin(invocation.was_lost), Way::default());
         let is_repeatable = invocation.is_idempotent || resolved.version.manifest.grants.is_effect_free();
         while let Some(step) = way.step(recording.ranking(), trail.next()) {
             if !self.may_go_on(&mut trail, invocation) {

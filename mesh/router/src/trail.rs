@@ -37,6 +37,11 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
+    /// Of a call that `was_lost` with a node before it came to this one, or was not.
+    pub(crate) fn begin(was_lost: bool) -> Self {
+        Self { has_lost_one: was_lost, ..Self::default() }
+    }
+
     /// Whether nothing was tried yet.
     pub(crate) fn is_fresh(&self) -> bool {
         self.last.is_none()

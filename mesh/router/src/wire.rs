@@ -69,6 +69,7 @@ impl Attempt {
             index_min: self.index_min,
             is_idempotent: self.is_idempotent,
             is_insistent: self.is_insistent,
+            was_lost: false,
         }
     }
 }

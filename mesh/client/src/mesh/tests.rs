@@ -475,6 +475,8 @@ async fn nodes_that_fall_silent_together_do_not_count_as_ended_by_a_call() {
     let ends = mesh.function("ends-nodes").unwrap().deadline(LONG).idempotent();
     let reply = timeout(PATIENCE, ends.invoke("")).await.expect("it does not wait for its deadline").unwrap();
     assert_eq!((reply.node.as_str(), nodes.seen()), ("4", vec![2, 1, 1, 2]));
+    let told: Vec<_> = [0, 3].map(|node: usize| nodes.nodes[node].1.seen.lock().unwrap()[1].was_lost).into();
+    assert_eq!(told, [false, true], "a node that loses it, too, does not try it on another");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ fn request(reference: &str) -> ClientRequest {
         traceparent: Some("00-1-2-01".into()),
         index_min: 9,
         is_idempotent: true,
+        was_lost: true,
     }
 }
 
@@ -46,7 +47,7 @@ async fn a_call_arrives_as_it_was_sent() {
     assert_eq!(seen.target, InvocationTarget::Reference(request.reference));
     assert_eq!(seen.headers[..], request.headers[..]);
     assert_eq!(seen.traceparent.as_deref(), request.traceparent.as_deref());
-    assert_eq!((seen.index_min, seen.depth, seen.is_idempotent), (9, 0, true));
+    assert_eq!((seen.index_min, seen.depth, seen.is_idempotent, seen.was_lost), (9, 0, true, true));
     assert_eq!(seen.remaining(), Duration::from_millis(500));
 }
 

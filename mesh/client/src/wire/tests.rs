@@ -17,6 +17,7 @@ fn request() -> ClientRequest {
         traceparent: None,
         index_min: 0,
         is_idempotent: true,
+        was_lost: false,
     }
 }
 

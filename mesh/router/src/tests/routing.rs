@@ -296,6 +296,16 @@ async fn a_call_that_is_lost_with_a_node_that_was_silent_before_does_not_count_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_was_lost_before_it_came_here_is_lost_with_one_node_at_most() {
+    let lost = || Does::Fails(Failure::maybe_executed(ErrorCode::PeerLost, "connection lost"));
+    let bench = Bench::of(3).with(1, |peer| peer.load.is_draining = true);
+    let bench = bench.plan(2, std::iter::repeat_n(lost(), 9)).plan(3, std::iter::repeat_n(lost(), 9));
+    let again = |call: &mut Invocation| (call.is_idempotent, call.was_lost) = (true, true);
+    check_failed(bench.invoke(again).await, ErrorCode::PeerLost, Progress::MaybeExecuted);
+    assert_eq!(bench.fake.nodes_tried().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_had_not_left_when_its_node_went_down_did_not_run() {
     let dial = Failure::not_executed(ErrorCode::Unreachable, "it does not answer");
     let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true);
