@@ -12,8 +12,9 @@
 //!   latter seldom.
 //! - `memory.fill` and `memory.copy` are frequent. They become calls of functions that compare the addresses with the
 //!   length of the memory, and call `room` only for those that will trap.
-//! - A host function runs on the host's stack, but what hands its result over does not; calls of imports call `room`.
-//!   A host function that is called through a table does without: what is lost then is a few bytes of the heap.
+//! - A host function runs on the host's stack, but what hands its result over does not: an error would be left on the
+//!   heap, with a line for each frame of the guest. Calls of imports call `room`, and so does `call_indirect` in modules
+//!   that hand out an import as a value, which few do.
 //!
 //! All else that traps does so by a signal, whose handler has a stack of its own, and what allocates without trapping
 //! (`memory.grow`, `table.grow`) runs on the host's.
@@ -25,12 +26,15 @@ use wasm_encoder::{BlockType as Block, Encode as _, Function, MemArg as At, Modu
 use wasmer::LocalFunctionIndex;
 use wasmer_compiler::{FunctionMiddleware, MiddlewareReaderState, ModuleMiddleware};
 use wasmer_types::{FunctionIndex, MiddlewareError, ModuleInfo};
-use wasmparser::{BinaryReader, BinaryReaderError, BlockType, Operator, Parser, Payload, TypeRef};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, BlockType, ConstExpr, ElementItems, ExternalKind, Operator, Parser, Payload,
+    TypeRef,
+};
 
 use crate::Tier;
 
 /// Goes into the name of every artefact: raised when this file changes what is compiled.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The names of what is added begin with a byte that no toolchain's names have.
 const NAMES: [&str; 4] = ["\u{1}room", "\u{1}fill", "\u{1}copy", "\u{1}deep"];
@@ -63,6 +67,8 @@ pub(crate) struct Headroom {
     imports: u32,
     /// The functions of its own; the added ones come after.
     bodies: u32,
+    /// Whether an import may stand in a table, where `call_indirect` finds it.
+    hands_out_imports: bool,
     /// How many results and parameters each type has, if the code is for the baseline compiler.
     widths: Option<Vec<(u32, u32)>>,
 }
@@ -105,6 +111,10 @@ impl Headroom {
                 Payload::FunctionSection(functions) => {
                     headroom.bodies = functions.count();
                     Some(append(section, &added_functions(types))?)
+                }
+                Payload::GlobalSection(_) | Payload::ExportSection(_) | Payload::ElementSection(_) => {
+                    headroom.hands_out_imports |= hands_out(&payload, headroom.imports)?;
+                    None
                 }
                 Payload::CodeSectionStart { .. } => Some(append(section, &headroom.added_bodies(tier))?),
                 _ => None,
@@ -200,6 +210,41 @@ impl Headroom {
             instruction(body);
         })
     }
+}
+
+/// Whether a section makes a value of one of the first `imports` functions, or names one so that `ref.func` may.
+fn hands_out(section: &Payload<'_>, imports: u32) -> Result<bool, BinaryReaderError> {
+    match section {
+        Payload::GlobalSection(globals) => any(globals.clone(), |global| makes_value(global.init_expr, imports)),
+        Payload::ExportSection(exports) => {
+            any(exports.clone(), |export| Ok(export.kind == ExternalKind::Func && export.index < imports))
+        }
+        Payload::ElementSection(elements) => any(elements.clone(), |element| match element.items {
+            ElementItems::Functions(functions) => any(functions, |function| Ok(function < imports)),
+            ElementItems::Expressions(_, exprs) => any(exprs, |expr| makes_value(expr, imports)),
+        }),
+        _ => Ok(false),
+    }
+}
+
+/// Whether a constant is one of the first `imports` functions.
+fn makes_value(expr: ConstExpr<'_>, imports: u32) -> Result<bool, BinaryReaderError> {
+    any(expr.get_operators_reader(), |operator| {
+        Ok(matches!(operator, Operator::RefFunc { function_index } if function_index < imports))
+    })
+}
+
+/// Whether one of `items` is `wanted`.
+fn any<T>(
+    items: impl IntoIterator<Item = Result<T, BinaryReaderError>>,
+    wanted: impl Fn(T) -> Result<bool, BinaryReaderError>,
+) -> Result<bool, BinaryReaderError> {
+    for item in items {
+        if wanted(item?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Types of what is added: of `room`, of `fill` and `copy`, of `deep`.
@@ -332,7 +377,37 @@ impl Headroom {
             | Operator::TableCopy { .. }
             | Operator::TableFill { .. } => true,
             Operator::Call { function_index } => *function_index < self.imports,
+            Operator::CallIndirect { .. } => self.hands_out_imports,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether indirect calls make room in a module that has this besides an import and a function of its own.
+    fn check(declaration: &str, expected: bool) {
+        let text = format!(
+            r#"(module (import "skein" "log" (func $log (param i32 i32))) (memory 1) (table 2 funcref)
+                {declaration} (func $own))"#
+        );
+        let (_, headroom) = Headroom::add(&wat::parse_str(text).unwrap(), Tier::Optimised).unwrap();
+        let operator = Operator::CallIndirect { type_index: 0, table_index: 0 };
+        assert_eq!(headroom.needs_room(&operator), expected, "{declaration}");
+    }
+
+    #[test]
+    fn an_indirect_call_makes_room_where_it_may_be_of_an_import() {
+        for function in ["$log", "$own"] {
+            let is_import = function == "$log";
+            check(&format!("(elem (i32.const 0) func $own {function})"), is_import);
+            check(&format!("(elem (i32.const 0) funcref (ref.null func) (ref.func {function}))"), is_import);
+            check(&format!("(elem declare func {function})"), is_import);
+            check(&format!("(global funcref (ref.func {function}))"), is_import);
+            check(&format!(r#"(export "run" (func {function}))"#), is_import);
+        }
+        check("", false);
     }
 }
