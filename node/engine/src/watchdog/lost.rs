@@ -77,9 +77,15 @@ pub(super) fn end_process(name: &str) {
     );
     let free = rest.len();
     let said = &line[..line.len() - free];
-    // SAFETY: the kernel copies the line, which lives; and nothing runs in this process after the second call.
+    // Whoever reads stderr may have stopped reading. A pipe that is ready takes all of the line, which is shorter than
+    // `PIPE_BUF`; one that is full would keep this thread, and with it all deadlines.
+    let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `stderr` outlives the first call; the kernel copies the line, which lives; and nothing runs in this process
+    // after the last call.
     unsafe {
-        libc::write(libc::STDERR_FILENO, said.as_ptr().cast(), said.len());
+        if libc::poll(&raw mut stderr, 1, 0) > 0 && stderr.revents & libc::POLLOUT != 0 {
+            libc::write(libc::STDERR_FILENO, said.as_ptr().cast(), said.len());
+        }
         libc::_exit(i32::from(EXIT_CODE_LOST));
     }
 }

@@ -2,19 +2,21 @@
 
 use std::{
     env, future,
-    process::{Command, Output},
-    sync::Arc,
+    io::{self, PipeReader, PipeWriter, Write as _},
+    process::{Command, Output, Stdio},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use bytes::Bytes;
+use rustix::fs::{OFlags, fcntl_setfl};
 use skein_engine::{
     Asked, Call, EXIT_CODE_LOST, Engine, EngineConfig, HttpRequest, HttpResponse, InvokeRequest, RunError, Services,
 };
 use skein_proto::{Digest, Grants, Manifest};
 
-use crate::support::{SHORT, call, code, plain};
+use crate::support::{LONG, SHORT, call, code, plain};
 
 /// Set in the process that a test starts of itself.
 const IS_CHILD: &str = "SKEIN_TEST_LOST";
@@ -54,13 +56,52 @@ fn a_process_whose_stopped_guest_is_slow_goes_on() {
     assert!(ended.status.success(), "{ended:?}");
 }
 
+#[test]
+fn a_process_whose_guest_is_lost_ends_though_nobody_reads_what_it_says() {
+    let keep = || loop {
+        thread::park();
+    };
+    let Some(mut child) = again("though_nobody_reads_what_it_says") else { return keep_a_guest(keep) };
+    let (reader, writer) = full_pipe();
+    let mut child = child.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait().unwrap()));
+    let ended = ended.recv_timeout(LONG).expect("it ends, and does not wait for its reader");
+    assert_eq!(ended.code(), Some(i32::from(EXIT_CODE_LOST)));
+    drop(reader);
+}
+
+/// A pipe that takes no byte more; whoever writes to it waits.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while writer.write(&[0; 4096]).is_ok() {}
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
 /// Starts the test of this name again, and says how that process ended. There, runs a guest whose thread is kept until
 /// after its deadline, and says nothing.
 fn in_a_process_of_its_own(test: &str, keep: fn()) -> Option<Output> {
-    if env::var_os(IS_CHILD).is_none() {
-        let mut child = Command::new(env::current_exe().unwrap());
-        return Some(child.args([test, "--nocapture"]).env(IS_CHILD, "1").output().unwrap());
+    let Some(mut child) = again(test) else {
+        keep_a_guest(keep);
+        return None;
+    };
+    Some(child.output().unwrap())
+}
+
+/// What starts the test of this name again; `None` in the process that was started so.
+fn again(test: &str) -> Option<Command> {
+    if env::var_os(IS_CHILD).is_some() {
+        return None;
     }
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args([test, "--nocapture"]).env(IS_CHILD, "1");
+    Some(child)
+}
+
+/// Runs a guest whose thread is kept until after its deadline.
+fn keep_a_guest(keep: fn()) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = EngineConfig::new(dir.path());
     config.lost_after = LOST_AFTER;
@@ -79,5 +120,4 @@ fn in_a_process_of_its_own(test: &str, keep: fn()) -> Option<Output> {
     let program = engine.load(Digest::of(&code), &manifest, || Ok(code.clone())).unwrap();
     let ended = program.run(Call { services: Some(Arc::new(Keeps(keep))), ..call(SHORT) });
     assert!(matches!(ended, Err(RunError::Deadline { .. })), "{ended:?}");
-    None
 }
