@@ -3,7 +3,9 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     os::fd::{AsRawFd as _, BorrowedFd},
+    ptr,
     time::Duration,
 };
 
@@ -19,7 +21,7 @@ pub(super) struct Bounds {
 }
 
 /// Holds the calling process to `bounds`, for good: it can write no files, leaves no core file, and is killed when the
-/// thread that started it ends. Closes what descriptors it has besides the standard ones.
+/// thread that started it ends. Closes what descriptors it has besides the standard ones, and blocks no signal.
 ///
 /// For a process that has only just started, and owns no descriptors yet.
 pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
@@ -27,6 +29,7 @@ pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
     done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     // SAFETY: nothing in this process has opened a descriptor that it means to use again.
     done(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) })?;
+    unblock_signals()?;
     // Data rather than address space: threads reserve more of the latter than they ever touch.
     limit(libc::RLIMIT_DATA, bounds.memory_bytes, 0)?;
     // The first signal says why; at the hard limit, a second later, it would be a kill that might be anybody's.
@@ -35,6 +38,18 @@ pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
     limit(libc::RLIMIT_CORE, 0, 0)?;
     limit(libc::RLIMIT_NOFILE, DESCRIPTORS_MAX, 0)?;
     lower_priority(bounds.nice)
+}
+
+/// Blocks no signal in the calling thread. A process begins with the mask of the thread that started it, and a guest's
+/// thread blocks nearly all (`signals`): the one that says that the CPU time is used up would wait for ever.
+fn unblock_signals() -> io::Result<()> {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: the set is filled before it is read, and outlives both calls.
+    let error = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 /// Stands further back in line for a core: the calling thread, and those that it starts from now on.

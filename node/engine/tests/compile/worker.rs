@@ -80,6 +80,17 @@ fn one_that_dies_is_an_error_that_says_so() {
 }
 
 #[test]
+fn one_that_is_started_by_a_guests_thread_hears_signals_all_the_same() {
+    // As the kernel does it at the end of the CPU time. The shell blocks the signal, as the thread does, so that it is
+    // there when the compiler's process begins.
+    let guest = std::thread::spawn(|| {
+        skein_engine::shield_thread();
+        check(shell("kill -XCPU $$; exec $WORKER"), module, "takes longer than 0.1 s");
+    });
+    guest.join().unwrap();
+}
+
+#[test]
 fn one_that_talks_garbage_is_not_believed() {
     check(shell("exec cat"), internal, "what cannot be read");
     check(shell("exec yes"), internal, "what cannot be read");
