@@ -84,6 +84,7 @@ pub(super) struct Bill {
     resting: AtomicU64,
     /// Counts the calls; odd while there is one, or while the memory is kept.
     turns: AtomicU64,
+    /// Whether the call's guest may be kept waiting for memory; no longer once it is stopped.
     may_wait: AtomicBool,
     was_short: AtomicBool,
 }
@@ -109,6 +110,11 @@ impl Bill {
         self.may_wait.store(may_wait, Relaxed);
         // What was kept is paid for by now; there is never more to take than before.
         self.charge(length);
+    }
+
+    /// The guest is stopped: from now on its call waits for nothing.
+    pub(super) fn wait_no_more(&self) {
+        self.may_wait.store(false, Relaxed);
     }
 
     pub(super) fn charge(&self, length: u64) -> bool {
@@ -165,7 +171,7 @@ impl Bill {
     fn settle(&self, total: u64) -> bool {
         let paid = self.paid.load(Relaxed);
         let (wanted, own) = (total.saturating_sub(paid), self.own.load(Relaxed));
-        if wanted > own && !self.take(wanted - own) {
+        if wanted > own && !self.take(wanted - own, || std::thread::sleep(WAIT)) {
             self.was_short.store(true, Relaxed);
             return false;
         }
@@ -175,14 +181,16 @@ impl Bill {
         true
     }
 
-    /// Takes `bytes` more, if need be after a wait for what others give back.
-    fn take(&self, bytes: u64) -> bool {
-        let waits = if self.may_wait.load(Relaxed) { WAITS_MAX } else { 0 };
-        for _ in 0..waits {
+    /// Takes `bytes` more, if need be after waits for what others give back.
+    fn take(&self, bytes: u64, wait: impl Fn()) -> bool {
+        for _ in 0..WAITS_MAX {
+            if !self.may_wait.load(Relaxed) {
+                break;
+            }
             if self.ledger.take(bytes, Purpose::Grow).is_ok() {
                 return true;
             }
-            std::thread::sleep(WAIT);
+            wait();
         }
         self.ledger.take(bytes, Purpose::Grow).is_ok()
     }
@@ -212,6 +220,8 @@ const WAITS_MAX: u32 = 40;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn bill(budget: u64) -> (Arc<Ledger>, Arc<Tally>, Bill) {
@@ -229,6 +239,21 @@ mod tests {
         assert!(!bill.charge(3_000) && bill.was_short() && ledger.given() == 200);
         bill.leave(0);
         assert_eq!((ledger.given(), tally.bytes(), bill.turn()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_guest_that_is_stopped_waits_for_memory_no_longer() {
+        let (_, _, bill) = bill(1_600);
+        bill.enter(0, true, 0);
+        let waits = Cell::new(0);
+        let wait_then_stop = || {
+            waits.set(waits.get() + 1);
+            if waits.get() == 3 {
+                bill.wait_no_more();
+            }
+        };
+        assert!(!bill.take(3_000, wait_then_stop));
+        assert_eq!(waits.get(), 3);
     }
 
     #[test]

@@ -276,9 +276,10 @@ impl Slot {
         is_allowed
     }
 
-    /// Stops the guest at its next safepoint. Stays so until the slot is reset.
+    /// Stops the guest at its next safepoint, and its wait for memory. Stays so until the slot is reset.
     pub(crate) fn close_gate(&self) {
         self.is_closed.store(true, Ordering::Release);
+        self.bill.wait_no_more();
         if let Err(error) = self.protect(GATE_OFFSET as usize, GATE_BYTES, libc::PROT_NONE) {
             // Taking away access splits no more mappings than there were; it fails only if the kernel is out of memory.
             tracing::error!(%error, "a guest could not be stopped");
