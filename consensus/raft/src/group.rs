@@ -271,8 +271,11 @@ impl<M: StateMachine> Group<M> {
                 if leader.is_some_and(|leader| leader != self.inner.node.0) || Instant::now() >= deadline {
                     return;
                 }
-                if tokio::time::timeout_at(until, metrics.changed()).await.is_err() {
-                    break;
+                match tokio::time::timeout_at(until, metrics.changed()).await {
+                    Ok(Ok(())) => {}
+                    // Raft has ended here: nobody tells any more who leads.
+                    Ok(Err(_)) => return,
+                    Err(_) => break,
                 }
             }
         }

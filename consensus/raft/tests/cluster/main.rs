@@ -195,6 +195,16 @@ async fn leadership_is_handed_over_within_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_has_ended_hands_nothing_over() {
+    let cluster = Cluster::of(3, plain).await;
+    let leader = cluster.leader_among(&[1, 2, 3]).await;
+    cluster.node(leader).shutdown().await.unwrap();
+    let far = Instant::now() + cluster::PATIENCE * 10;
+    let handed = tokio::time::timeout(cluster::PATIENCE, cluster.node(leader).hand_over(far));
+    assert!(handed.await.is_ok(), "it waits to be told who leads next, by nobody");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_index_on_any_node_covers_what_was_acknowledged_on_another() {
     let cluster = Cluster::of(3, plain).await;
     for note in 0..20 {
