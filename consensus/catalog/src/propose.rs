@@ -37,7 +37,8 @@ pub trait Propose: Send + Sync {
     /// linearizable read (Raft, section 6.4) is this and then [`Propose::catalog`].
     ///
     /// # Errors
-    /// `no-quorum` when that cannot be known by the deadline.
+    /// `no-quorum` when that cannot be known by the deadline; `unavailable`, `executed`, when it is known, and not all of
+    /// it is applied here by then.
     async fn read_index(&self, deadline: Instant) -> Result<u64, Failure>;
 
     /// The catalogue as applied here, now.

@@ -57,7 +57,8 @@ impl<M: StateMachine> Group<M> {
     /// Waits until what was committed anywhere before this call is applied here, and says up to which index.
     ///
     /// # Errors
-    /// `no-quorum` when that cannot be known by the deadline, or when no majority has answered for a while.
+    /// `no-quorum` when that cannot be known by the deadline, or when no majority has answered for a while;
+    /// `unavailable`, `executed`, when it is known, and not all of it is applied here yet.
     pub async fn await_read_index(&self, deadline: Instant) -> Result<u64, Failure> {
         self.read_up_to(self.ask_leader(Ask::ReadIndex, deadline).await?, deadline).await
     }
@@ -66,8 +67,7 @@ impl<M: StateMachine> Group<M> {
     /// is none. When this has returned, the node knows all that was acknowledged before it was called.
     ///
     /// # Errors
-    /// `no-quorum` when no leader with a majority answered by the deadline; `unavailable` when one did, and what it has is
-    /// not all here yet.
+    /// As [`Group::await_read_index`], but for a majority that has not answered for a while.
     pub async fn catch_up(&self, deadline: Instant) -> Result<u64, Failure> {
         let asked = self.ask_while(Ask::ReadIndex, deadline, std::future::pending());
         self.read_up_to(asked.await?, deadline).await
@@ -273,12 +273,20 @@ impl<M: StateMachine> Group<M> {
         Err(Failure::not_executed(ErrorCode::BadRequest, message))
     }
 
-    /// Confirms with a majority that this node still leads.
+    /// Confirms with a majority that this node still leads, and that it has applied what it says was committed: a new
+    /// leader counts an entry of its own to that, which nobody may be able to write.
     async fn confirm(&self, deadline: Instant) -> Result<Answer, Failure> {
         let patience = deadline.saturating_duration_since(Instant::now());
         let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(patience);
         match self.inner.raft.get_read_linearizer(option).await {
-            Ok(linearizer) => Ok(Answer::ReadIndex { index: linearizer.read_log_id().log_id().index }),
+            Ok(linearizer) => {
+                let index = linearizer.read_log_id().log_id().index;
+                self.await_applied(index, deadline).await.map_err(|failure| {
+                    let message = format!("the leader has not applied its own entries: {}", failure.message);
+                    Failure::not_executed(ErrorCode::NoQuorum, message)
+                })?;
+                Ok(Answer::ReadIndex { index })
+            }
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Ok(Answer::NotLeader),
             Err(RaftError::APIError(error)) => Err(Failure::not_executed(ErrorCode::NoQuorum, error.to_string())),
             Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),

@@ -71,7 +71,18 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&mut self, node: u64) -> Result<(), StartError> {
-        let (id, config) = (NodeId(node), self.config(node));
+        self.start_as(self.config(node), node).await
+    }
+
+    /// The same on a disk that takes no new entries.
+    pub(crate) async fn start_full(&mut self, node: u64) {
+        let mut config = self.config(node);
+        config.limits.disk_reserve_bytes = u64::MAX;
+        self.start_as(config, node).await.unwrap();
+    }
+
+    async fn start_as(&mut self, config: Config, node: u64) -> Result<(), StartError> {
+        let id = NodeId(node);
         let group = Group::<Ledger>::start(config, self.network.link(id)).await?;
         let (raft, propose) = group.services();
         self.network.plug(id, Service::Raft, raft);

@@ -240,6 +240,38 @@ async fn a_node_that_returns_waits_for_a_leader_and_then_knows_all_that_was_ackn
     assert_eq!(waiting.await.unwrap(), [1]);
 }
 
+/// By this a node tells whether others know more than it does, or whether nobody can know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lacks_what_a_leader_has_is_told_apart_from_one_that_nobody_answers() {
+    let mut cluster = Cluster::of(3, plain).await;
+    cluster.stop(3).await;
+    cluster.submit(1, Change::Note(1)).await.unwrap();
+    cluster.start_full(3).await;
+    until("3 has heard of a leader", || cluster.status(3).leader.is_some()).await;
+    let soon = || Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + cluster::PATIENCE;
+    let lacking = loop {
+        let failure = cluster.node(3).await_read_index(soon()).await.unwrap_err();
+        // Between two leaders nobody answers.
+        if failure.code != ErrorCode::NoQuorum || Instant::now() >= deadline {
+            break failure;
+        }
+    };
+    assert_eq!((lacking.code, lacking.progress), (ErrorCode::Unavailable, Progress::Executed), "{lacking}");
+    // Now none of the disks takes even the entry with which a leader begins: nobody can say what was committed.
+    for node in 1..=3 {
+        cluster.stop(node).await;
+    }
+    for node in 1..=3 {
+        cluster.start_full(node).await;
+    }
+    cluster.leader_among(&[1, 2, 3]).await;
+    for node in 1..=3 {
+        let unknown = cluster.node(node).await_read_index(soon()).await.unwrap_err();
+        assert_eq!((unknown.code, unknown.progress), (ErrorCode::NoQuorum, Progress::NotExecuted), "{unknown}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_changes_nothing_and_a_repeated_proposal_is_applied_once() {
     let cluster = Cluster::found(plain).await;
