@@ -152,6 +152,7 @@ fn bytes_in(dir: &Path) -> Result<u64> {
 /// A state of bounded size: the newest proposals.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Window {
+    index: u64,
     kept: Vec<Bytes>,
 }
 
@@ -163,15 +164,24 @@ impl StateMachine for Window {
         false
     }
 
+    fn index(&self) -> u64 {
+        self.index
+    }
+
     fn apply(&mut self, index: u64, proposal: &Bytes) {
+        self.index = index;
         let at = index as usize % KEPT;
         self.kept.resize(self.kept.len().max(at + 1), Bytes::new());
         self.kept[at] = proposal.clone();
     }
 
-    fn advance(&mut self, _: u64) {}
+    fn advance(&mut self, index: u64) {
+        self.index = index;
+    }
 
-    fn set_voters(&mut self, _: u64, _: &BTreeSet<NodeId>) {}
+    fn set_voters(&mut self, index: u64, _: &BTreeSet<NodeId>) {
+        self.index = index;
+    }
 
     /// There is nobody to compare with.
     fn fingerprint(&self) -> u64 {

@@ -7,6 +7,8 @@
 //! entry that changes who votes knows every removal before it. For that moment, proposals wait; see
 //! `docs/decisions/0021`.
 
+mod patience;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,
@@ -27,6 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::patience::Patience;
 use crate::{
     Eligibility, Landscape, StateMachine, Step, Timings, metrics, plan,
     types::{LogId, Raft, Types},
@@ -45,6 +48,7 @@ pub(crate) struct Reconciler<M: StateMachine> {
     dead_since: BTreeMap<NodeId, Instant>,
     /// Those that are to leave, and what is known of their knowing it.
     leaving: BTreeMap<NodeId, Leaving>,
+    patience: Patience,
 }
 
 /// A node that was a member and follows on, so that it learns that it is none any more.
@@ -64,11 +68,6 @@ pub(crate) const PROPOSALS_MAX: u32 = 4_096;
 /// How often it looks when nothing has changed: deaths become losses and learners catch up without an event.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How long proposals may be held up until those under way are through, and again until these are applied. Longer than a
-/// commit takes, unless there is no majority, and then nothing is lost by giving up. Both together leave a proposal that
-/// waits for them more than half of the time that it has.
-const REST_PATIENCE: Duration = Duration::from_millis(400);
-
 /// How long a step may take; it goes on in the background when it takes longer, and is met again at the next look.
 const STEP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -86,8 +85,8 @@ impl<M: StateMachine> Reconciler<M> {
         alive: watch::Receiver<BTreeSet<NodeId>>,
         proposals: Arc<Semaphore>,
     ) -> Self {
-        let (dead_since, leaving) = Default::default();
-        Self { node, raft, timings, state, alive, proposals, dead_since, leaving }
+        let (dead_since, leaving, patience) = Default::default();
+        Self { node, raft, timings, state, alive, proposals, dead_since, leaving, patience }
     }
 
     /// Works until the group is closed.
@@ -100,7 +99,7 @@ impl<M: StateMachine> Reconciler<M> {
                 () = closing.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            if self.look().is_none() {
+            if self.look().is_none() || !self.patience.is_due(Instant::now()) {
                 continue;
             }
             tokio::select! {
@@ -113,11 +112,13 @@ impl<M: StateMachine> Reconciler<M> {
 
     /// Decides once more, on a log at rest, and does it.
     async fn act(&mut self) {
-        let all = timeout(REST_PATIENCE, self.proposals.clone().acquire_many_owned(PROPOSALS_MAX)).await;
-        let Ok(Ok(all)) = all else { return };
-        if timeout(REST_PATIENCE, self.at_rest()).await.is_err() {
-            return;
+        let patience = self.patience.now();
+        let all = timeout(patience, self.proposals.clone().acquire_many_owned(PROPOSALS_MAX)).await;
+        let Ok(Ok(all)) = all else { return self.patience.gave_up(Instant::now()) };
+        if timeout(patience, self.at_rest()).await.is_err() {
+            return self.patience.gave_up(Instant::now());
         }
+        self.patience.was_enough();
         let Some((step, last)) = self.look() else { return };
         let mut taken = pin!(self.take(step, last));
         tokio::select! {
@@ -146,6 +147,7 @@ impl<M: StateMachine> Reconciler<M> {
         if seen.current_leader != Some(self.node.0) || !seen.state.is_leader() {
             self.dead_since.clear();
             self.leaving.clear();
+            self.patience.was_enough();
             return None;
         }
         if seen.membership_config.log_id() != seen.committed_membership_config.log_id() {
@@ -156,7 +158,8 @@ impl<M: StateMachine> Reconciler<M> {
 
     fn landscape(&mut self, seen: &RaftMetrics<Types>) -> Landscape {
         let membership = seen.membership_config.membership();
-        let members: BTreeMap<_, _> = self.state.borrow().members().into_iter().collect();
+        let state = self.state.borrow().clone();
+        let members: BTreeMap<_, _> = state.members().into_iter().collect();
         let mut alive = self.alive.borrow().clone();
         alive.insert(self.node);
         let voters: BTreeSet<_> = membership.voter_ids().map(NodeId).collect();
@@ -171,7 +174,7 @@ impl<M: StateMachine> Reconciler<M> {
         let end = seen.last_log_index.unwrap_or_default();
         let matched = seen.replication.iter().flatten();
         let caught_up = matched.filter(|(_, log)| log.as_ref().is_some_and(|log| log.index + LAG_MAX >= end));
-        let untold = self.untold(seen, &members, now);
+        let untold = self.untold(seen, (&members, state.index()), now);
         Landscape {
             leader: self.node,
             alive,
@@ -185,18 +188,17 @@ impl<M: StateMachine> Reconciler<M> {
         }
     }
 
-    /// The learners that are members no more and may not know it yet. One that has the log up to where it was removed, and
-    /// has answered a heartbeat since, knows.
+    /// The learners that are members no more, as of the entry at `index`, and may not know it yet. One that has the log up to
+    /// there, and has answered a heartbeat since, knows.
     fn untold(
         &mut self,
         seen: &RaftMetrics<Types>,
-        members: &BTreeMap<NodeId, Eligibility>,
+        (members, index): (&BTreeMap<NodeId, Eligibility>, u64),
         now: Instant,
     ) -> BTreeSet<NodeId> {
         let learners = seen.membership_config.membership().learner_ids().map(NodeId);
         let leaving: BTreeSet<NodeId> = learners.filter(|node| !members.contains_key(node)).collect();
         self.leaving.retain(|node, _| leaving.contains(node));
-        let index = seen.last_applied.map_or(0, |last| last.index);
         for node in leaving {
             self.leaving.entry(node).or_insert(Leaving { index, since: now, has_it_since: None });
         }

@@ -27,6 +27,9 @@ pub trait StateMachine: Clone + Default + Debug + Send + Sync + 'static {
     /// disagree with the others for good. Bytes without that form are nothing to any release, and are passed over.
     fn is_of_newer_release(bytes: &[u8]) -> bool;
 
+    /// The index of the last entry that was applied, or noted.
+    fn index(&self) -> u64;
+
     /// Applies the proposal committed at `index`. Total and deterministic.
     fn apply(&mut self, index: u64, proposal: &Self::Proposal) -> Self::Outcome;
 
@@ -79,6 +82,10 @@ impl StateMachine for Catalog {
 
     fn is_of_newer_release(bytes: &[u8]) -> bool {
         codec::decode::<Envelope>(bytes).is_ok()
+    }
+
+    fn index(&self) -> u64 {
+        Catalog::index(self)
     }
 
     fn apply(&mut self, index: u64, proposal: &Proposal) -> Outcome {

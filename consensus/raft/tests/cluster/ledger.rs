@@ -41,6 +41,10 @@ impl StateMachine for Ledger {
         false
     }
 
+    fn index(&self) -> u64 {
+        self.index
+    }
+
     fn apply(&mut self, index: u64, change: &Change) -> Noted {
         self.index = index;
         match change {
