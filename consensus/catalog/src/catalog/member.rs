@@ -105,6 +105,14 @@ impl Catalog {
         if self.members.size() == 1 {
             return Err(Refusal::conflict(format!("node {node} is the last member; a mesh has at least one")));
         }
+        if self.is_only_elector(node) {
+            let message = format!(
+                "node {node} ({}) is the only member that is no worker: without it nobody could ever vote. Let a node \
+                 join that is no worker first",
+                member.name
+            );
+            return Err(Refusal::conflict(message));
+        }
         if self.voters.contains(&node) {
             // One voter at a time: so whoever is taken off next is weighed against those that vote by then.
             if let Some(other) = self.leaving.values().next() {
@@ -139,6 +147,12 @@ impl Catalog {
             self.insert_member(changed);
         }
         Ok(Outcome::Done)
+    }
+
+    /// Whether `node` is the only member that may vote: all others are workers.
+    pub fn is_only_elector(&self, node: NodeId) -> bool {
+        let mut electors = self.members().filter(|member| member.role != MemberRole::Worker);
+        electors.next().is_some_and(|first| first.node == node) && electors.next().is_none()
     }
 
     /// Whether `node` is a member now, or was one and still votes, and `key` is its key.

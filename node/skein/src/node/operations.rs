@@ -131,6 +131,12 @@ impl NodeOperations {
         if catalog.members().count() == 1 {
             return refuse(format!("{name} is the only node of the mesh"));
         }
+        if catalog.is_only_elector(node) {
+            return refuse(format!(
+                "{name} is the only node that is no worker: without it nobody could ever vote. Let a node join that is no \
+                 worker first"
+            ));
+        }
         let me = self.shared.transport.local();
         let is_alive = |node: NodeId| node == me || view.is_alive(node);
         let rest: Vec<NodeId> = raft.voters.iter().copied().filter(|voter| *voter != node).collect();

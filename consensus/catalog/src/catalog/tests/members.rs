@@ -122,11 +122,28 @@ fn the_last_member_stays() {
 }
 
 #[test]
-fn a_token_with_a_role_decides_the_role() {
+fn the_last_member_that_may_vote_stays() {
+    let mut bench = with_worker();
+    bench.refused(remove(1), ErrorCode::Conflict, "the only member that is no worker");
+    // With another one, whether it votes already or not, it may go; then that one stays.
+    bench.tell(join("gosling", "k3", Some("t")));
+    bench.done(remove(1));
+    bench.refused(remove(3), ErrorCode::Conflict, "node 3 (gosling) is the only member that is no worker");
+    bench.done(remove(2));
+}
+
+/// A mesh whose second member is a worker.
+fn with_worker() -> Bench {
     let mut bench = founded();
     let record = TokenRecord { hash: Digest::of(b"w"), role: Some(MemberRole::Worker), expires_ms: 1_000 };
     bench.done(Command::CreateToken { id: "w".into(), token: record });
     bench.tell(join("gander", "k2", Some("w")));
+    bench
+}
+
+#[test]
+fn a_token_with_a_role_decides_the_role() {
+    let bench = with_worker();
     assert_eq!(bench.catalog.member(NodeId(2)).unwrap().role, MemberRole::Worker);
     assert_eq!(bench.catalog.member_named("goose").unwrap().role, MemberRole::Auto);
 }
