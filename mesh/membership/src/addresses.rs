@@ -88,7 +88,8 @@ const EXCHANGE_DEADLINE: Duration = Duration::from_secs(3);
 /// Most exchanges under way at once; who is left out is asked in its turn.
 const EXCHANGES_MAX: usize = 64;
 
-/// Most records that are taken from one message: twice the members that a mesh may have.
+/// Most records that are taken from one message: twice the members that a mesh may have. Those of nodes that were removed
+/// are forgotten, so that there are no more.
 const NEWS_MAX: usize = 2_048;
 
 /// Peers that were met and wait to be talked to. More are found in their turn.
@@ -146,6 +147,17 @@ impl AddressBook {
             let is_changed = *known != peers;
             *known = peers;
             is_changed
+        });
+    }
+
+    /// Drops what is known of nodes that were members and are none any more, so that it is neither kept nor told. Not of
+    /// whoever is missing among the members now: a catalogue that is old, or not there yet, knows few. Theirs is not taken
+    /// again as long as they are not trusted.
+    pub fn forget(&self, is_gone: impl Fn(NodeId) -> bool) {
+        let me = self.inner.book.identity.node();
+        self.inner.book.records.send_if_modified(|known| {
+            let rest = known.without(|node| node != me && is_gone(node));
+            rest.map(|rest| *known = Arc::new(rest)).is_some()
         });
     }
 
@@ -214,6 +226,16 @@ impl Serve for Book {
     }
 }
 
+/// An exchange that ended.
+struct Exchanged {
+    node: NodeId,
+    /// It told what the one before it showed to be missing there.
+    is_second: bool,
+    /// What this node had when it began.
+    had: BTreeMap<NodeId, u64>,
+    answer: Result<Bytes, Failure>,
+}
+
 /// Talks to the peers.
 struct Task {
     book: Arc<Book>,
@@ -222,7 +244,7 @@ struct Task {
     meetings: mpsc::Receiver<NodeId>,
     /// What was told to everybody, as far as they were reached then.
     told: BTreeMap<NodeId, u64>,
-    exchanges: JoinSet<(NodeId, Result<Bytes, Failure>)>,
+    exchanges: JoinSet<Exchanged>,
     busy: BTreeSet<NodeId>,
     turn: usize,
 }
@@ -237,7 +259,7 @@ impl Task {
             tokio::select! {
                 biased;
                 Some(ended) = self.exchanges.join_next(), if !self.exchanges.is_empty() => self.end(ended),
-                Some(node) = self.meetings.recv() => self.begin(node, self.book.newer_than(&BTreeMap::new())),
+                Some(node) = self.meetings.recv() => self.begin(node, self.book.newer_than(&BTreeMap::new()), false),
                 Ok(()) = records.changed() => self.tell(),
                 Ok(()) = self.following.changed() => {
                     // Whoever is new here is told all.
@@ -254,7 +276,7 @@ impl Task {
         let now = self.book.records.borrow().numbers();
         let news = self.book.newer_than(&std::mem::replace(&mut self.told, now));
         for node in self.peers() {
-            self.begin(node, news.clone());
+            self.begin(node, news.clone(), false);
         }
     }
 
@@ -263,7 +285,7 @@ impl Task {
         let peers = self.peers();
         self.turn = self.turn.wrapping_add(1);
         if let Some(node) = peers.get(self.turn.checked_rem(peers.len()).unwrap_or(0)) {
-            self.begin(*node, Vec::new());
+            self.begin(*node, Vec::new(), false);
         }
     }
 
@@ -272,23 +294,24 @@ impl Task {
         self.following.borrow().iter().copied().filter(|node| *node != me).collect()
     }
 
-    fn begin(&mut self, node: NodeId, news: Vec<Bytes>) {
+    fn begin(&mut self, node: NodeId, news: Vec<Bytes>, is_second: bool) {
         if node == self.transport.local() || self.exchanges.len() >= EXCHANGES_MAX || !self.busy.insert(node) {
             return;
         }
         let transport = self.transport.clone();
-        let exchange = Exchange { has: self.book.records.borrow().numbers(), news };
+        let had = self.book.records.borrow().numbers();
+        let exchange = Exchange { has: had.clone(), news };
         self.exchanges.spawn(async move {
             let answer = async {
                 let deadline = Instant::now() + EXCHANGE_DEADLINE;
                 transport.call(node, Service::Address, codec::encode(&exchange)?, deadline).await
             };
-            (node, answer.await)
+            Exchanged { node, is_second, had, answer: answer.await }
         });
     }
 
-    fn end(&mut self, ended: Result<(NodeId, Result<Bytes, Failure>), tokio::task::JoinError>) {
-        let Ok((node, answer)) = ended else {
+    fn end(&mut self, ended: Result<Exchanged, tokio::task::JoinError>) {
+        let Ok(Exchanged { node, is_second, had, answer }) = ended else {
             // Which one ended badly is not told: all that still run are found busy once more at worst.
             self.busy.clear();
             return;
@@ -298,8 +321,11 @@ impl Task {
             Ok(exchange) => {
                 self.book.learn(exchange.news);
                 let lacking = self.book.newer_than(&exchange.has);
-                if !lacking.is_empty() {
-                    self.begin(node, lacking);
+                // What it lacks still when it was told it does not want: it trusts those less than this node does. Telling
+                // it again at once would never end.
+                let is_told = is_second && self.book.newer_than(&had).is_empty();
+                if !lacking.is_empty() && !is_told {
+                    self.begin(node, lacking, true);
                 }
             }
             Err(failure) => tracing::debug!(peer = %node, %failure, "addresses were not exchanged"),

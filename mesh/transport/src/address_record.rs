@@ -110,6 +110,15 @@ impl AddressRecord {
         parse(bytes).map(|(_, word)| (word.node, word.sequence))
     }
 
+    /// The digest of the key with which bytes claim to be signed: to pass over those of no member before anything is checked.
+    ///
+    /// # Errors
+    /// [`AddressRecordError::Malformed`] and [`AddressRecordError::Certificate`].
+    pub fn peek_key(bytes: &[u8]) -> Result<Digest, AddressRecordError> {
+        let (wire, _) = parse(bytes)?;
+        certificate::key_digest(&wire.certificate).map_err(|error| AddressRecordError::Certificate(error.to_string()))
+    }
+
     /// The node.
     pub fn node(&self) -> NodeId {
         self.node

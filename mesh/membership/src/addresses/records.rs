@@ -32,8 +32,8 @@ impl Records {
         self.newest.values().map(|record| record.bytes().clone()).collect()
     }
 
-    /// Takes a record if it is newer than what is known of its node, and right. Nothing is checked of one that is older: a
-    /// replayed one costs nothing.
+    /// Takes a record if it is newer than what is known of its node, of a member, and right. No signature is checked of one
+    /// that is older, or of no member: a replayed one costs nothing.
     ///
     /// A record of this node itself that is newer than its own is an earlier life's, whose clock went ahead: this node
     /// counts on from there, and says where it is now.
@@ -47,6 +47,10 @@ impl Records {
         if self.newest.get(&node).is_some_and(|known| known.sequence() >= sequence) {
             return Ok(Learnt::Known);
         }
+        // Asked of what the bytes claim: they are read only if they are signed by whom they name.
+        if node != reader.node() && !is_trusted(node, AddressRecord::peek_key(&bytes)?) {
+            return Ok(Learnt::Known);
+        }
         let record = AddressRecord::read(bytes, reader)?;
         if node == reader.node() {
             return match self.get(node).cloned() {
@@ -54,10 +58,16 @@ impl Records {
                 None => Ok(self.insert(record)),
             };
         }
-        if !is_trusted(node, record.key()) {
-            return Ok(Learnt::Known);
-        }
         Ok(self.insert(record))
+    }
+
+    /// The records without those of these nodes; none if there are none of theirs.
+    pub(super) fn without(&self, is_gone: impl Fn(NodeId) -> bool) -> Option<Self> {
+        if !self.newest.keys().any(|node| is_gone(*node)) {
+            return None;
+        }
+        let rest = self.newest.iter().filter(|(node, _)| !is_gone(**node));
+        Some(Self { newest: rest.map(|(node, record)| (*node, record.clone())).collect() })
     }
 
     /// Signs a record of this node's own, numbered `sequence` or, if it has signed as high a number before, one more.
@@ -143,6 +153,16 @@ mod tests {
         let record = AddressRecord::sign(&two, 5, at(1_000)).unwrap();
         let mut records = Records::default();
         assert_eq!(records.learn(record.bytes().clone(), &one, |_, _| false), Ok(Learnt::Known));
+        assert_eq!(records, Records::default());
+    }
+
+    #[test]
+    fn no_signature_is_checked_of_who_is_no_member() {
+        let one = Bench::new().identity(1);
+        let of_another_mesh = AddressRecord::sign(&Bench::new().identity(2), 5, at(1_000)).unwrap();
+        let mut records = Records::default();
+        assert_eq!(records.learn(of_another_mesh.bytes().clone(), &one, |_, _| false), Ok(Learnt::Known));
+        assert!(records.learn(of_another_mesh.bytes().clone(), &one, anybody).is_err());
         assert_eq!(records, Records::default());
     }
 

@@ -80,6 +80,7 @@ struct Mesh {
     net: Net,
     identities: Vec<Identity>,
     nodes: BTreeMap<u64, Node>,
+    removed: Arc<Mutex<BTreeSet<NodeId>>>,
 }
 
 fn port(node: u64, place: u16) -> u16 {
@@ -90,7 +91,7 @@ impl Mesh {
     fn of(size: u64) -> Self {
         let bench = Bench::new();
         let identities = (1..=size).map(|node| bench.identity(node)).collect();
-        let mut mesh = Self { net: Arc::default(), identities, nodes: BTreeMap::new() };
+        let mut mesh = Self { net: Arc::default(), identities, nodes: BTreeMap::new(), removed: Arc::default() };
         (1..=size).for_each(|node| mesh.start(node, 1, Vec::new()));
         mesh
     }
@@ -107,12 +108,13 @@ impl Mesh {
             told: Mutex::new(told),
             port: port(node, place),
         });
+        let removed = self.removed.clone();
         let own = Addressed {
             identity: identity.clone(),
             reached_at: at(link.port),
             sequence: u64::from(place),
             kept,
-            trust: Arc::new(|_: NodeId, _: Digest| true),
+            trust: Arc::new(move |node: NodeId, _: Digest| !removed.lock().unwrap().contains(&node)),
         };
         let book = AddressBook::spawn(own, link.clone()).unwrap();
         *link.book.lock().unwrap() = Some(book.clone());
@@ -204,4 +206,25 @@ async fn a_message_that_lies_changes_nothing() {
     service.call(Caller::Peer(NodeId(2)), codec::encode(&lie).unwrap(), deadline).await.unwrap();
     assert!(mesh.knows(1, 2, 1));
     assert!(service.call(Caller::Peer(NodeId(2)), Bytes::from_static(&[0xc1]), deadline).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_removed_node_was_is_neither_kept_nor_told() {
+    let mut mesh = Mesh::of(3);
+    for node in 1..=3 {
+        mesh.until_known(node, 1).await;
+    }
+    mesh.stop(3).await;
+    mesh.removed.lock().unwrap().insert(NodeId(3));
+    let one = mesh.nodes[&1].book.clone();
+    one.follow([1, 2].map(NodeId).into());
+    one.forget(|node| node == NodeId(3));
+    assert_eq!(one.records().to_keep().len(), 2);
+    // The other one has not heard of it yet, and tells where the third was.
+    mesh.nodes[&2].book.meet(NodeId(1));
+    tokio::time::timeout(EXCHANGE_DEADLINE, one.watch().changed()).await.unwrap_err();
+    assert_eq!(one.records().get(NodeId(3)), None);
+    // What this node knows of itself is not for others to take away.
+    one.forget(|_| true);
+    assert!(mesh.knows(1, 1, 1));
 }

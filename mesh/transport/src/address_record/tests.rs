@@ -44,6 +44,7 @@ fn what_a_node_signed_others_of_its_mesh_read() {
     assert_eq!((read.node(), read.sequence(), read.reached_at()), (NodeId(1), 7, &at(7070)));
     assert_eq!(read.key(), one.key_digest());
     assert_eq!(AddressRecord::peek(signed.bytes()), Ok((NodeId(1), 7)));
+    assert_eq!(AddressRecord::peek_key(signed.bytes()), Ok(one.key_digest()));
     assert!(signed.bytes().len() < 1_000, "{} bytes", signed.bytes().len());
 }
 
@@ -108,6 +109,7 @@ proptest! {
         let reader = Bench::new().identity(1);
         prop_assert!(AddressRecord::read(Bytes::from(bytes.clone()), &reader).is_err());
         let _ = AddressRecord::peek(&bytes);
+        let _ = AddressRecord::peek_key(&bytes);
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub(super) async fn follow(
         shared.membership.announce(ids.iter().copied());
         shared.membership.retain(&ids);
         shared.book.follow(ids.clone());
+        shared.book.forget(|node| now.has_left(node));
         let members: BTreeSet<NodeId> = now.members().map(|member| member.node).collect();
         if now.mesh().is_some() && members != kept {
             boot::keep_peers(&peers_dir, &members::tell(&now, |node, recorded| shared.addresses_of(node, recorded)));
