@@ -137,6 +137,17 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Works on files aside from the threads that tasks run on: a slow disk holds up whoever waits for this, and nobody else.
+///
+/// # Errors
+/// Those of the work.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Failure::maybe_executed(ErrorCode::Internal, error.to_string())))
+}
+
 /// A file operation that failed, as a failure that names the file.
 pub(crate) fn io_failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     let code = match error.kind() {
@@ -177,6 +188,16 @@ mod tests {
             assert_eq!(failure.code, code);
             assert!(failure.message.contains("FORMAT"), "{}", failure.message);
         }
+    }
+
+    #[tokio::test]
+    async fn a_slow_disk_holds_nobody_else_up() {
+        let (wake, disk) = std::sync::mpsc::channel();
+        let slow =
+            aside(move || disk.recv().map_err(|error| Failure::not_executed(ErrorCode::Internal, error.to_string())));
+        // On this runtime's only thread: it comes to run while the disk is waited for, or never.
+        let (written, ()) = tokio::join!(biased; slow, async { wake.send(()).unwrap() });
+        written.unwrap();
     }
 
     #[test]

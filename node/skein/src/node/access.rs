@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{Shared, freshness::WhenFresh};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, aside};
 
 /// How long a node that is new to the mesh waits until it has a key: the leader must find it first.
 pub(super) const ENTRY_DEADLINE: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ pub(super) async fn prepare_context(
     let path = data.context();
     if path.exists() {
         // The node may have moved: who reads the file now must find it.
-        bring_up_to_date(&path, nodes(shared));
+        bring_up_to_date(&path, nodes(shared)).await;
         return Ok(());
     }
     let maker = ContextMaker::new(shared.clone(), identity, path);
@@ -120,7 +120,8 @@ impl ContextMaker {
             }
         }
         let context = Context { nodes: nodes(&self.shared), ..self.context.clone() };
-        Ok(context.save(&self.path)?)
+        let path = self.path.clone();
+        aside(move || Ok(context.save(&path)?)).await
     }
 
     async fn make_at_last(self, stop: CancellationToken) {
@@ -185,7 +186,7 @@ pub(super) async fn keep_context(shared: Shared, path: PathBuf, stop: Cancellati
     loop {
         catalog.mark_unchanged();
         records.mark_unchanged();
-        bring_up_to_date(&path, nodes(&shared));
+        bring_up_to_date(&path, nodes(&shared)).await;
         tokio::select! {
             () = stop.cancelled() => return,
             changed = catalog.changed() => if changed.is_err() { return },
@@ -195,8 +196,9 @@ pub(super) async fn keep_context(shared: Shared, path: PathBuf, stop: Cancellati
 }
 
 /// Best effort: the node serves as well while its administrator must be told its address.
-fn bring_up_to_date(path: &Path, nodes: Vec<ContextNode>) {
-    if let Err(failure) = update(path, nodes) {
+async fn bring_up_to_date(path: &Path, nodes: Vec<ContextNode>) {
+    let path = path.to_owned();
+    if let Err(failure) = aside(move || update(&path, nodes)).await {
         tracing::warn!(%failure, "the context file could not be brought up to date");
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Shared, join, members::Told};
 use crate::{
     config::NodeConfig,
-    data_dir::{DataDir, io_failure, write_private},
+    data_dir::{DataDir, aside, io_failure, write_private},
 };
 
 /// What the command line asks of a node whose data directory is empty.
@@ -314,8 +314,9 @@ fn save_authority(dir: &Path, authority: &Authority) -> Result<(), Failure> {
 }
 
 /// Keeps who the members are by this catalogue: whom to trust at the next start until it has one again. Best effort.
-pub(super) fn keep_peers(dir: &Path, peers: &Told) {
-    if let Err(failure) = save_peers(dir, peers) {
+pub(super) async fn keep_peers(dir: &Path, peers: Told) {
+    let dir = dir.to_owned();
+    if let Err(failure) = aside(move || save_peers(&dir, &peers)).await {
         tracing::warn!(%failure, "the list of members could not be kept for the next start");
     }
 }

@@ -21,7 +21,7 @@ use super::{
     control::ControlRequest,
     members::{self, Told},
 };
-use crate::data_dir::write_private;
+use crate::data_dir::{aside, write_private};
 
 /// How long a removed node may still listen, to learn that it was.
 pub(super) const PART_AFTER: Duration = Duration::from_secs(2);
@@ -79,7 +79,8 @@ pub(super) async fn follow(
         shared.book.forget(|node| now.has_left(node));
         let members: BTreeSet<NodeId> = now.members().map(|member| member.node).collect();
         if now.mesh().is_some() && members != kept {
-            boot::keep_peers(&peers_dir, &members::tell(&now, |node, recorded| shared.addresses_of(node, recorded)));
+            let told = members::tell(&now, |node, recorded| shared.addresses_of(node, recorded));
+            boot::keep_peers(&peers_dir, told).await;
             kept = members;
         }
         tokio::select! {
@@ -135,8 +136,9 @@ pub(super) async fn keep(shared: Shared, file: PathBuf, stop: CancellationToken)
     let mut records = shared.book.watch();
     loop {
         let kept = records.borrow_and_update().to_keep();
-        let written = codec::encode(&kept).map_err(Failure::from).and_then(|bytes| write_private(&file, &bytes));
-        if let Err(failure) = written {
+        let path = file.clone();
+        let written = aside(move || write_private(&path, &codec::encode(&kept)?));
+        if let Err(failure) = written.await {
             tracing::warn!(%failure, "the addresses of the members could not be kept for the next start");
         }
         tokio::select! {
