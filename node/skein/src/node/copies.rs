@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Keepers, Shortage, Survey, shortages};
+use self::plan::{Keepers, Shortage, Survey, shortages, unsecured};
 use super::{Shared, control::ControlRequest, metrics, migrate};
 
 /// On how many members the code of a version lies, where there are as many.
@@ -35,7 +35,8 @@ pub(super) const COPIES: usize = 3;
 const PERIOD: Duration = Duration::from_secs(60);
 /// After a change of the members: several changes make one look, and a node that is only suspected has time to answer.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long a member may be away before its copies are made anew: a restart or an upgrade takes less.
+/// How long a member may be away, or not say what it has, before its copies are made anew: a restart or an upgrade takes
+/// less.
 const AWAY_MAX: Duration = Duration::from_secs(120);
 /// Longest one member takes to say what it has, and to get and keep one artifact.
 const ASK_MAX: Duration = Duration::from_secs(10);
@@ -82,8 +83,12 @@ pub(super) async fn keep(shared: Shared, stop: CancellationToken) {
         view.borrow_and_update();
         let seen = Members::of(&shared);
         let look = async {
-            away.note(&seen, Instant::now());
-            let report = if leads(&shared) { look(&shared, &seen, &away).await } else { ask_leader(&shared).await };
+            let report = if leads(&shared) {
+                look(&shared, &seen, &mut away).await
+            } else {
+                away.note(seen.down.clone(), Instant::now());
+                ask_leader(&shared).await
+            };
             if let Some(report) = report {
                 metrics::copies(report.short, report.lost);
                 shared.copies.send_replace(report);
@@ -149,15 +154,16 @@ impl Members {
     }
 }
 
-/// Since when members have been down.
+/// Since when members have been down, or, as far as this node saw it while leading, have not said what they have.
 #[derive(Debug, Default)]
 struct Away(BTreeMap<NodeId, Instant>);
 
 impl Away {
-    fn note(&mut self, members: &Members, now: Instant) {
-        self.0.retain(|node, _| members.down.contains(node));
-        for node in &members.down {
-            self.0.entry(*node).or_insert(now);
+    /// Notes who is away now.
+    fn note(&mut self, away: BTreeSet<NodeId>, now: Instant) {
+        self.0.retain(|node, _| away.contains(node));
+        for node in away {
+            self.0.entry(node).or_insert(now);
         }
     }
 
@@ -168,12 +174,14 @@ impl Away {
 }
 
 /// One look at everything, and what could not be mended. None if there was nothing to look at.
-async fn look(shared: &Shared, members: &Members, away: &Away) -> Option<CopiesReport> {
+async fn look(shared: &Shared, members: &Members, away: &mut Away) -> Option<CopiesReport> {
     let catalog = shared.consensus.catalog();
     // Before anything is applied, nothing is referred to.
     catalog.mesh()?;
-    let keepers = Keepers { nodes: members.staying.clone(), expected: away.briefly(Instant::now()) };
     let survey = survey(shared, &catalog, members).await;
+    let now = Instant::now();
+    away.note(members.down.iter().copied().chain(survey.silent(&members.staying)).collect(), now);
+    let keepers = Keepers { nodes: members.staying.clone(), expected: away.briefly(now) };
     let short = shortages(&survey, &keepers, COPIES);
     if short.is_empty() {
         return Some(CopiesReport::default());
@@ -266,7 +274,7 @@ async fn ask_leader(shared: &Shared) -> Option<CopiesReport> {
 /// # Errors
 /// `conflict` when that is not so by the deadline, with what is missing. Nothing is undone; asking again goes on.
 pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Instant) -> Result<(), Failure> {
-    let mut left = CopiesReport::default();
+    let mut left = Unsecured::default();
     let secured = timeout_at(deadline, async {
         loop {
             let catalog = shared.consensus.catalog();
@@ -274,13 +282,11 @@ pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Inst
             if members.staying.remove(&node) {
                 members.leaving.insert(node);
             }
-            let keepers = Keepers { nodes: members.staying.clone(), expected: 0 };
+            left.is_nobody_left = members.staying.is_empty();
             let survey = survey(shared, &catalog, &members).await;
-            // What nobody has is not made less by this node's going, unless it does not answer and may be the one.
-            let is_silent = !survey.has.contains_key(&node);
-            let mut short = shortages(&survey, &keepers, COPIES);
-            short.retain(|shortage| is_silent || !shortage.holders.is_empty());
-            left = CopiesReport::of(&short);
+            let short = unsecured(&survey, &members.staying, node, COPIES);
+            left.silent = survey.silent(&members.staying).collect();
+            left.report = CopiesReport::of(&short);
             if short.is_empty() || mend(shared, short).await.is_empty() {
                 return;
             }
@@ -288,24 +294,44 @@ pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Inst
         }
     })
     .await;
-    secured.map_err(|_| not_secured(shared, node, &left))
+    secured.map_err(|_| not_secured(&shared.consensus.catalog(), node, &left))
 }
 
-fn not_secured(shared: &Shared, node: NodeId, left: &CopiesReport) -> Failure {
-    let catalog = shared.consensus.catalog();
-    let name = catalog.member(node).map_or_else(|| node.to_string(), |member| member.name.to_string());
-    let named = named(&catalog, left);
-    let message = if left.lost > 0 {
+/// Why the others cannot do without a node.
+#[derive(Debug, Default)]
+struct Unsecured {
+    report: CopiesReport,
+    /// Those that stay and do not say what they have.
+    silent: Vec<NodeId>,
+    /// Whether no member would stay, or none that is up.
+    is_nobody_left: bool,
+}
+
+fn not_secured(catalog: &Catalog, node: NodeId, left: &Unsecured) -> Failure {
+    let name = |node: NodeId| catalog.member(node).map_or_else(|| node.to_string(), |member| member.name.to_string());
+    let (silent, named) =
+        (left.silent.iter().copied().map(name).collect::<Vec<_>>().join(", "), named(catalog, &left.report));
+    let (name, short) = (name(node), left.report.short);
+    let message = if left.is_nobody_left {
+        format!(
+            "no other node is up and stays to keep the code of {named}: start one, or resume one that is drained, before \
+             {name} goes; --force goes on without"
+        )
+    } else if left.report.lost > 0 {
         format!(
             "no other node that answers has the code of {} version(s), {named}: start {name} or the nodes that are down \
              first, or take {name} off with --force and publish that code again",
-            left.lost
+            left.report.lost
+        )
+    } else if !silent.is_empty() {
+        format!(
+            "{short} artifact(s) may have fewer than {COPIES} copies without {name}, {named}, since {silent} did not say \
+             what is there: see to the network between the nodes, and repeat; --force goes on without"
         )
     } else {
         format!(
-            "{} artifact(s) have fewer than {COPIES} copies without {name}, {named}: see the log of the other nodes for \
-             why they do not take them, and repeat; --force goes on without",
-            left.short
+            "{short} artifact(s) have fewer than {COPIES} copies without {name}, {named}: see the log of the other nodes \
+             for why they do not take them, and repeat; --force goes on without"
         )
     };
     Failure::not_executed(ErrorCode::Conflict, message)
@@ -324,4 +350,27 @@ pub(super) fn named(catalog: &Catalog, report: &CopiesReport) -> String {
         names.push(format!("and {others} more"));
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_away_is_expected_back_for_a_while() {
+        let note = |away: &mut Away, nodes: &[u64]| {
+            away.note(nodes.iter().copied().map(NodeId).collect(), Instant::now());
+            away.briefly(Instant::now())
+        };
+        let mut away = Away::default();
+        assert_eq!(note(&mut away, &[4]), 1);
+        tokio::time::advance(AWAY_MAX / 2).await;
+        assert_eq!(note(&mut away, &[2, 4]), 2);
+        tokio::time::advance(AWAY_MAX / 2).await;
+        assert_eq!(note(&mut away, &[2, 4]), 1);
+        tokio::time::advance(AWAY_MAX / 2).await;
+        assert_eq!(note(&mut away, &[2, 4]), 0);
+        note(&mut away, &[4]);
+        assert_eq!(note(&mut away, &[2, 4]), 1, "it answered in between");
+    }
 }
