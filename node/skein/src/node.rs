@@ -129,7 +129,7 @@ impl Node {
         describe_metrics();
         let membership = Membership::spawn(skein_membership::Config::default(), transport.clone(), me);
         let book = address_book(&config, &data, &boot, members.clone(), transport.clone())?;
-        let freshness = Arc::new(Freshness::new(boot.is_resumed.then_some(config.catch_up)));
+        let freshness = Arc::new(Freshness::new(config.catch_up, !boot.is_resumed));
         let code = Arc::new(PeerCode::new(artifacts.clone(), membership.clone(), me));
         let runtime =
             Runtime::start(skein_runtime::Config::new(me), engine.clone(), code.clone(), consensus.watch()).await?;
@@ -174,7 +174,7 @@ impl Node {
     }
 
     /// Founds the mesh if this node is to, and waits until it knows the mesh, is as far as the mesh, is reached by it and
-    /// has a key of its own: a node that resumes, for the last three, a while only.
+    /// has a key of its own: a node that resumes, for the last three, a while only, unless it knows that it is not as far.
     async fn begin(&self, boot: &Boot) -> Result<(), Failure> {
         let (shared, patience) = (&self.shared, Instant::now() + self.config.catch_up);
         boot::found_if_due(shared, boot).await?;

@@ -2,7 +2,8 @@
 //!
 //! A node that has just started, or was stopped for a while, has missed what was decided meanwhile: a key that was
 //! revoked, a version that was moved on. It asks the leader what was committed, applies that, and serves then. Where no
-//! majority answers for a while it serves what it has, and says so.
+//! majority answers for a while it serves what it has, and says so. Where one does answer, and what it has does not get
+//! here, the node serves nothing, however long that takes: it knows that what it has is old.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,8 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use skein_catalog::Propose;
-use skein_proto::{ErrorCode, Failure};
-use skein_raft::Consensus;
+use skein_proto::{ErrorCode, Failure, Progress};
 use skein_transport::{Caller, Duplex, Serve};
 use tokio::{
     sync::watch,
@@ -45,6 +45,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 enum State {
     /// It may lack what was decided while this node did not run.
     Behind,
+    /// It does: the leader has answered, and what it has is not all applied here.
+    Lagging,
     /// It holds all that was committed when this node last asked.
     Current,
     /// Nobody could be asked for as long as this node waits: what it has is served.
@@ -57,20 +59,22 @@ pub(super) struct Freshness {
     started: Instant,
     /// When this process last showed that it runs, in milliseconds since it started.
     beat: AtomicU64,
-    patience: Option<Duration>,
+    catch_up: Duration,
+    is_new: bool,
 }
 
 impl Freshness {
-    /// One that is behind. It serves what it has after `patience`; never, if there is none: a node that is new to the mesh
-    /// has nothing.
-    pub(super) fn new(patience: Option<Duration>) -> Self {
-        Self { state: watch::Sender::new(State::Behind), started: Instant::now(), beat: AtomicU64::new(0), patience }
+    /// One that is behind. Where nobody answers for `catch_up`, it serves what it has; a node that is new to the mesh has
+    /// nothing, and waits until it was current once.
+    pub(super) fn new(catch_up: Duration, is_new: bool) -> Self {
+        let (state, beat) = (watch::Sender::new(State::Behind), AtomicU64::new(0));
+        Self { state, started: Instant::now(), beat, catch_up, is_new }
     }
 
     /// Whether requests may be answered by the catalogue as it is. Costs two loads.
     pub(super) fn is_serving(&self) -> bool {
         match *self.state.borrow() {
-            State::Behind => false,
+            State::Behind | State::Lagging => false,
             State::Current => self.silence() < STOPPED_AFTER,
             // It serves what it has since before it was stopped.
             State::Alone => true,
@@ -103,38 +107,50 @@ impl Freshness {
         if self.is_serving() { Ok(()) } else { Err(self.behind()) }
     }
 
-    /// Waits until the first question is settled, one way or the other.
+    /// Waits until the first question is settled, one way or the other. A node that comes back waits for as long as a
+    /// leader answers and what it has is on its way: to end and start again would begin the way anew.
     ///
     /// # Errors
-    /// `no-quorum` when it is not by the deadline.
+    /// `no-quorum` when the node is new and it is not by the deadline.
     pub(super) async fn settled(&self, deadline: Instant) -> Result<(), Failure> {
         let mut state = self.state.subscribe();
-        let settled = timeout_at(deadline, state.wait_for(|state| *state != State::Behind)).await;
-        settled.map(|_| ()).map_err(|_| {
+        let settled = state.wait_for(|state| matches!(state, State::Current | State::Alone));
+        if !self.is_new {
+            let _ = settled.await;
+            return Ok(());
+        }
+        timeout_at(deadline, settled).await.map(|_| ()).map_err(|_| {
             let message = "this node was let in, but could not catch up with the mesh in time: start it again to go on";
             Failure::not_executed(ErrorCode::NoQuorum, message)
         })
     }
 
     fn behind(&self) -> Failure {
-        let message = "this node is catching up with the mesh, after a start or a stop";
+        let message = match *self.state.borrow() {
+            State::Lagging => {
+                "this node knows that it lacks what the mesh has decided, and waits for it: see this node's log, and its disk"
+            }
+            _ => "this node is catching up with the mesh, after a start or a stop",
+        };
         Failure::not_executed(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER)
     }
 
     /// Keeps it: asks at once, and again when this process was stopped.
-    pub(super) async fn keep(&self, consensus: &Consensus, stop: CancellationToken) {
+    pub(super) async fn keep(&self, consensus: &dyn Propose, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.follow(consensus) => {}
         }
     }
 
-    async fn follow(&self, consensus: &Consensus) {
+    async fn follow(&self, consensus: &dyn Propose) {
+        // What a new node lacks it has once it was current: from then on it is as any other.
+        let mut has_something = !self.is_new;
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.beat();
         loop {
-            let asking = self.ask(consensus);
+            let asking = self.ask(consensus, has_something.then_some(self.catch_up));
             tokio::pin!(asking);
             let mut is_asking = true;
             loop {
@@ -146,6 +162,7 @@ impl Freshness {
                     },
                     state = &mut asking, if is_asking => {
                         let before = self.state.send_replace(state);
+                        has_something = true;
                         if state == State::Alone {
                             // Asked on, so that it is known when it is as new as the others' again.
                             if before != State::Alone {
@@ -178,19 +195,36 @@ impl Freshness {
         was_stopped
     }
 
-    /// Has all applied that was committed when this was asked.
-    async fn ask(&self, consensus: &Consensus) -> State {
-        let began = Instant::now();
+    /// Has all applied that was committed when this was asked; gives up when nobody has answered for `patience`.
+    async fn ask(&self, consensus: &dyn Propose, patience: Option<Duration>) -> State {
+        let mut unanswered_since = Instant::now();
         loop {
             match consensus.read_index(Instant::now() + ASK_DEADLINE).await {
                 Ok(_) => return State::Current,
+                // A leader has answered, and what it said is not all here.
+                Err(failure) if failure.progress == Progress::Executed => {
+                    self.lags(&failure);
+                    unanswered_since = Instant::now();
+                }
                 Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
             }
             let has_something = consensus.catalog().mesh().is_some();
-            if has_something && self.patience.is_some_and(|patience| began.elapsed() >= patience) {
+            if has_something && patience.is_some_and(|patience| unanswered_since.elapsed() >= patience) {
                 return State::Alone;
             }
             tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Notes that this node is known to be behind: it serves nothing until it is not, and a person may have to see to it.
+    fn lags(&self, failure: &Failure) {
+        let before = self.state.send_replace(State::Lagging);
+        if before != State::Lagging {
+            tracing::warn!(
+                %failure,
+                "the mesh answers, but what it has decided is not here yet: nothing is served until it is. A long log or \
+                 a large snapshot takes its time; a full disk takes nothing"
+            );
         }
     }
 
@@ -228,39 +262,4 @@ impl Serve for WhenFresh {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_that_is_behind_sends_its_callers_away_with_a_time_to_come_back() {
-        let freshness = Freshness::new(None);
-        let failure = freshness.until_serving().await.unwrap_err();
-        assert_eq!((failure.code, failure.retry_after_ms), (ErrorCode::Unavailable, Some(1_000)));
-        freshness.beat();
-        freshness.state.send_replace(State::Current);
-        freshness.until_serving().await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_without_a_majority_goes_on_with_what_it_has_after_a_stop_too() {
-        let freshness = Freshness::new(None);
-        freshness.state.send_replace(State::Alone);
-        tokio::time::advance(STOPPED_AFTER).await;
-        assert!(freshness.is_serving());
-        assert!(freshness.was_stopped());
-        assert!(freshness.is_serving());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_that_was_stopped_serves_nothing_until_it_has_asked_again() {
-        let freshness = Freshness::new(None);
-        freshness.beat();
-        freshness.state.send_replace(State::Current);
-        assert!(freshness.is_serving());
-        tokio::time::advance(STOPPED_AFTER).await;
-        assert!(!freshness.is_serving(), "by the first request after it, before anything else has run");
-        assert_eq!(freshness.check().unwrap_err().code, ErrorCode::Unavailable);
-        assert!(freshness.was_stopped());
-        assert_eq!(*freshness.state.borrow(), State::Behind, "its pulse alone does not open it again");
-    }
-}
+mod tests;
