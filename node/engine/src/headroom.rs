@@ -13,8 +13,8 @@
 //! - `memory.fill` and `memory.copy` are frequent. They become calls of functions that compare the addresses with the
 //!   length of the memory, and call `room` only for those that will trap.
 //! - A host function runs on the host's stack, but what hands its result over does not: an error would be left on the
-//!   heap, with a line for each frame of the guest. Calls of imports call `room`, and so does `call_indirect` in modules
-//!   that hand out an import as a value, which few do.
+//!   heap, with a line for each frame of the guest. Calls of imports call `room`, and where an import is a value, in a
+//!   table for one, something else stands for it that does so too ([`callers`]).
 //!
 //! All else that traps does so by a signal, whose handler has a stack of its own, and what allocates without trapping
 //! (`memory.grow`, `table.grow`) runs on the host's.
@@ -22,26 +22,31 @@
 //! Decided against a compiler's own stack limit (wasmer sets none) and against opening more of the stack in a signal
 //! handler (a guest would go on in what was opened).
 
-use wasm_encoder::{BlockType as Block, Encode as _, Function, MemArg as At, Module, RawSection, ValType};
+use wasm_encoder::{
+    BlockType as Block, Encode as _, Function, MemArg as At, Module, RawSection, ValType, reencode::Error,
+};
 use wasmer::LocalFunctionIndex;
 use wasmer_compiler::{FunctionMiddleware, MiddlewareReaderState, ModuleMiddleware};
 use wasmer_types::{FunctionIndex, MiddlewareError, ModuleInfo};
-use wasmparser::{
-    BinaryReader, BinaryReaderError, BlockType, ConstExpr, ElementItems, ExternalKind, Operator, Parser, Payload,
-    TypeRef,
-};
+use wasmparser::{BinaryReader, BinaryReaderError, BlockType, Operator, Parser, Payload, TypeRef};
 
 use crate::Tier;
 
+mod callers;
+
+use callers::Callers;
+
 /// Goes into the name of every artefact: raised when this file changes what is compiled.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The names of what is added begin with a byte that no toolchain's names have.
 const NAMES: [&str; 4] = ["\u{1}room", "\u{1}fill", "\u{1}copy", "\u{1}deep"];
+/// The name of every caller of an import.
+const CALLER: &str = "\u{1}call";
 
 /// True if a function of this name was added here.
 pub(crate) fn is_added(name: &str) -> bool {
-    NAMES.contains(&name)
+    name == CALLER || NAMES.contains(&name)
 }
 
 /// What must be left of the stack. Making a trap was measured to take 5 KiB in optimised code; the rest is for other
@@ -67,8 +72,8 @@ pub(crate) struct Headroom {
     imports: u32,
     /// The functions of its own; the added ones come after.
     bodies: u32,
-    /// Whether an import may stand in a table, where `call_indirect` finds it.
-    hands_out_imports: bool,
+    /// What stands for imports as values, in a module that has some.
+    callers: Option<Callers>,
     /// How many results and parameters each type has, if the code is for the baseline compiler.
     widths: Option<Vec<(u32, u32)>>,
 }
@@ -78,9 +83,10 @@ impl Headroom {
     ///
     /// # Errors
     /// What the parser has against it, which is nothing if it is valid.
-    pub(crate) fn add(code: &[u8], tier: Tier) -> Result<(Vec<u8>, Self), BinaryReaderError> {
+    pub(crate) fn add(code: &[u8], tier: Tier) -> Result<(Vec<u8>, Self), Error> {
         let (mut headroom, mut module, mut types) = (Self::default(), Module::new(), 0);
-        let mut widths = Vec::new();
+        let (mut widths, mut import_types) = (Vec::new(), Vec::new());
+        let has_callers = Callers::are_needed(code)?;
         for payload in Parser::new(0).parse_all(code) {
             let payload = payload?;
             let Some((id, range)) = payload.as_section() else {
@@ -104,19 +110,33 @@ impl Headroom {
                 }
                 Payload::ImportSection(imports) => {
                     for import in imports.clone().into_imports() {
-                        headroom.imports += u32::from(matches!(import?.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+                        if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
+                            import_types.push(ty);
+                        }
                     }
+                    headroom.imports = import_types.len() as u32;
                     None
                 }
                 Payload::FunctionSection(functions) => {
                     headroom.bodies = functions.count();
-                    Some(append(section, &added_functions(types))?)
+                    headroom.callers = has_callers.then(|| Callers::new(headroom.imports, headroom.caller()));
+                    let callers = if has_callers { &*import_types } else { &[] };
+                    Some(append(section, &added_functions(types, callers))?)
                 }
-                Payload::GlobalSection(_) | Payload::ExportSection(_) | Payload::ElementSection(_) => {
-                    headroom.hands_out_imports |= hands_out(&payload, headroom.imports)?;
-                    None
+                Payload::GlobalSection(globals) if let Some(callers) = headroom.callers => {
+                    module.section(&callers.globals(globals.clone())?);
+                    continue;
                 }
-                Payload::CodeSectionStart { .. } => Some(append(section, &headroom.added_bodies(tier))?),
+                Payload::ElementSection(elements) if let Some(callers) = headroom.callers => {
+                    module.section(&callers.elements(elements.clone())?);
+                    continue;
+                }
+                Payload::CodeSectionStart { .. } => {
+                    let callers =
+                        import_types.iter().map(|ty| widths.get(*ty as usize).map_or(0, |(_, params)| *params));
+                    let callers: Vec<u32> = if has_callers { callers.collect() } else { Vec::new() };
+                    Some(append(section, &headroom.added_bodies(tier, &callers))?)
+                }
                 _ => None,
             };
             module.section(&RawSection { id, data: longer.as_deref().unwrap_or(section) });
@@ -145,7 +165,13 @@ impl Headroom {
         self.first() + 3
     }
 
-    fn added_bodies(&self, tier: Tier) -> Vec<Vec<u8>> {
+    /// The first caller of an import.
+    fn caller(&self) -> u32 {
+        self.first() + NAMES.len() as u32
+    }
+
+    /// `callers` are the numbers of parameters of the imports that have one.
+    fn added_bodies(&self, tier: Tier, callers: &[u32]) -> Vec<Vec<u8>> {
         let room = function([], |room| {
             room.instructions().i32_const(LEVELS).call(self.deep());
         });
@@ -159,7 +185,8 @@ impl Headroom {
         let copy = self.bulk_body(&[0, 1], |body| {
             body.instructions().memory_copy(0, 0);
         });
-        [room, fill, copy, deep].into_iter().map(|function| encoded(&function)).collect()
+        let callers = (0..).zip(callers).map(|(import, params)| Callers::body(self.room(), import, *params));
+        [room, fill, copy, deep].into_iter().chain(callers).map(|function| encoded(&function)).collect()
     }
 
     /// Calls itself as often as its parameter says. In a branch that is never taken it needs many values after a call,
@@ -212,41 +239,6 @@ impl Headroom {
     }
 }
 
-/// Whether a section makes a value of one of the first `imports` functions, or names one so that `ref.func` may.
-fn hands_out(section: &Payload<'_>, imports: u32) -> Result<bool, BinaryReaderError> {
-    match section {
-        Payload::GlobalSection(globals) => any(globals.clone(), |global| makes_value(global.init_expr, imports)),
-        Payload::ExportSection(exports) => {
-            any(exports.clone(), |export| Ok(export.kind == ExternalKind::Func && export.index < imports))
-        }
-        Payload::ElementSection(elements) => any(elements.clone(), |element| match element.items {
-            ElementItems::Functions(functions) => any(functions, |function| Ok(function < imports)),
-            ElementItems::Expressions(_, exprs) => any(exprs, |expr| makes_value(expr, imports)),
-        }),
-        _ => Ok(false),
-    }
-}
-
-/// Whether a constant is one of the first `imports` functions.
-fn makes_value(expr: ConstExpr<'_>, imports: u32) -> Result<bool, BinaryReaderError> {
-    any(expr.get_operators_reader(), |operator| {
-        Ok(matches!(operator, Operator::RefFunc { function_index } if function_index < imports))
-    })
-}
-
-/// Whether one of `items` is `wanted`.
-fn any<T>(
-    items: impl IntoIterator<Item = Result<T, BinaryReaderError>>,
-    wanted: impl Fn(T) -> Result<bool, BinaryReaderError>,
-) -> Result<bool, BinaryReaderError> {
-    for item in items {
-        if wanted(item?)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Types of what is added: of `room`, of `fill` and `copy`, of `deep`.
 fn added_types() -> Vec<Vec<u8>> {
     const FUNCTION: u8 = 0x60;
@@ -255,9 +247,9 @@ fn added_types() -> Vec<Vec<u8>> {
     vec![of(0), of(3), of(1)]
 }
 
-/// The type of each, after so many types.
-fn added_functions(types: u32) -> Vec<Vec<u8>> {
-    [types, types + 1, types + 1, types + 2].into_iter().map(|ty| encoded(&ty)).collect()
+/// The type of each, after so many types; then those of `callers`.
+fn added_functions(types: u32, callers: &[u32]) -> Vec<Vec<u8>> {
+    [types, types + 1, types + 1, types + 2].iter().chain(callers).map(encoded).collect()
 }
 
 fn function<const N: usize>(locals: [(u32, ValType); N], body: impl FnOnce(&mut Function)) -> Function {
@@ -293,6 +285,10 @@ impl ModuleMiddleware for Headroom {
     fn transform_module_info(&self, module: &mut ModuleInfo) -> Result<(), MiddlewareError> {
         for (index, name) in (self.first()..).zip(NAMES) {
             module.function_names.insert(FunctionIndex::from_u32(index), name.to_owned());
+        }
+        let callers = if self.callers.is_some() { self.imports } else { 0 };
+        for index in (self.caller()..).take(callers as usize) {
+            module.function_names.insert(FunctionIndex::from_u32(index), CALLER.to_owned());
         }
         Ok(())
     }
@@ -355,6 +351,9 @@ impl<'a> FunctionMiddleware<'a> for InFunction {
         match operator {
             Operator::MemoryFill { .. } => state.push_operator(Operator::Call { function_index: headroom.fill() }),
             Operator::MemoryCopy { .. } => state.push_operator(Operator::Call { function_index: headroom.copy() }),
+            Operator::RefFunc { function_index } if let Some(callers) = headroom.callers => {
+                state.push_operator(Operator::RefFunc { function_index: callers.stand_in(function_index) });
+            }
             _ => {
                 if headroom.needs_room(&operator) {
                     state.push_operator(Operator::Call { function_index: headroom.room() });
@@ -377,37 +376,7 @@ impl Headroom {
             | Operator::TableCopy { .. }
             | Operator::TableFill { .. } => true,
             Operator::Call { function_index } => *function_index < self.imports,
-            Operator::CallIndirect { .. } => self.hands_out_imports,
             _ => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whether indirect calls make room in a module that has this besides an import and a function of its own.
-    fn check(declaration: &str, expected: bool) {
-        let text = format!(
-            r#"(module (import "skein" "log" (func $log (param i32 i32))) (memory 1) (table 2 funcref)
-                {declaration} (func $own))"#
-        );
-        let (_, headroom) = Headroom::add(&wat::parse_str(text).unwrap(), Tier::Optimised).unwrap();
-        let operator = Operator::CallIndirect { type_index: 0, table_index: 0 };
-        assert_eq!(headroom.needs_room(&operator), expected, "{declaration}");
-    }
-
-    #[test]
-    fn an_indirect_call_makes_room_where_it_may_be_of_an_import() {
-        for function in ["$log", "$own"] {
-            let is_import = function == "$log";
-            check(&format!("(elem (i32.const 0) func $own {function})"), is_import);
-            check(&format!("(elem (i32.const 0) funcref (ref.null func) (ref.func {function}))"), is_import);
-            check(&format!("(elem declare func {function})"), is_import);
-            check(&format!("(global funcref (ref.func {function}))"), is_import);
-            check(&format!(r#"(export "run" (func {function}))"#), is_import);
-        }
-        check("", false);
     }
 }

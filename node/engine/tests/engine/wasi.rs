@@ -175,3 +175,37 @@ fn a_short_sleep_ends_and_reports_its_clock() {
         (if (i64.ne (i64.load (i32.const 256)) (i64.const 5)) (then unreachable))";
     Bench::new().run(&command(body)).unwrap();
 }
+
+#[test]
+fn an_import_is_called_through_whatever_it_is_a_value_in() {
+    let bench = Bench::new();
+    for (nth, put) in [
+        "(elem (i32.const 0) func $other $exit)",
+        "(elem (i32.const 0) funcref (ref.func $other) (ref.func $exit))",
+        "(global $value funcref (ref.func $exit)) (func $put (table.set $t (i32.const 1) (global.get $value)))",
+        "(elem $e func $exit) (func $put (table.init $t $e (i32.const 1) (i32.const 0) (i32.const 1)))",
+        "(global $value funcref (ref.func $exit)) (func $put (table.set $t (i32.const 1) (ref.func $exit)))",
+        "(elem declare func $exit) (func $put (table.set $t (i32.const 1) (ref.func $exit)))",
+        r#"(export "exit" (func $exit)) (func $put (table.set $t (i32.const 1) (ref.func $exit)))"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let call_put = if put.contains("func $put") { "(call $put)" } else { "" };
+        let text = format!(
+            r#"(module (type $code (func (param i32)))
+                (import "wasi_snapshot_preview1" "sched_yield" (func $other (result i32)))
+                (import "wasi_snapshot_preview1" "proc_exit" (func $exit (type $code)))
+                (table $t 2 funcref) {put}
+                (func (export "handle") {call_put}
+                    (call_indirect $t (type $code) (i32.const {nth}) (i32.const 1))
+                    unreachable))"#
+        );
+        match bench.run(&text) {
+            Ok(_) if nth == 0 => {}
+            Err(RunError::Exit { code, .. }) if code == nth as i32 => {}
+            ended => panic!("{put}: {ended:?}"),
+        }
+    }
+    bench.engine.shutdown();
+}
