@@ -40,6 +40,12 @@ struct Key {
     revoked: Option<(Instant, Option<Instant>)>,
 }
 
+/// A call that ended as none should.
+struct Wrong {
+    kind: String,
+    call: String,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -55,15 +61,12 @@ pub(super) struct History {
 pub(super) struct Verdict {
     good: u64,
     explained: BTreeMap<String, u64>,
-    wrong: Vec<String>,
-    wrong_count: u64,
+    /// What is wrong, by kind: how often, and the first of each.
+    wrong: BTreeMap<String, (u64, String)>,
     latencies: Vec<Duration>,
     changes: (u64, BTreeMap<String, u64>),
     faults: u64,
 }
-
-/// Most wrong answers that are shown.
-const SHOWN: usize = 20;
 
 impl History {
     pub(super) fn begin(&mut self, says: u64) -> usize {
@@ -162,40 +165,45 @@ impl History {
     }
 
     /// What is wrong with how a call ended, and whether that is only that it failed.
-    fn fault_of(&self, call: &Ended) -> Option<(String, bool)> {
+    fn fault_of(&self, call: &Ended) -> Option<(Wrong, bool)> {
         let failed = || {
-            let text: String = call.body.chars().take(300).collect();
-            Some((format!("{:?} at gateway {}: {} {text}", call.asked, call.gateway, call.status), true))
+            let problem: serde_json::Value = serde_json::from_str(&call.body).unwrap_or_default();
+            let kind = match (problem["code"].as_str(), problem["detail"].as_str()) {
+                (Some(code), Some(detail)) => format!("{} {code}: {detail}", call.status),
+                _ => format!("{} {}", call.status, call.body.chars().take(200).collect::<String>()),
+            };
+            Some((Wrong { kind, call: format!("{:?} at gateway {}", call.asked, call.gateway) }, true))
         };
+        let wrong = |kind: &str, call: String| Some((Wrong { kind: kind.to_owned(), call }, false));
         match &call.asked {
             Asked::Doomed { key } => match (call.status, self.key_may(*key, call.due, call.end)) {
                 (200, (true, _)) | (401, (_, true)) => None,
-                (200, _) => Some((format!("gateway {} took a revoked key", call.gateway), false)),
+                (200, _) => wrong("a revoked key was taken", format!("at gateway {}", call.gateway)),
                 _ => failed(),
             },
             _ if call.status != 200 => failed(),
             Asked::Echo { payload } if call.body == *payload => None,
-            Asked::Echo { payload } => Some((format!("echo of {payload} was {}", call.body), false)),
+            Asked::Echo { payload } => {
+                wrong("an answer of another call", format!("echo of {payload} was {}", call.body))
+            }
             Asked::Hog => None,
             Asked::Versioned => {
                 let says = call.body.trim().parse().ok();
                 let may = says.is_some_and(|says| self.may_say(says, call.due, call.end));
-                (!may).then(|| (format!("gateway {} answered by version {}", call.gateway, call.body), false))
+                let what = || format!("{} at gateway {}", call.body, call.gateway);
+                (!may).then(|| wrong("an answer by a version that was not allowed", what())).flatten()
             }
         }
     }
 }
 
 impl Verdict {
-    fn note_wrong(&mut self, why: String) {
-        self.wrong_count += 1;
-        if self.wrong.len() < SHOWN {
-            self.wrong.push(why);
-        }
+    fn note_wrong(&mut self, wrong: Wrong) {
+        self.wrong.entry(wrong.kind).or_insert((0, wrong.call)).0 += 1;
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        self.wrong_count == 0
+        self.wrong.is_empty()
     }
 
     pub(super) fn show(&self, calls: &[Ended]) {
@@ -213,9 +221,9 @@ impl Verdict {
         );
         println!("{} faults; failed and explained by one: {:?}", self.faults, self.explained);
         println!("{} changes acknowledged; refused: {:?}", self.changes.0, self.changes.1);
-        println!("wrong: {}", self.wrong_count);
-        for why in &self.wrong {
-            println!("  {why}");
+        println!("wrong: {}", self.wrong.values().map(|(count, _)| count).sum::<u64>());
+        for (kind, (count, call)) in &self.wrong {
+            println!("  {count} × {kind} (first: {call})");
         }
     }
 }

@@ -21,5 +21,7 @@ pub use binding::{Binding, check_labels};
 pub use catalog::{Catalog, SnapshotError};
 pub use command::{Addresses, Command, Outcome, Proposal, RequestId};
 pub use propose::{Applied, PROPOSE_DEADLINE, Propose, Watch};
+#[cfg(feature = "simulation")]
+pub use recent::remember_less;
 pub use record::{AppRecord, FunctionRecord, KeyRecord, Member, MemberRole, Role, TokenRecord, VersionRecord};
 pub use resolve::Resolved;

@@ -50,6 +50,33 @@ pub(crate) const REQUESTS_MAX: usize = 65_536;
 /// Most requests that one that comes pushes out, so that applying it takes no longer after a busy minute.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
+/// How long requests are remembered, and how many whatever their age.
+#[derive(Clone, Copy)]
+struct Window {
+    kept_ms: u64,
+    least: usize,
+}
+
+#[cfg(feature = "simulation")]
+thread_local! {
+    static WINDOW: std::cell::Cell<Option<Window>> = const { std::cell::Cell::new(None) };
+}
+
+/// Has the catalogues on this thread remember requests for `kept_ms` milliseconds, and `least` of them however old they
+/// are: a simulation has no minute to wait. All replicas of a mesh must have the same.
+#[cfg(feature = "simulation")]
+pub fn remember_less(kept_ms: u64, least: usize) {
+    WINDOW.set(Some(Window { kept_ms, least }));
+}
+
+fn window() -> Window {
+    #[cfg(feature = "simulation")]
+    if let Some(window) = WINDOW.get() {
+        return window;
+    }
+    Window { kept_ms: KEPT_MS, least: REQUESTS_LEAST }
+}
+
 impl Request {
     pub(crate) fn of(proposal: &Proposal) -> Self {
         Self { id: proposal.request, command: number_of(&proposal.command), at_ms: proposal.at_ms }
@@ -103,11 +130,11 @@ impl Recent {
         // The clocks of proposers differ; this one never goes back.
         remembered.at_ms = remembered.at_ms.max(self.clock_ms());
         self.insert(remembered);
-        let (now_ms, mut forgotten) = (self.clock_ms(), 0);
+        let (Window { kept_ms, least }, now_ms, mut forgotten) = (window(), self.clock_ms(), 0);
         while forgotten < FORGOTTEN_AT_ONCE
-            && self.by_turn.size() > REQUESTS_LEAST
+            && self.by_turn.size() > least
             && let Some((turn, oldest)) = self.by_turn.first()
-            && (oldest.at_ms.saturating_add(KEPT_MS) < now_ms || self.by_turn.size() > REQUESTS_MAX)
+            && (oldest.at_ms.saturating_add(kept_ms) < now_ms || self.by_turn.size() > REQUESTS_MAX)
         {
             let (turn, request) = (*turn, oldest.request);
             self.by_turn.remove_mut(&turn);

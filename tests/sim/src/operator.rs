@@ -5,7 +5,7 @@ use skein_proto::{Digest, NodeId};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use crate::node::Node;
+use crate::{node::Node, world::now_ms};
 
 /// Something that an operator asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ async fn run(node: Node, number: u64, errand: Errand) {
         Errand::Remove(gone) => Command::RemoveMember { node: gone },
     };
     let request = RequestId(Uuid::from_u128(REQUESTS + u128::from(number)));
-    let proposal = Proposal { request, at_ms: 0, command };
+    let proposal = Proposal { request, at_ms: now_ms(), command };
     if let Ok((_, Outcome::Done | Outcome::Member(_))) =
         node.consensus.submit(&proposal, Instant::now() + PATIENCE).await
     {

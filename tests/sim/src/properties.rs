@@ -5,6 +5,7 @@ pub mod converges;
 pub mod drained;
 pub mod ends;
 pub mod once;
+pub mod published;
 pub mod replicas;
 
 use crate::history::Events;

@@ -88,6 +88,7 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
         _ => None,
     });
     let world = World::new(seed, planted);
+    skein_catalog::remember_less(world.requests.0, world.requests.1);
     // A part that panics takes its node's runtime with it, and turmoil passes that on.
     let played = panic::catch_unwind(AssertUnwindSafe(|| {
         Stage { sim: sim(seed), world: world.clone(), hosts: BTreeSet::new(), joiner: NODES }.play(faults::draw(seed))
@@ -96,6 +97,7 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
     let mut violations: Vec<String> = played.err().into_iter().collect();
     let events = world.history.events();
     violations.extend(properties::check(&events));
+    violations.extend(properties::published::check(&world.newest()));
     let ended = |how| events.boots.values().filter(|end| **end == Some(how)).count();
     let answered = events.calls.iter().filter(|call| matches!(call.ended, Some((_, Ok(_))))).count();
     let extent = Extent {

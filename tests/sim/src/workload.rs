@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     history::Read,
     node::Node,
-    world::{Phase, now},
+    world::{Phase, now, now_ms},
 };
 
 /// Functions there are: the even ones may run twice, the odd ones may call others and so must not.
@@ -104,7 +104,7 @@ async fn write(node: &Node, chance: &mut SmallRng) -> bool {
     };
     // Beyond the requests of the founder.
     let request = RequestId(Uuid::from_u128((1 << 32) + number as u128));
-    let proposal = Proposal { request, at_ms: 0, command };
+    let proposal = Proposal { request, at_ms: now_ms(), command };
     let outcome = node.consensus.submit(&proposal, Instant::now() + WRITE_PATIENCE).await;
     if let Ok((_, Outcome::Refused { message, .. })) = &outcome {
         node.world.history.fault(format!("publish {number} was refused: {message}"));

@@ -38,6 +38,8 @@ pub enum Planted {
     UnweighedRemoval,
     /// A node that believes that it leads answers reads from its own state, without asking a majority.
     StaleLeaderRead,
+    /// No request is remembered, so that one that comes again is done again.
+    ForgottenRequests,
     /// A node that leaves waits for all calls that hold a permit but one.
     ForgottenPermit,
 }
@@ -106,6 +108,14 @@ fn limits(chance: &mut SmallRng) -> Limits {
     }
 }
 
+/// How few requests are remembered: no more than one may come again, who was held up on its way for the longest time.
+fn requests(chance: &mut SmallRng) -> (u64, usize) {
+    (REPEATED_FOR_MS, *[0, 1, 10].choose(chance).unwrap())
+}
+
+/// A message is held up for up to four seconds, and whoever takes it may try for three more, twice.
+const REPEATED_FOR_MS: u64 = 10_000;
+
 /// All of it.
 pub struct World {
     /// Decides everything.
@@ -116,6 +126,8 @@ pub struct World {
     pub history: Arc<History>,
     /// The bounds that this run has.
     pub limits: Limits,
+    /// For how many milliseconds, and how many at least, requests are remembered.
+    pub requests: (u64, usize),
     /// Calls of one service that a node may have under way to one peer.
     pub streams_max: usize,
     /// Messages of a thousand that are lost, and as many that come twice.
@@ -151,6 +163,10 @@ impl World {
             planted,
             history: Arc::default(),
             limits: limits(&mut stream(seed, 0, 5)),
+            requests: match planted {
+                Planted::ForgottenRequests => (0, 0),
+                _ => requests(&mut stream(seed, 0, 7)),
+            },
             streams_max: *[1, 4, 64].choose(&mut stream(seed, 0, 6)).unwrap(),
             loss_permille: AtomicU32::new(0),
             disks: (1..=NODES_MAX).map(disk).collect(),
@@ -246,6 +262,11 @@ impl World {
 /// The time since the run began, on every node.
 pub fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
+}
+
+/// The same as proposals bear it.
+pub fn now_ms() -> u64 {
+    u64::try_from(now().as_millis()).unwrap()
 }
 
 /// The name of a node's host.

@@ -152,6 +152,11 @@ fn a_stale_read_of_a_leader_that_was_deposed_is_found() {
 }
 
 #[test]
+fn requests_that_are_forgotten_too_soon_are_found() {
+    is_found(Planted::ForgottenRequests, &["one publication"]);
+}
+
+#[test]
 fn a_drain_that_forgets_a_permit_is_found() {
     is_found(Planted::ForgottenPermit, &["had drained"]);
 }
