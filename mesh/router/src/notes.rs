@@ -15,7 +15,7 @@ pub(crate) struct Notes {
     /// Until when a node that turned away a call for want of memory is believed to have none.
     starved: BTreeMap<NodeId, Instant>,
     paces: BTreeMap<NodeId, Pace>,
-    /// Versions whose calls got no answer at a node by their deadlines.
+    /// Versions whose calls did not come to run at a node by their deadlines, for all that it says.
     silences: BTreeMap<(NodeId, VersionId), Silence>,
     /// When each node last answered a call.
     answered: BTreeMap<NodeId, Instant>,
@@ -23,7 +23,7 @@ pub(crate) struct Notes {
     fatal: BTreeMap<VersionId, Instant>,
 }
 
-/// Calls of one version at one node that ended at their deadlines without a word, with no answer in between.
+/// Calls of one version at one node that ended at their deadlines without a sign that they ran, with no answer in between.
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     calls: u32,
@@ -94,7 +94,7 @@ impl Notes {
             Some(ErrorCode::Unreachable | ErrorCode::PeerLost | ErrorCode::Untrusted) => {
                 self.failed.insert(node, now);
             }
-            // Nothing came back, so nothing is known.
+            // Nothing came back, or only that the time is over, which the way there says as well: nothing is known.
             _ if failure.is_some_and(is_silent) => {}
             _ => {
                 self.failed.remove(&node);
@@ -107,8 +107,9 @@ impl Notes {
     }
 
     /// Remembers whether a call of `version` was answered by `node`. A node's gossip may go on while its calls hang: on a
-    /// disk that does not answer, or behind guests that cannot be stopped. One answer, whatever it says, ends what is said
-    /// of the version there; and it shows that the node as a whole is alive.
+    /// disk that does not answer, or behind guests that cannot be stopped. Its timers go on as well, so that it may have
+    /// the time to say that nothing ran. Any other answer, whatever it says, ends what is said of the version there; and it
+    /// shows that the node as a whole is alive.
     pub(crate) fn ended(
         &mut self,
         (node, version): (NodeId, VersionId),
@@ -132,7 +133,7 @@ impl Notes {
                 *silence = Silence { calls: silence.calls.saturating_add(1), last: now };
             }
             // It did not reach the node, or the caller did not wait: no answer, and no silence either.
-            Some(failure) if is_lost(failure) || is_too_late(failure) || failure.code == ErrorCode::Cancelled => {}
+            Some(failure) if is_lost(failure) || failure.code == ErrorCode::Cancelled => {}
             _ => {
                 self.silences.remove(&key);
                 self.answered.insert(node, now);
@@ -220,15 +221,10 @@ impl Silence {
     }
 }
 
-/// Whether the deadline passed without a word of the node's: of a call that ran to its deadline, or for which there was no
-/// turn, it says so.
+/// Whether the deadline passed and nothing shows that the call ran: the node said nothing, or that it had not begun. Of a
+/// call that ran to its deadline it says so.
 fn is_silent(failure: &Failure) -> bool {
-    failure.code == ErrorCode::DeadlineExceeded && failure.progress == Progress::MaybeExecuted
-}
-
-/// Whether the time was over before anything ran: said by the node, or by the way to it.
-fn is_too_late(failure: &Failure) -> bool {
-    failure.code == ErrorCode::DeadlineExceeded && failure.progress == Progress::NotExecuted
+    failure.code == ErrorCode::DeadlineExceeded && failure.progress != Progress::Executed
 }
 
 fn is_lost(failure: &Failure) -> bool {
@@ -345,6 +341,7 @@ mod tests {
         let (mut notes, now) = (Notes::default(), Instant::now());
         notes.learn(NodeId(2), Some(&Failure::not_executed(ErrorCode::Unreachable, "")), None, now);
         notes.learn(NodeId(2), Some(&silence()), None, now);
+        notes.learn(NodeId(2), Some(&Failure::not_executed(ErrorCode::DeadlineExceeded, "late")), None, now);
         assert!(notes.is_avoided(NodeId(2), now));
     }
 

@@ -343,6 +343,23 @@ async fn a_node_at_which_calls_hang_while_it_gossips_is_learned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_on_which_starts_hang_is_learned_though_it_has_the_time_to_say_so() {
+    let id = version();
+    let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
+    let late = Failure::not_executed(ErrorCode::DeadlineExceeded, "it was still starting when the deadline passed");
+    let says_so = Does::FailsAfter(Duration::from_millis(900), late);
+    let bench = Bench::of(2).with(2, warm).plan(2, std::iter::repeat_n(says_so, 2));
+    let hasty = |call: &mut Invocation| call.deadline = Instant::now() + Duration::from_secs(1);
+    for _ in 0..2 {
+        check_failed(bench.invoke(hasty).await, ErrorCode::DeadlineExceeded, Progress::NotExecuted);
+    }
+    assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(1));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(2), "it is tried again");
+    assert_eq!(bench.invoke(hasty).await.unwrap().node, NodeId(2), "and answers");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_function_that_runs_to_its_callers_deadline_is_no_node_that_hangs() {
     let id = version();
     let warm = |peer: &mut Peer| peer.load.warm = vec![(id.function.0, id.number)];
