@@ -80,6 +80,12 @@ impl Link {
         Self { name, address, state: Mutex::default() }
     }
 
+    /// Whether its last dial was in vain.
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.state().slot, Slot::Failed(_))
+    }
+
     /// Where the node is reached.
     pub(crate) fn address(&self) -> &str {
         &self.address
@@ -124,6 +130,15 @@ impl Link {
         match dialed.ok().and_then(|dialed| dialed.clone()) {
             Some(dialed) => dialed,
             None => Err(self.unreachable("the dial was given up")),
+        }
+    }
+
+    /// Has the next connection be a new one, if `stranger` is the one there is. Whoever has a call under way on that goes
+    /// on waiting for it.
+    pub(crate) fn replace(&self, stranger: &Arc<Stranger>) {
+        let mut state = self.state();
+        if matches!(&state.slot, Slot::Up(current) if Arc::ptr_eq(current, stranger)) {
+            state.slot = Slot::Unknown;
         }
     }
 

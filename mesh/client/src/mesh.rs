@@ -15,7 +15,7 @@ use skein_transport::{CaPin, RetryBudget, Service, Stranger};
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -119,20 +119,13 @@ impl Mesh {
 impl Shared {
     /// Has nodes that are not among `tried` answer the call.
     async fn run(&self, call: &Call, mut tried: Vec<Arc<Link>>, mut settled: Settled) -> Result<ClientReply, Failure> {
+        let mut passed_over = Vec::new();
         loop {
-            // A node that is alive answers at the deadline by itself; one that does not answer the dial is given up then.
-            let (link, stranger) = match self.nodes.reach(&tried, call.deadline).await {
+            let (link, stranger) = match self.reach(call, &mut tried, &mut passed_over, &mut settled).await {
                 Some(Ok(reached)) => reached,
                 Some(Err(failure)) => return Err(settled.end(failure)),
                 None => return Err(settled.exhausted()),
             };
-            // Nodes that died together are not to count as ended by the call: it goes to one that is heard.
-            if settled.has_lost_one() && !is_heard(&stranger, call.deadline).await {
-                settled.pass_over(Failure::not_executed(ErrorCode::Unreachable, "a node has fallen silent"));
-                self.lost.notify_one();
-                tried.push(link);
-                continue;
-            }
             let Some(body) = call.encode(settled.has_lost_one())? else { return Err(settled.exhausted()) };
             let asking = Asking { was_silent: stranger.is_silent(), link, stranger };
             let failure = match self.ask(call, body, &asking, &tried, &settled).await {
@@ -170,6 +163,48 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// A node that was not tried yet, and is heard if the call was lost with one before: nodes that died together are not
+    /// to count as ended by it. None if all were tried.
+    ///
+    /// One that is not heard is passed over, and its connection replaced: when all fall silent at once it is this client
+    /// that was cut off, for a while or for these connections only, and the nodes are well. Whoever is silent on a new
+    /// connection, too, was tried.
+    async fn reach(
+        &self,
+        call: &Call,
+        tried: &mut Vec<Arc<Link>>,
+        passed_over: &mut Vec<Arc<Link>>,
+        settled: &mut Settled,
+    ) -> Option<Result<(Arc<Link>, Arc<Stranger>), Failure>> {
+        loop {
+            // A node that is alive answers at the deadline by itself; one that does not answer the dial is given up then.
+            let (link, stranger) = match self.nodes.reach(tried, call.deadline).await {
+                Some(Err(_)) if self.may_return(passed_over, tried, call.deadline) => {
+                    sleep_until(call.deadline.min(Instant::now() + RETURN_LOOK)).await;
+                    continue;
+                }
+                Some(Ok(reached)) => reached,
+                other => return other,
+            };
+            if !settled.has_lost_one() || is_heard(&stranger, call.deadline).await {
+                return Some(Ok((link, stranger)));
+            }
+            settled.pass_over(Failure::not_executed(ErrorCode::Unreachable, "a node has fallen silent"));
+            self.lost.notify_one();
+            link.replace(&stranger);
+            match passed_over.iter().any(|passed| Arc::ptr_eq(passed, &link)) {
+                true => tried.push(link),
+                false => passed_over.push(link),
+            }
+        }
+    }
+
+    /// Whether one of the nodes that were `passed_over` may be reached again by the deadline.
+    fn may_return(&self, passed_over: &[Arc<Link>], tried: &[Arc<Link>], deadline: Instant) -> bool {
+        let is_left = |link: &Arc<Link>| !tried.iter().any(|tried| Arc::ptr_eq(tried, link));
+        Instant::now() < deadline && !self.nodes.is_closed() && passed_over.iter().any(is_left)
     }
 
     /// Asks one node. While it is silent a call that may run twice is tried elsewhere, too, and the first answer counts.
@@ -306,6 +341,9 @@ pub(crate) const DEADLINE_MAX: Duration = Duration::from_millis(Limits::DEADLINE
 
 /// How long [`Mesh::connect`] waits: for one dial that nobody answers, begun last.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// How often to look whether a node that was passed over can be reached again. Its dials are further apart.
+const RETURN_LOOK: Duration = Duration::from_millis(100);
 
 /// What an answer that was sent at the deadline may take on its way.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);

@@ -122,6 +122,10 @@ impl Nodes {
         *links = next.into();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Relaxed)
+    }
+
     pub(crate) async fn close(&self) {
         // Nothing is learnt any more once this is seen under the lock.
         let links = {

@@ -208,6 +208,8 @@ async fn calls_by_version_id_are_not_for_clients() {
 struct Wire {
     addr: SocketAddr,
     is_cut: Arc<AtomicBool>,
+    /// While it is cut new connections pass: as if what is on the way had forgotten the old ones.
+    forgets: Arc<AtomicBool>,
     _task: JoinSet<()>,
 }
 
@@ -217,25 +219,32 @@ impl Wire {
         let bind = || UdpSocket::bind("127.0.0.1:0");
         let (near, far) = (bind().await.unwrap(), bind().await.unwrap());
         far.connect(to).await.unwrap();
-        let (addr, is_cut, mut task) = (near.local_addr().unwrap(), Arc::<AtomicBool>::default(), JoinSet::new());
-        let cut = is_cut.clone();
+        let (addr, mut task) = (near.local_addr().unwrap(), JoinSet::new());
+        let (is_cut, forgets) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (cut, forgotten) = (is_cut.clone(), forgets.clone());
         task.spawn(async move {
-            let (mut there, mut back, mut from) = ([0; 2048], [0; 2048], None);
+            let (mut there, mut back, mut from, mut first) = ([0; 2048], [0; 2048], None, None);
             loop {
                 tokio::select! {
                     Ok((bytes, sender)) = near.recv_from(&mut there) => {
-                        from = Some(sender);
-                        if !cut.load(SeqCst) {
-                            let _ = far.send(&there[..bytes]).await;
+                        // Each connection has a socket of its own.
+                        let is_first = *first.get_or_insert(sender) == sender;
+                        if cut.load(SeqCst) && (is_first || !forgotten.load(SeqCst)) {
+                            continue;
                         }
+                        from = Some(sender);
+                        let _ = far.send(&there[..bytes]).await;
                     }
-                    Ok(bytes) = far.recv(&mut back) => if let Some(from) = from.filter(|_| !cut.load(SeqCst)) {
-                        let _ = near.send_to(&back[..bytes], from).await;
+                    Ok(bytes) = far.recv(&mut back) => if let Some(from) = from {
+                        let passes = !cut.load(SeqCst) || (from != first.unwrap_or(from) && forgotten.load(SeqCst));
+                        if passes {
+                            let _ = near.send_to(&back[..bytes], from).await;
+                        }
                     },
                 }
             }
         });
-        Self { addr, is_cut, _task: task }
+        Self { addr, is_cut, forgets, _task: task }
     }
 }
 
@@ -477,6 +486,48 @@ async fn nodes_that_fall_silent_together_do_not_count_as_ended_by_a_call() {
     assert_eq!((reply.node.as_str(), nodes.seen()), ("4", vec![2, 1, 1, 2]));
     let told: Vec<_> = [0, 3].map(|node: usize| nodes.nodes[node].1.seen.lock().unwrap()[1].was_lost).into();
     assert_eq!(told, [false, true], "a node that loses it, too, does not try it on another");
+}
+
+/// A call that is lost when the client loses all three nodes, to each of which it has a connection; and the wires to them.
+async fn cut_off(nodes: &Nodes) -> (Mesh, Vec<Wire>, tokio::task::JoinHandle<Result<crate::Reply, Failure>>) {
+    let mut context = nodes.context();
+    let wires = mortal(nodes, &mut context, |index| if index == 0 { vec![0, 1, 2] } else { Vec::new() }).await;
+    let mesh = Mesh::connect(context).await.unwrap();
+    mesh.function("draining").unwrap().invoke("").await.unwrap_err();
+    assert_eq!(nodes.seen(), [1, 1, 1], "there is a connection to each");
+    let ends = mesh.function("ends-nodes").unwrap().deadline(LONG).idempotent();
+    (mesh, wires, tokio::spawn(async move { ends.invoke("").await }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_connections_all_end_at_once_makes_new_ones() {
+    let nodes = Nodes::start(3).await;
+    let (_mesh, wires, call) = cut_off(&nodes).await;
+    wires.iter().for_each(|wire| wire.forgets.store(true, SeqCst));
+    let reply = timeout(PATIENCE, call).await.expect("it does not wait for its deadline").unwrap().unwrap();
+    assert!(["2", "3"].contains(&reply.node.as_str()), "{}", reply.node);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_cut_off_for_a_while_goes_on_when_it_is_not() {
+    let nodes = Nodes::start(3).await;
+    let (mesh, wires, call) = cut_off(&nodes).await;
+    let links = mesh.shared.nodes.links();
+    until("both others were dialed in vain", || links[1..].iter().all(|link| link.has_failed())).await;
+    wires.iter().for_each(|wire| wire.is_cut.store(false, SeqCst));
+    let reply = timeout(PATIENCE, call).await.expect("it does not wait for its deadline").unwrap().unwrap();
+    assert!(["2", "3"].contains(&reply.node.as_str()), "{}", reply.node);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_a_client_that_closes_while_it_is_cut_off_ends() {
+    let nodes = Nodes::start(3).await;
+    let (mesh, _wires, call) = cut_off(&nodes).await;
+    let links = mesh.shared.nodes.links();
+    until("both others were dialed in vain", || links[1..].iter().all(|link| link.has_failed())).await;
+    mesh.close().await;
+    let failure = timeout(PATIENCE, call).await.expect("it does not wait for its deadline").unwrap().unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::Unreachable, Progress::MaybeExecuted), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
