@@ -112,12 +112,9 @@ impl<M: StateMachine> Reconciler<M> {
 
     /// Decides once more, on a log at rest, and does it.
     async fn act(&mut self) {
-        let patience = self.patience.now();
-        let all = timeout(patience, self.proposals.clone().acquire_many_owned(PROPOSALS_MAX)).await;
-        let Ok(Ok(all)) = all else { return self.patience.gave_up(Instant::now()) };
-        if timeout(patience, self.at_rest()).await.is_err() {
-            return self.patience.gave_up(Instant::now());
-        }
+        let all = self.proposals.clone().acquire_many_owned(PROPOSALS_MAX);
+        let held = held(self.patience.now(), all, self.at_rest()).await;
+        let Some(Ok(all)) = held else { return self.patience.gave_up(Instant::now()) };
         self.patience.was_enough();
         let Some((step, last)) = self.look() else { return };
         let mut taken = pin!(self.take(step, last));
@@ -239,7 +236,33 @@ impl<M: StateMachine> Reconciler<M> {
     }
 }
 
+/// What holds proposals up, once it is had and then the log is at rest; `None`, and nothing is held, when both together take
+/// longer than `patience`. The wait for it holds proposals up, too, as they queue behind it.
+async fn held<T>(patience: Duration, all: impl Future<Output = T>, at_rest: impl Future<Output = ()>) -> Option<T> {
+    let held = async {
+        let all = all.await;
+        at_rest.await;
+        all
+    };
+    timeout(patience, held).await.ok()
+}
+
 /// The last entry of the log, if everything in it is applied.
 fn rest(seen: &RaftMetrics<Types>) -> Option<LogId> {
     seen.last_applied.filter(|last| seen.last_log_index == Some(last.index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn proposals_are_held_up_for_no_longer_than_patience_in_both_phases_together() {
+        let (patience, most) = (Duration::from_secs(3), Duration::from_secs(2));
+        let sleep = |time| async move { tokio::time::sleep(time).await };
+        let began = Instant::now();
+        assert_eq!(held(patience, sleep(most), sleep(most)).await, None);
+        assert!((patience..most * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert_eq!(held(patience, sleep(most), sleep(Duration::ZERO)).await, Some(()));
+    }
 }

@@ -12,8 +12,8 @@ pub(super) struct Patience {
     due: Option<Instant>,
 }
 
-/// How long proposals are held up at first until those under way are through, and again until these are applied. Longer than
-/// a commit takes on most disks. Both together leave a proposal that waits for them more than half of the time that it has.
+/// How long proposals are held up at first until those under way are through and the log is at rest. Longer than a commit
+/// takes on most disks, and it leaves a proposal that waits for it most of the time that it has.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// The longest. A disk that takes longer for a commit lets hardly a proposal through in the time that it has.
@@ -31,7 +31,7 @@ impl Patience {
         self.due.is_none_or(|due| now >= due)
     }
 
-    /// How long proposals may be held up now.
+    /// How long proposals may be held up now, in all.
     pub(super) fn now(&self) -> Duration {
         self.now
     }
