@@ -146,6 +146,7 @@ impl Watchdog {
             sleep: Mutex::new(()),
             woken: Condvar::new(),
         });
+        lost::stand_by()?;
         let watched = Arc::clone(&shared);
         let thread = thread::Builder::new().name("skein-watchdog".to_owned()).spawn(move || watched.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })

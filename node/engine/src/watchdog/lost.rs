@@ -10,12 +10,28 @@
 //! core does not sleep, and one that waits for a slow disk is in another state.
 #![allow(unsafe_code, reason = "the process is ended without running anything of it")]
 
-use std::{io::Write as _, time::Duration};
+use std::{
+    io::{self, Write as _},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
 
 use crate::thread_clock::{Activity, ThreadClock};
 
 /// How the process ends: `EX_SOFTWARE` of sysexits.h.
 pub const EXIT_CODE_LOST: u8 = 70;
+
+/// How long whoever reads stderr may keep the process from its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The thread that ends the process when its last words are not taken. There before it is needed: to start one takes
+/// memory.
+static ENDER: OnceLock<Thread> = OnceLock::new();
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Looks at a thread that all have to find it asleep in the same place.
 const LOOKS: u32 = 15;
@@ -64,6 +80,22 @@ impl Seen {
     }
 }
 
+/// Makes ready for [`end_process`]; once a process is enough.
+pub(super) fn stand_by() -> io::Result<()> {
+    if ENDER.get().is_none() {
+        let ender = thread::Builder::new().name("skein-ender".to_owned()).stack_size(64 << 10).spawn(|| {
+            while !IS_ENDING.load(Ordering::SeqCst) {
+                thread::park();
+            }
+            thread::sleep(LAST_WORDS);
+            exit()
+        })?;
+        // Where two engines start at once, one of the two threads is never woken.
+        let _ = ENDER.set(ender.thread().clone());
+    }
+    Ok(())
+}
+
 /// Says which guest is lost, and ends the process on the spot. Takes no lock and no memory: the lock that is lost may be
 /// the allocator's, or that of the log.
 pub(super) fn end_process(name: &str) {
@@ -77,17 +109,21 @@ pub(super) fn end_process(name: &str) {
     );
     let free = rest.len();
     let said = &line[..line.len() - free];
-    // Whoever reads stderr may have stopped reading. A pipe that is ready takes all of the line, which is shorter than
-    // `PIPE_BUF`; one that is full would keep this thread, and with it all deadlines.
-    let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `stderr` outlives the first call; the kernel copies the line, which lives; and nothing runs in this process
-    // after the last call.
-    unsafe {
-        if libc::poll(&raw mut stderr, 1, 0) > 0 && stderr.revents & libc::POLLOUT != 0 {
-            libc::write(libc::STDERR_FILENO, said.as_ptr().cast(), said.len());
-        }
-        libc::_exit(i32::from(EXIT_CODE_LOST));
+    // Whoever reads stderr may have stopped reading: then the write never returns. To ask before whether it would is not
+    // enough, since another thread may write in between.
+    IS_ENDING.store(true, Ordering::SeqCst);
+    if let Some(ender) = ENDER.get() {
+        ender.unpark();
+        // SAFETY: the kernel copies the line, which lives.
+        unsafe { libc::write(libc::STDERR_FILENO, said.as_ptr().cast(), said.len()) };
     }
+    exit()
+}
+
+/// Ends the process at once.
+fn exit() -> ! {
+    // SAFETY: nothing runs in this process after the call.
+    unsafe { libc::_exit(i32::from(EXIT_CODE_LOST)) }
 }
 
 #[cfg(test)]
