@@ -60,7 +60,26 @@ impl<M: StateMachine> Group<M> {
     /// `no-quorum` when that cannot be known by the deadline, or when no majority has answered for a while;
     /// `unavailable`, `executed`, when it is known, and not all of it is applied here yet.
     pub async fn await_read_index(&self, deadline: Instant) -> Result<u64, Failure> {
-        self.read_up_to(self.ask_leader(Ask::ReadIndex, deadline).await?, deadline).await
+        let index = self.ask_read_index(deadline).await?;
+        self.await_applied(index, deadline).await?;
+        Ok(index)
+    }
+
+    /// Asks the leader, whoever it is, up to which index everything was committed before this call. Waits for nothing here;
+    /// see [`Group::until_applied`].
+    ///
+    /// # Errors
+    /// `no-quorum` when that cannot be known by the deadline, or when no majority has answered for a while.
+    pub async fn ask_read_index(&self, deadline: Instant) -> Result<u64, Failure> {
+        read_index(&self.ask_leader(Ask::ReadIndex, deadline).await?)
+    }
+
+    /// Ends when the entry at `index` is applied here: never, if raft stops on this node before.
+    pub async fn until_applied(&self, index: u64) {
+        let mut applied = self.inner.applied.clone();
+        if applied.wait_for(|next| *next > index).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// The same for a node that has just started: it waits for a leader as long as the deadline allows, however long there
@@ -70,13 +89,7 @@ impl<M: StateMachine> Group<M> {
     /// As [`Group::await_read_index`], but for a majority that has not answered for a while.
     pub async fn catch_up(&self, deadline: Instant) -> Result<u64, Failure> {
         let asked = self.ask_while(Ask::ReadIndex, deadline, std::future::pending());
-        self.read_up_to(asked.await?, deadline).await
-    }
-
-    async fn read_up_to(&self, answer: Answer, deadline: Instant) -> Result<u64, Failure> {
-        let Answer::ReadIndex { index } = answer else {
-            return Err(Failure::not_executed(ErrorCode::Malformed, "the leader answered something else"));
-        };
+        let index = read_index(&asked.await?)?;
         self.await_applied(index, deadline).await?;
         Ok(index)
     }
@@ -305,6 +318,14 @@ impl<M: StateMachine> Group<M> {
                 Err(Failure::executed(ErrorCode::Unavailable, message))
             }
         }
+    }
+}
+
+/// The index in a leader's answer.
+fn read_index(answer: &Answer) -> Result<u64, Failure> {
+    match answer {
+        Answer::ReadIndex { index } => Ok(*index),
+        _ => Err(Failure::not_executed(ErrorCode::Malformed, "the leader answered something else")),
     }
 }
 

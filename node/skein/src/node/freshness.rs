@@ -1,9 +1,12 @@
 //! Whether this node's catalogue is as new as its peers': only then is anything served by it.
 //!
 //! A node that has just started, or was stopped for a while, has missed what was decided meanwhile: a key that was
-//! revoked, a version that was moved on. It asks the leader what was committed, applies that, and serves then. Where no
-//! majority answers for a while it serves what it has, and says so. Where one does answer, and what it has does not get
-//! here, the node serves nothing, however long that takes: it knows that what it has is old.
+//! revoked, a version that was moved on. It asks the leader what was committed, applies that, and serves then. What is
+//! committed after the leader answered is not waited for: a node that is a little behind all the time serves, too.
+//!
+//! Where no majority answers for a while it serves what it has, and says so. Where one does answer, and what was committed
+//! does not get here, the node serves nothing for as long as a leader can be asked: it knows that what it has is old, and
+//! callers find others that are not. Once no leader can be asked any more, it serves what it has as any other node does.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,8 +15,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use skein_catalog::Propose;
-use skein_proto::{ErrorCode, Failure, Progress};
+use skein_catalog::Propose as _;
+use skein_proto::{ErrorCode, Failure};
+use skein_raft::Consensus;
 use skein_transport::{Caller, Duplex, Serve};
 use tokio::{
     sync::watch,
@@ -31,8 +35,12 @@ const STOPPED_AFTER: Duration = Duration::from_secs(1);
 /// Longest one question to the leader. Asking ends by itself when there is no majority.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Pause before the leader is asked again.
+/// Pause before the leader is asked again that has not answered.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long what a leader named may take to be applied here before this node counts as one that lags; and how often it is
+/// looked then whether a leader can be asked.
+const APPLY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a request waits at an entrance that is about to open, before its caller is told to come back.
 const ENTRANCE_PATIENCE: Duration = Duration::from_secs(1);
@@ -45,12 +53,40 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 enum State {
     /// It may lack what was decided while this node did not run.
     Behind,
-    /// It does: the leader has answered, and what it has is not all applied here.
+    /// It does: a leader has answered, and what was committed then is not all applied here.
     Lagging,
-    /// It holds all that was committed when this node last asked.
+    /// It holds all that was committed when a leader last answered this node.
     Current,
     /// Nobody could be asked for as long as this node waits: what it has is served.
     Alone,
+}
+
+/// What is asked of the consensus.
+#[async_trait]
+pub(super) trait Group: Send + Sync {
+    /// Asks the leader, whoever it is, up to which entry of the log everything was committed before this call.
+    async fn committed(&self, deadline: Instant) -> Result<u64, Failure>;
+
+    /// Ends when the entry at `index` is applied here.
+    async fn applied(&self, index: u64);
+
+    /// Whether there is a catalogue that could be served.
+    fn has_catalog(&self) -> bool;
+}
+
+#[async_trait]
+impl Group for Consensus {
+    async fn committed(&self, deadline: Instant) -> Result<u64, Failure> {
+        self.ask_read_index(deadline).await
+    }
+
+    async fn applied(&self, index: u64) {
+        self.until_applied(index).await;
+    }
+
+    fn has_catalog(&self) -> bool {
+        self.catalog().mesh().is_some()
+    }
 }
 
 /// How new this node's catalogue is.
@@ -136,21 +172,21 @@ impl Freshness {
     }
 
     /// Keeps it: asks at once, and again when this process was stopped.
-    pub(super) async fn keep(&self, consensus: &dyn Propose, stop: CancellationToken) {
+    pub(super) async fn keep(&self, group: &dyn Group, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.follow(consensus) => {}
+            () = self.follow(group) => {}
         }
     }
 
-    async fn follow(&self, consensus: &dyn Propose) {
+    async fn follow(&self, group: &dyn Group) {
         // What a new node lacks it has once it was current: from then on it is as any other.
         let mut has_something = !self.is_new;
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.beat();
         loop {
-            let asking = self.ask(consensus, has_something.then_some(self.catch_up));
+            let asking = self.ask(group, has_something.then_some(self.catch_up));
             tokio::pin!(asking);
             let mut is_asking = true;
             loop {
@@ -195,36 +231,30 @@ impl Freshness {
         was_stopped
     }
 
-    /// Has all applied that was committed when this was asked; gives up when nobody has answered for `patience`.
-    async fn ask(&self, consensus: &dyn Propose, patience: Option<Duration>) -> State {
-        let mut unanswered_since = Instant::now();
-        loop {
-            match consensus.read_index(Instant::now() + ASK_DEADLINE).await {
-                Ok(_) => return State::Current,
-                // A leader has answered, and what it said is not all here.
-                Err(failure) if failure.progress == Progress::Executed => {
-                    self.lags(&failure);
-                    unanswered_since = Instant::now();
-                }
-                Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
-            }
-            let has_something = consensus.catalog().mesh().is_some();
-            if has_something && patience.is_some_and(|patience| unanswered_since.elapsed() >= patience) {
-                return State::Alone;
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
+    /// Has all applied that was committed when a leader first answered; gives up when none has answered for `patience`.
+    async fn ask(&self, group: &dyn Group, patience: Option<Duration>) -> State {
+        let Some(index) = named(group, patience).await else { return State::Alone };
+        tokio::select! {
+            biased;
+            () = group.applied(index) => State::Current,
+            () = self.lag(index, group, patience) => State::Alone,
         }
     }
 
-    /// Notes that this node is known to be behind: it serves nothing until it is not, and a person may have to see to it.
-    fn lags(&self, failure: &Failure) {
+    /// After a moment, notes that this node is known to be behind: it serves nothing until it is not, and a person may have
+    /// to see to it. Ends when no leader has answered for `patience`.
+    async fn lag(&self, index: u64, group: &dyn Group, patience: Option<Duration>) {
+        tokio::time::sleep(APPLY_PATIENCE).await;
         let before = self.state.send_replace(State::Lagging);
         if before != State::Lagging {
             tracing::warn!(
-                %failure,
+                index,
                 "the mesh answers, but what it has decided is not here yet: nothing is served until it is. A long log or \
                  a large snapshot takes its time; a full disk takes nothing"
             );
+        }
+        while named(group, patience).await.is_some() {
+            tokio::time::sleep(APPLY_PATIENCE).await;
         }
     }
 
@@ -238,6 +268,22 @@ impl Freshness {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Asks until a leader says up to where the log was committed; `None` when none has for `patience`, and there is something
+/// to serve.
+async fn named(group: &dyn Group, patience: Option<Duration>) -> Option<u64> {
+    let began = Instant::now();
+    loop {
+        match group.committed(Instant::now() + ASK_DEADLINE).await {
+            Ok(index) => return Some(index),
+            Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
+        }
+        if group.has_catalog() && patience.is_some_and(|patience| began.elapsed() >= patience) {
+            return None;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 

@@ -1,64 +1,70 @@
 //! The gate alone, and on a mesh of which only the answers are there.
 
-use std::sync::{Arc, Mutex};
-
-use skein_catalog::{Applied, Catalog, Command, Proposal, RequestId, Watch};
-use skein_proto::MeshId;
+use std::sync::Arc;
 
 use super::*;
 
 /// What this node is told when it asks what was committed.
 #[derive(Clone, Copy)]
 enum Answers {
-    Current,
     NoQuorum,
-    /// A leader answers, and what it has does not get here.
-    NotHere,
+    /// A leader answers, and writes an entry each millisecond, which is here so much later.
+    Leader(Duration),
 }
+
+const CURRENT: Answers = Answers::Leader(Duration::ZERO);
+/// What the leader has does not get here.
+const NOT_HERE: Answers = Answers::Leader(Duration::MAX);
 
 /// A mesh of which this node holds a catalogue.
 struct Mesh {
-    answers: Mutex<Answers>,
-    catalog: Arc<Catalog>,
+    began: Instant,
+    answers: watch::Sender<Answers>,
 }
 
 impl Mesh {
     fn new(answers: Answers) -> Arc<Self> {
-        let mut catalog = Catalog::default();
-        let (request, command) = (RequestId(uuid::Uuid::now_v7()), Command::Found { mesh: MeshId::random() });
-        catalog.apply(1, &Proposal { request, at_ms: 0, command });
-        Arc::new(Self { answers: Mutex::new(answers), catalog: Arc::new(catalog) })
+        Arc::new(Self { began: Instant::now(), answers: watch::Sender::new(answers) })
     }
 
     fn answer(&self, answers: Answers) {
-        *self.answers.lock().unwrap() = answers;
+        self.answers.send_replace(answers);
     }
 }
 
 #[async_trait]
-impl Propose for Mesh {
-    async fn propose(&self, _: RequestId, _: Command, _: Instant) -> Result<Applied, Failure> {
-        Err(Failure::not_executed(ErrorCode::NoQuorum, "only questions are asked"))
+impl Group for Mesh {
+    async fn committed(&self, _: Instant) -> Result<u64, Failure> {
+        match *self.answers.borrow() {
+            Answers::NoQuorum => Err(Failure::not_executed(ErrorCode::NoQuorum, "nobody answers")),
+            Answers::Leader(_) => Ok(u64::try_from(self.began.elapsed().as_millis()).unwrap()),
+        }
     }
 
-    async fn read_index(&self, deadline: Instant) -> Result<u64, Failure> {
-        let answers = *self.answers.lock().unwrap();
-        match answers {
-            Answers::Current => Ok(1),
-            Answers::NoQuorum => Err(Failure::not_executed(ErrorCode::NoQuorum, "nobody answers")),
-            Answers::NotHere => {
-                tokio::time::sleep_until(deadline).await;
-                Err(Failure::executed(ErrorCode::Unavailable, "committed at index 9, which is not applied yet"))
+    async fn applied(&self, index: u64) {
+        let mut answers = self.answers.subscribe();
+        loop {
+            let answer = *answers.borrow_and_update();
+            let here = match answer {
+                Answers::NoQuorum => None,
+                Answers::Leader(late) => Duration::from_millis(index).checked_add(late),
+            };
+            let here_at = here.and_then(|here| self.began.checked_add(here));
+            let here = async {
+                match here_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = here => return,
+                changed = answers.changed() => changed.unwrap(),
             }
         }
     }
 
-    fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.clone()
-    }
-
-    fn watch(&self) -> Watch {
-        tokio::sync::watch::channel(self.catalog.clone()).1
+    fn has_catalog(&self) -> bool {
+        true
     }
 }
 
@@ -120,7 +126,7 @@ async fn a_node_that_has_just_joined_waits_for_a_majority_and_one_that_was_curre
     let _kept = kept(&freshness, &mesh);
     freshness.settled(Instant::now() + CATCH_UP * 20).await.unwrap_err();
     assert_eq!(*freshness.state.borrow(), State::Behind, "it has nothing to serve");
-    mesh.answer(Answers::Current);
+    mesh.answer(CURRENT);
     until(&freshness, State::Current).await;
     // The mesh loses its majority, and then this process is stopped.
     mesh.answer(Answers::NoQuorum);
@@ -128,13 +134,13 @@ async fn a_node_that_has_just_joined_waits_for_a_majority_and_one_that_was_curre
     assert!(!freshness.is_serving());
     assert!(until(&freshness, State::Alone).await >= CATCH_UP);
     assert!(freshness.is_serving());
-    mesh.answer(Answers::Current);
+    mesh.answer(CURRENT);
     until(&freshness, State::Current).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_knows_that_it_is_behind_serves_nothing_however_long_that_is_so() {
-    let (freshness, mesh) = (Arc::new(Freshness::new(CATCH_UP, false)), Mesh::new(Answers::NotHere));
+    let (freshness, mesh) = (Arc::new(Freshness::new(CATCH_UP, false)), Mesh::new(NOT_HERE));
     let _kept = kept(&freshness, &mesh);
     until(&freshness, State::Lagging).await;
     // Not even at its deadline is it told to end: what it waits for is on its way.
@@ -145,9 +151,20 @@ async fn a_node_that_knows_that_it_is_behind_serves_nothing_however_long_that_is
     // Only from now on does nobody answer.
     mesh.answer(Answers::NoQuorum);
     assert!(until(&freshness, State::Alone).await >= CATCH_UP);
-    mesh.answer(Answers::NotHere);
+    mesh.answer(NOT_HERE);
     until(&freshness, State::Lagging).await;
-    mesh.answer(Answers::Current);
+    mesh.answer(CURRENT);
     until(&freshness, State::Current).await;
     assert!(freshness.is_serving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_always_a_little_behind_waits_for_what_a_leader_named_first() {
+    let late = APPLY_PATIENCE + APPLY_PATIENCE / 2;
+    let (freshness, mesh) = (Arc::new(Freshness::new(CATCH_UP, false)), Mesh::new(Answers::Leader(late)));
+    let began = Instant::now();
+    let _kept = kept(&freshness, &mesh);
+    until(&freshness, State::Lagging).await;
+    until(&freshness, State::Current).await;
+    assert!((late..late + Duration::from_secs(1)).contains(&began.elapsed()), "{:?}", began.elapsed());
 }
