@@ -72,6 +72,7 @@ const LABELS_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Node {
     config: NodeConfig,
     data: DataDir,
+    boot: Boot,
     network: Network,
     consensus: Consensus,
     membership: Membership,
@@ -102,10 +103,11 @@ struct Shared {
 }
 
 impl Node {
-    /// Starts a node: founds a mesh, joins one, or resumes what the data directory holds.
+    /// Starts a node: founds a mesh, joins one, or resumes what the data directory holds. It serves once it has
+    /// [begun](Node::begin); from now on it is to be [shut down](Node::shutdown), since peers know of it.
     ///
     /// # Errors
-    /// Whatever keeps it from serving; nothing is left running then, and what is on disk is resumed at the next start.
+    /// Whatever keeps it from running; nothing is left running then, and what is on disk is resumed at the next start.
     pub(crate) async fn start(mut config: NodeConfig, data: DataDir, entry: Entry) -> Result<Self, Failure> {
         let metrics_text = telemetry::start_metrics()?;
         let descriptors = Descriptors::claim();
@@ -168,15 +170,17 @@ impl Node {
         let known = Known { peers_dir: data.identity(), addresses: data.addresses(), hints: entry.seeds };
         duties::start(&shared, &network, known, &tasks, &stop);
         prewarm::start(&shared, router, &tasks, &stop);
-        let node = Self { config, data, network, consensus, membership, engine, runtime, gateway, shared, tasks, stop };
-        node.begin(&boot).await?;
-        Ok(node)
+        Ok(Self { config, data, boot, network, consensus, membership, engine, runtime, gateway, shared, tasks, stop })
     }
 
     /// Founds the mesh if this node is to, and waits until it knows the mesh, is as far as the mesh, is reached by it and
     /// has a key of its own: a node that resumes, for the last three, a while only, unless it knows that it is not as far.
-    async fn begin(&self, boot: &Boot) -> Result<(), Failure> {
-        let (shared, patience) = (&self.shared, Instant::now() + self.config.catch_up);
+    /// That may take hours: whoever waits for it waits for signals and for [`Node::removed`], too.
+    ///
+    /// # Errors
+    /// Whatever keeps it from serving. The next start goes on with what is on disk.
+    pub(crate) async fn begin(&self) -> Result<(), Failure> {
+        let (shared, boot, patience) = (&self.shared, &self.boot, Instant::now() + self.config.catch_up);
         boot::found_if_due(shared, boot).await?;
         access::wait_until_member(shared).await?;
         shared.freshness.settled(Instant::now() + self.config.catch_up.max(access::ENTRY_DEADLINE)).await?;
@@ -410,5 +414,19 @@ mod tests {
         assert_eq!(bounds(&config), (50, 50));
         config.memory = bytesize::ByteSize::mib(64);
         assert_eq!(bounds(&config), (32, 32));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_has_not_begun_can_be_told_to_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = crate::config::Settings::default();
+        let mut config = NodeConfig::compose(&none, &none, &none, "n".parse().unwrap());
+        for address in [&mut config.mesh, &mut config.http, &mut config.admin] {
+            *address = "127.0.0.1:0".parse().unwrap();
+        }
+        let node = Node::start(config, DataDir::open(dir.path()).unwrap(), Entry::default()).await.unwrap();
+        // The mesh is founded by the beginning, which may wait for long.
+        assert_eq!(node.consensus.catalog().mesh(), None);
+        node.shutdown().await;
     }
 }

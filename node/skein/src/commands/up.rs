@@ -1,6 +1,6 @@
 //! `skein up`: one node in the foreground.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use rand::Rng;
 use skein_catalog::{MemberRole, check_labels};
@@ -29,13 +29,9 @@ pub(super) async fn up(up: Up) -> Result<(), Failure> {
         node = Node::start(config, data, entry) => node?,
         () = stop.next() => return Ok(()),
     };
-    if let Err(failure) = write_stdout(format!("{}\n", node.ready_line()).as_bytes()) {
-        tracing::warn!(%failure, "the line that says it serves could not be written; it serves all the same");
-    }
-    if let Err(failure) = Contexts::of_user().link(node.name(), &node.context_file()) {
-        tracing::warn!(%failure, "the context was not added to the user's configuration; use --context");
-    }
+    // A node that has not begun yet leaves in order, too: peers place calls at it.
     let ended = tokio::select! {
+        Err(failure) = serve(&node) => Err(failure),
         () = stop.next() => Ok(()),
         () = node.removed() => Err(removed(&node)),
     };
@@ -46,6 +42,18 @@ pub(super) async fn up(up: Up) -> Result<(), Failure> {
             std::process::exit(INTERRUPTED)
         }
     }
+}
+
+/// Begins and says so; ends only when the node could not begin.
+async fn serve(node: &Node) -> Result<Infallible, Failure> {
+    node.begin().await?;
+    if let Err(failure) = write_stdout(format!("{}\n", node.ready_line()).as_bytes()) {
+        tracing::warn!(%failure, "the line that says it serves could not be written; it serves all the same");
+    }
+    if let Err(failure) = Contexts::of_user().link(node.name(), &node.context_file()) {
+        tracing::warn!(%failure, "the context was not added to the user's configuration; use --context");
+    }
+    std::future::pending().await
 }
 
 /// Why a node ends that was taken off: the others refuse it, so that all it could do is answer with what is old.
