@@ -47,7 +47,7 @@ pub(crate) async fn beside<T>(
 /// and where nodes were lost, the one that has the call, too, may yet answer.
 fn is_word(failure: &Failure) -> bool {
     !matches!(failure.code, ErrorCode::DeadlineExceeded | ErrorCode::PeerLost)
-        && next(failure, true, false) == Next::GiveUp
+        && next(failure, true, true) == Next::GiveUp
 }
 
 fn with_progress(failure: Failure, progress: Progress) -> Failure {

@@ -128,15 +128,15 @@ impl Shared {
             };
             let Some(body) = call.encode(settled.has_lost_one())? else { return Err(settled.exhausted()) };
             let asking = Asking { was_silent: stranger.is_silent(), link, stranger };
-            let failure = match self.ask(call, body, &asking, &tried, &settled).await {
+            let (failure, is_word) = match self.ask(call, body, &asking, &tried, &settled).await {
                 Asked::Settled(outcome) => return outcome.map_err(|failure| settled.end_with(failure)),
-                Asked::Failed(failure) => failure,
+                Asked::Failed { failure, is_word } => (failure, is_word),
             };
             let is_lost = asking.stranger.is_closed();
             if is_lost {
                 self.lost.notify_one();
             }
-            let mut next = next(&failure, call.request.is_idempotent, is_lost);
+            let mut next = next(&failure, call.request.is_idempotent, is_word);
             if is_lost_with_it(&failure) && !asking.was_silent && settled.lose() {
                 next = Next::GiveUp;
             }
@@ -218,9 +218,11 @@ impl Shared {
     ) -> Asked {
         let mut answer = pin!(async {
             // A node answers at the deadline by itself, and better than we could: it knows whether the function ran.
-            let answer = stranger.call(Service::Client, body, call.deadline + ANSWER_GRACE).await?;
-            self.nodes.answered(link);
-            decode(&answer)
+            let word = stranger.ask(Service::Client, body, call.deadline + ANSWER_GRACE).await?;
+            Ok(word.and_then(|answer| {
+                self.nodes.answered(link);
+                decode(&answer)
+            }))
         });
         // Should this node be lost, too, no other may have the call.
         let is_last = settled.has_lost_one() && !was_silent;
@@ -237,7 +239,7 @@ impl Shared {
         let mut beyond = tried.to_vec();
         beyond.push(link.clone());
         let own = async {
-            let answer = answer.await;
+            let answer = answer.await.and_then(|word| word);
             Ended { answer, is_lost: stranger.is_closed() }
         };
         let settled = Settled::beside(settled.has_lost_one() || !was_silent);
@@ -272,14 +274,19 @@ impl Shared {
 enum Asked {
     /// The end of the call: an answer, or all other nodes were tried meanwhile.
     Settled(Result<ClientReply, Failure>),
-    Failed(Failure),
+    Failed {
+        failure: Failure,
+        /// The node said so. Otherwise it was made here of the node's silence.
+        is_word: bool,
+    },
 }
 
 impl Asked {
-    fn of(answer: Result<ClientReply, Failure>) -> Self {
-        match answer {
-            Ok(reply) => Self::Settled(Ok(reply)),
-            Err(failure) => Self::Failed(failure),
+    fn of(word: Result<Result<ClientReply, Failure>, Failure>) -> Self {
+        match word {
+            Ok(Ok(reply)) => Self::Settled(Ok(reply)),
+            Ok(Err(failure)) => Self::Failed { failure, is_word: true },
+            Err(failure) => Self::Failed { failure, is_word: false },
         }
     }
 }

@@ -13,8 +13,8 @@ pub(crate) enum Next {
     Later,
 }
 
-/// What may follow `failure`; `is_lost` if the connection ended with it, so that it is not a node's word.
-pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_lost: bool) -> Next {
+/// What may follow `failure`; `is_word` if a node said it, and this side did not make it of the node's silence.
+pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_word: bool) -> Next {
     let is_safe = match failure.progress {
         Progress::NotExecuted => true,
         Progress::MaybeExecuted => is_idempotent,
@@ -26,8 +26,8 @@ pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_lost: bool) -> Nex
     // These speak of the node that was asked, or of the way to it. What speaks of the call (no such function, no leave,
     // overloaded everywhere) is the same from every node, and repeating it would only add to the load.
     match failure.code {
-        ErrorCode::Unreachable | ErrorCode::PeerLost if is_lost => Next::Elsewhere,
-        // A node's word: it has lost two nodes with the call, or one with a call of a version that ends nodes.
+        ErrorCode::Unreachable | ErrorCode::PeerLost if !is_word => Next::Elsewhere,
+        // The node has lost two nodes with the call, or one with a call of a version that ends nodes.
         ErrorCode::PeerLost if failure.progress == Progress::MaybeExecuted => Next::GiveUp,
         ErrorCode::Draining | ErrorCode::Untrusted | ErrorCode::ProtocolMismatch => Next::Elsewhere,
         ErrorCode::Unreachable
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     fn check(failure: Failure, expected: [Next; 2]) {
-        let found = [false, true].map(|is_idempotent| next(&failure, is_idempotent, false));
+        let found = [false, true].map(|is_idempotent| next(&failure, is_idempotent, true));
         assert_eq!(found, expected, "{failure:?}");
     }
 
@@ -150,9 +150,9 @@ mod tests {
         check(Failure::executed(PeerLost, ""), [GiveUp, GiveUp]);
         check(FunctionNotFound.not_executed(), [GiveUp, GiveUp]);
         check(Overloaded.not_executed(), [GiveUp, GiveUp]);
-        assert_eq!(next(&Unreachable.not_executed(), false, true), Elsewhere);
-        assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), true, true), Elsewhere);
-        assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), false, true), GiveUp);
+        assert_eq!(next(&Unreachable.not_executed(), false, false), Elsewhere);
+        assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), true, false), Elsewhere);
+        assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), false, false), GiveUp);
     }
 
     trait NotExecuted {

@@ -27,19 +27,23 @@ pub(crate) async fn exchange(
     bytes_max: usize,
 ) -> Result<Bytes, Failure> {
     match timeout_at(deadline, connection.open_bi()).await {
-        Ok(opened) => converse(opened, service, body, deadline, bytes_max).await,
+        Ok(opened) => converse(opened, service, body, deadline, bytes_max).await?,
         Err(_) => Err(late(Progress::NotExecuted)),
     }
 }
 
-/// The same on a stream that has been opened for it, if it could be.
+/// What the other side says: the answer, or that it failed.
+pub(crate) type Word = Result<Bytes, Failure>;
+
+/// The same on a stream that has been opened for it, if it could be. A failure that the other side tells is its word; that
+/// none came, or none that can be read, is this side's failure.
 pub(crate) async fn converse(
     opened: Result<(SendStream, RecvStream), ConnectionError>,
     service: Service,
     body: Bytes,
     deadline: Instant,
     bytes_max: usize,
-) -> Result<Bytes, Failure> {
+) -> Result<Word, Failure> {
     // Nothing runs over there before the whole request has arrived, so until its end is sent nothing can have.
     let progress = Reached::default();
     let work = async {
@@ -78,10 +82,10 @@ async fn write(sender: &mut Sender, service: Service, body: Bytes, deadline: Ins
     sender.write_all_chunks(&mut [frame.to_bytes(), body]).await
 }
 
-async fn answer(reader: &mut FrameReader, bytes_max: usize, progress: &Reached) -> Result<Bytes, Failure> {
+async fn answer(reader: &mut FrameReader, bytes_max: usize, progress: &Reached) -> Result<Word, Failure> {
     match reader.next().await {
-        Ok(Some(Frame::Reply { .. })) => reader.body(bytes_max).await.map_err(|error| unread(progress, &error)),
-        Ok(Some(Frame::Fail { failure, .. })) => Err(failure),
+        Ok(Some(Frame::Reply { .. })) => reader.body(bytes_max).await.map(Ok).map_err(|error| unread(progress, &error)),
+        Ok(Some(Frame::Fail { failure, .. })) => Ok(Err(failure)),
         Ok(Some(_)) => {
             reader.stop(STREAM_BAD_FRAME);
             Err(Failure { progress: progress.get(), ..Failure::maybe_executed(ErrorCode::Malformed, BAD_ANSWER) })

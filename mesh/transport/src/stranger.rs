@@ -172,6 +172,20 @@ impl Stranger {
     /// `unavailable` when as many requests of this connection are under way as the node allows, and none has ended in a
     /// second.
     pub async fn call(&self, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        self.ask(service, body, deadline).await?
+    }
+
+    /// The same, with what the node said apart from what this side made of its silence, which has the same codes: a node
+    /// says `peer-lost` of others, and this side of it, which may be before the connection is known to have ended.
+    ///
+    /// # Errors
+    /// As for [`Self::call`], without what the handler answered. That is inside.
+    pub async fn ask(
+        &self,
+        service: Service,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Result<Bytes, Failure>, Failure> {
         let _under_way = self.pulse.begin();
         let patience = Instant::now() + STREAM_PATIENCE;
         let Ok(opened) = timeout_at(deadline.min(patience), self.connection.open_bi()).await else {

@@ -69,6 +69,23 @@ async fn a_dropped_call_on_a_stream_of_its_own_stops_its_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_says_is_told_from_what_is_made_of_its_silence() {
+    let mesh = TestMesh::new();
+    let node = mesh.node(1).await;
+    let pin = crate::CaPin::Fingerprint(mesh.authority.fingerprint());
+    let stranger = Arc::new(crate::Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap());
+    let ask = |what: &'static str| stranger.ask(Service::Client, what.into(), soon());
+    assert_eq!(ask("hello").await.unwrap().unwrap(), "hello");
+    assert_eq!(code(ask("fail").await.unwrap()), (ErrorCode::FunctionFailed, Progress::Executed));
+    let asker = stranger.clone();
+    let call = tokio::spawn(async move { asker.ask(Service::Client, "hang".into(), soon()).await.map(drop) });
+    node.echo.until(|echo| echo.started.load(SeqCst) == 3).await;
+    node.network.shutdown(Instant::now()).await;
+    let failure = call.await.unwrap().unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::PeerLost, Progress::MaybeExecuted), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_ends_the_call_and_its_handler() {
     let (one, two) = TestMesh::new().pair().await;
     one.ask(&two, "connect first").await.unwrap();
