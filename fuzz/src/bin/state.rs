@@ -7,6 +7,7 @@
 #[path = "../../../node/engine/tests/oracle/modules.rs"]
 mod modules;
 #[path = "../../../node/engine/tests/oracle/oracle.rs"]
+#[allow(dead_code, reason = "what sums up several threads and judges a short run is for the test")]
 mod oracle;
 #[path = "../../../node/engine/tests/oracle/parts.rs"]
 mod parts;
