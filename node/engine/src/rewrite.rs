@@ -187,6 +187,8 @@ impl Rewriting<'_> {
         self.before(id);
         match payload {
             Payload::StartSection { .. } => {}
+            // Whose place is taken by the section that `before` adds.
+            Payload::MemorySection(section) if section.count() == 0 => {}
             Payload::DataCountSection { .. } if !self.survey.names_data && !self.survey.keeps_data => {}
             Payload::DataSection(section) if !self.survey.keeps_data => self.add_data(section.clone())?,
             Payload::ExportSection(section) => {
@@ -258,5 +260,25 @@ fn kind(kind: ExternalKind) -> ExportKind {
         ExternalKind::Memory => ExportKind::Memory,
         ExternalKind::Global => ExportKind::Global,
         ExternalKind::Tag => ExportKind::Tag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmparser::Validator;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_section_of_memories_is_as_good_as_none() {
+        const BEFORE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0";
+        const EMPTY: &[u8] = b"\x05\x01\0";
+        const AFTER: &[u8] = b"\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+        let [without, with] = [&[BEFORE, AFTER].concat(), &[BEFORE, EMPTY, AFTER].concat()].map(|code| {
+            Validator::new().validate_all(code).unwrap();
+            rewrite(code).unwrap().code
+        });
+        assert_eq!(with, without);
+        Validator::new().validate_all(&with).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    error::Error as _,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -50,8 +51,11 @@ fn broken(panic: &(dyn Any + Send)) -> Failed {
 
 fn compile_unguarded(code: &[u8], tier: Tier, effort: &Effort) -> Result<Vec<u8>, Failed> {
     let threads = NonZero::new(effort.threads).unwrap_or(NonZero::<usize>::MIN);
-    let added = Headroom::add(code, tier);
-    let (code, headroom) = added.map_err(|error| Failed::new(Cause::Crashed, format!("adding headroom: {error}")))?;
+    let (code, headroom) = Headroom::add(code, tier).map_err(|error| {
+        // What the parser says is in it, and not in its own words.
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Failed::new(Cause::Crashed, format!("adding headroom: {why}"))
+    })?;
     let (code, headroom) = (&*code, Arc::new(headroom));
     let engine = match tier {
         Tier::Baseline => {
