@@ -52,8 +52,9 @@ struct Call {
     deadline: Instant,
 }
 
-/// A node that is given a call.
+/// A node that is given a call, and what it is sent.
 struct Asking {
+    body: Bytes,
     link: Arc<Link>,
     stranger: Arc<Stranger>,
     /// A sign of life was overdue before: if it is lost, then not for this call.
@@ -127,8 +128,8 @@ impl Shared {
                 None => return Err(settled.exhausted()),
             };
             let Some(body) = call.encode(settled.has_lost_one())? else { return Err(settled.exhausted()) };
-            let asking = Asking { was_silent: stranger.is_silent(), link, stranger };
-            let (failure, is_word) = match self.ask(call, body, &asking, &tried, &settled).await {
+            let asking = Asking { was_silent: stranger.is_silent(), link, stranger, body };
+            let (failure, is_word) = match self.ask(call, &asking, &tried, &settled).await {
                 Asked::Settled(outcome) => return outcome.map_err(|failure| settled.end_with(failure)),
                 Asked::Failed { failure, is_word } => (failure, is_word),
             };
@@ -211,14 +212,13 @@ impl Shared {
     async fn ask(
         &self,
         call: &Call,
-        body: Bytes,
-        Asking { link, stranger, was_silent }: &Asking,
+        Asking { link, stranger, was_silent, body }: &Asking,
         tried: &[Arc<Link>],
         settled: &Settled,
     ) -> Asked {
         let mut answer = pin!(async {
             // A node answers at the deadline by itself, and better than we could: it knows whether the function ran.
-            let word = stranger.ask(Service::Client, body, call.deadline + ANSWER_GRACE).await?;
+            let word = stranger.ask(Service::Client, body.clone(), call.deadline + ANSWER_GRACE).await?;
             Ok(word.and_then(|answer| {
                 self.nodes.answered(link);
                 decode(&answer)

@@ -51,7 +51,7 @@ mod tests {
         let attempt = |number: u32| -> Attempt {
             match number {
                 0 => Box::pin(pending()),
-                _ if number % 2 == 0 => Box::pin(async move { Ok(number) }),
+                _ if number.is_multiple_of(2) => Box::pin(async move { Ok(number) }),
                 _ => Box::pin(async move { Err(Failure::not_executed(ErrorCode::Unreachable, number.to_string())) }),
             }
         };
