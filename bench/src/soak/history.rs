@@ -169,7 +169,10 @@ impl History {
         let failed = || {
             let problem: serde_json::Value = serde_json::from_str(&call.body).unwrap_or_default();
             let kind = match (problem["code"].as_str(), problem["detail"].as_str()) {
-                (Some(code), Some(detail)) => format!("{} {code}: {detail}", call.status),
+                // Without what differs from call to call: nodes, indices, times.
+                (Some(code), Some(detail)) => {
+                    format!("{} {code}: {}", call.status, detail.replace(|sign: char| sign.is_ascii_digit(), "#"))
+                }
                 _ => format!("{} {}", call.status, call.body.chars().take(200).collect::<String>()),
             };
             Some((Wrong { kind, call: format!("{:?} at gateway {}", call.asked, call.gateway) }, true))

@@ -11,8 +11,9 @@
 //! new. One that falls silent is doubted after half a second and given up within two, however long the deadline: new
 //! calls go elsewhere at once, those that are [`idempotent`](Function::idempotent) are tried elsewhere beside it, and
 //! the others end as `peer-lost`, `maybe-executed`. A call that is lost with two nodes is tried on no third: it may be
-//! what ends them. If all fall silent at once, it waits within its deadline until one can be reached anew. What a node
-//! refuses because it is full, or because the mesh can do no more, is tried again when the answer says, three times at
+//! what ends them. If several nodes to which there are connections fall silent at once, it waits within its deadline until
+//! one of the others can be reached anew; a client with one connection dials the other nodes, for two seconds each. What a
+//! node refuses because it is full, or because the mesh can do no more, is tried again when the answer says, three times at
 //! most and within one budget for all calls of the client. Which nodes there are the mesh tells its clients: the context
 //! need name only some of them.
 //!

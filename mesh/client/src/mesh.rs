@@ -192,6 +192,10 @@ impl Shared {
             if !settled.has_lost_one() || is_heard(&stranger, call.deadline).await {
                 return Some(Ok((link, stranger)));
             }
+            // There was no time to hear it: that is nothing against its connection.
+            if Instant::now() >= call.deadline {
+                return None;
+            }
             settled.pass_over(Failure::not_executed(ErrorCode::Unreachable, "a node has fallen silent"));
             self.lost.notify_one();
             link.replace(&stranger);

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use skein_proto::{Digest, MeshId, NodeId, Progress};
+use skein_proto::{Digest, InvocationId, MeshId, NodeId, Progress};
 use skein_transport::{Authority, Identity, Network, NetworkConfig, NodeKey, Service, Validity};
 use tokio::net::UdpSocket;
 
@@ -528,6 +528,37 @@ async fn a_call_of_a_client_that_closes_while_it_is_cut_off_ends() {
     mesh.close().await;
     let failure = timeout(PATIENCE, call).await.expect("it does not wait for its deadline").unwrap().unwrap_err();
     assert_eq!((failure.code, failure.progress), (ErrorCode::Unreachable, Progress::MaybeExecuted), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_time_is_over_ends_no_connection() {
+    let nodes = Nodes::start(3).await;
+    let mesh = Mesh::connect(nodes.context()).await.unwrap();
+    mesh.function("draining").unwrap().invoke("").await.unwrap_err();
+    let open =
+        || -> Vec<_> { mesh.shared.nodes.links().iter().map(|link| link.open().map(|one| one.node())).collect() };
+    let before = open();
+    assert!(before.iter().all(Option::is_some), "there is a connection to each");
+    let call = Call { request: a_request(), deadline: Instant::now() };
+    let mut settled = Settled::beside(true);
+    let reached = mesh.shared.reach(&call, &mut Vec::new(), &mut Vec::new(), &mut settled).await;
+    assert!(reached.is_none(), "there is no time to hear from a node");
+    assert_eq!(open(), before);
+}
+
+fn a_request() -> ClientRequest {
+    ClientRequest {
+        key: String::new(),
+        invocation: InvocationId::random(),
+        reference: "echo".parse().unwrap(),
+        payload: Bytes::new(),
+        headers: Vec::new(),
+        deadline_ms: 0,
+        traceparent: None,
+        index_min: 0,
+        is_idempotent: true,
+        was_lost: true,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
