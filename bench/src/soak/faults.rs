@@ -1,6 +1,9 @@
 //! What goes wrong in a soak, one thing at a time, while changes go on.
 
-use std::time::Duration;
+use std::{
+    net::{TcpListener, UdpSocket},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use rand::Rng;
@@ -44,12 +47,12 @@ pub(super) fn carry_out(soak: &mut Soak, kind: Kind) -> Result<()> {
             soak.table.close(node);
             soak.mesh.nodes[node].kill();
             soak.changes(Instant::now() + lasts);
-            soak.mesh.nodes[node].restart();
+            restart(soak, node);
         }
         Kind::Terminate => {
             leave(soak, node)?;
             soak.changes(Instant::now() + lasts);
-            soak.mesh.nodes[node].restart();
+            restart(soak, node);
         }
         Kind::Stop => {
             // Balancers do not see it at once: its gateway goes on getting calls, which the fault explains.
@@ -88,6 +91,18 @@ pub(super) fn carry_out(soak: &mut Soak, kind: Kind) -> Result<()> {
     soak.history.over(begun);
     soak.mesh.settle();
     Ok(())
+}
+
+/// Starts it where it was; elsewhere if a connection of somebody's has taken one of its ports meanwhile: they are of those
+/// that the system gives away.
+fn restart(soak: &mut Soak, node: usize) {
+    let node = &mut soak.mesh.nodes[node];
+    let is_free = |addr: &str| TcpListener::bind(addr).is_ok();
+    if UdpSocket::bind(node.mesh()).is_ok() && is_free(node.http()) && is_free(node.admin()) {
+        node.restart();
+    } else {
+        node.restart_with(&ELSEWHERE);
+    }
 }
 
 /// SIGTERM. Whoever calls it from now on is a balancer that does not look; what was sent before is answered.
