@@ -218,11 +218,7 @@ const BURN: &str = r#"(module (memory (export "memory") 1)
 fn a_node_that_joins_a_busy_mesh_gets_some_of_it_and_no_call_fails() {
     let mut mesh = Mesh::start(SKEIN, 2);
     for i in 0..FUNCTIONS {
-        // With time for a machine that has other things to do.
-        let toml = format!("name = \"burn{i}\"\ncode = \"burn.wat\"\n[limits]\ndeadline = \"60s\"\n");
-        mesh.file(&format!("burn{i}/burn.wat"), BURN.as_bytes());
-        let file = mesh.file(&format!("burn{i}/function.toml"), toml.as_bytes());
-        mesh.skein(0, &["publish", file.trim_end_matches("/function.toml")]).ok();
+        mesh.publish_wat(0, &format!("burn{i}"), BURN).ok();
     }
     let call = |number: u64| Call {
         path: format!("/fn/default/burn{}", number as usize % FUNCTIONS),
