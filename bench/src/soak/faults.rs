@@ -74,6 +74,8 @@ pub(super) fn carry_out(soak: &mut Soak, kind: Kind) -> Result<()> {
         }
         Kind::Replace => {
             let (name, other) = (soak.mesh.nodes[node].name.clone(), another(soak, node));
+            // The key of a removed node ends with it.
+            soak.table.set_key(soak.mesh.nodes[other].key());
             run(soak, other, &["node", "drain", &name])?;
             leave(soak, node)?;
             run(soak, other, &["node", "remove", &name])?;
@@ -82,7 +84,6 @@ pub(super) fn carry_out(soak: &mut Soak, kind: Kind) -> Result<()> {
             soak.mesh.join_at(other, args);
             let joined = soak.mesh.nodes.len() - 1;
             soak.table.open(joined, soak.mesh.nodes[joined].http());
-            soak.table.set_key(soak.mesh.nodes[joined].key());
         }
     }
     if soak.mesh.nodes[node].is_running() {
