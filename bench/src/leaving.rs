@@ -98,7 +98,7 @@ pub(crate) fn run(binary: &str, is_quick: bool, rate: u32, only: Option<Fault>) 
 
 fn publish(mesh: &Mesh) -> Result<bool> {
     let file = mesh.file("wait/wait.wat", loads::waiting(CALL_MS).as_bytes());
-    let toml = "name = 'wait'\ncode = 'wait.wat'\n[limits]\nconcurrency = 1000\n";
+    let toml = "name = 'wait'\ncode = 'wait.wat'\n[limits]\nconcurrency = 512\n";
     mesh.file("wait/function.toml", toml.as_bytes());
     let ran = mesh.skein(0, &["publish", file.trim_end_matches("/wait.wat")]);
     ensure!(ran.code == 0, "{}", ran.stderr);
