@@ -82,7 +82,7 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
-    /// The same for a node that has just started: it waits for a leader as long as the deadline allows, however long there
+    /// [`Group::await_read_index`] for a node that has just started: waits for a leader until the deadline, however long there
     /// is none. When this has returned, the node knows all that was acknowledged before it was called.
     ///
     /// # Errors
