@@ -144,6 +144,10 @@ fn a_removed_node_is_refused_for_good() {
     let nodes = mesh.skein(leader, &["nodes", "--json"]).ok().json();
     assert_eq!(nodes["nodes"].as_array().unwrap().len(), 3, "{nodes}");
     mesh.skein(leader, &["node", "remove", &name]).failed(1, "not-found");
+    // Started again it never serves: what it has is old, and the key good by it alone.
+    let started = mesh.skein_bare(&["up", "--data", mesh.nodes[victim].data.to_str().unwrap()]).failed(1, "untrusted");
+    assert!(started.stderr.contains("was removed from the mesh"), "{}", started.stderr);
+    assert_eq!(started.text(), "", "it was never ready");
     let publish = mesh.publish_wat(leader, "echo", ECHO).ok().text();
     assert!(publish.starts_with("default/echo@1"));
 }

@@ -109,6 +109,22 @@ fn load(mesh: &Mesh, nodes: &[usize]) -> Running {
     load
 }
 
+#[test]
+fn a_node_that_was_removed_while_it_was_cut_off_learns_it_and_ends() {
+    let mut mesh = mesh();
+    let leader = mesh.leader();
+    let victim = (leader + 1) % 3;
+    let wire = u8::try_from(victim).unwrap();
+    let name = mesh.nodes[victim].name.clone();
+    Cut::Both.each(wire, |from, to| mesh.netns().cut(from, to));
+    until("it can be removed", || (mesh.skein(leader, &["node", "remove", &name]).code == 0).then_some(()));
+    assert!(mesh.nodes[victim].is_running());
+    Cut::Both.each(wire, |from, to| mesh.netns().heal(from, to));
+    assert_eq!(mesh.nodes[victim].wait().code(), Some(1));
+    let log = mesh.nodes[victim].log();
+    assert!(log.contains("was removed from the mesh"), "{log}");
+}
+
 /// Cuts `victim` off under load at both sides, and heals it.
 fn partition(mesh: &mut Mesh, victim: usize, cut: Cut) {
     let rest: Vec<usize> = (0..3).filter(|node| *node != victim).collect();

@@ -18,6 +18,8 @@ pub(crate) const CLOSE_SILENT: VarInt = VarInt::from_u32(5);
 
 /// The node is leaving and takes no new clients.
 pub(crate) const CLOSE_LEAVING: VarInt = VarInt::from_u32(6);
+/// The dialing node was removed from the mesh for good.
+pub(crate) const CLOSE_REMOVED: VarInt = VarInt::from_u32(7);
 
 /// Whoever used the stream went away.
 pub(crate) const STREAM_DROPPED: VarInt = VarInt::from_u32(16);
@@ -32,6 +34,7 @@ pub(crate) fn dial_failure(whom: &str, error: &ConnectionError) -> Failure {
         ConnectionError::TransportError(error) => crypto_code(u64::from(error.code)),
         ConnectionError::ConnectionClosed(close) => crypto_code(u64::from(close.error_code)),
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_UNTRUSTED => ErrorCode::Untrusted,
+        error if is_removal(error) => ErrorCode::Untrusted,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_PROTOCOL => ErrorCode::ProtocolMismatch,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_BUSY => ErrorCode::Overloaded,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_LEAVING => ErrorCode::Draining,
@@ -39,6 +42,12 @@ pub(crate) fn dial_failure(whom: &str, error: &ConnectionError) -> Failure {
         _ => ErrorCode::Unreachable,
     };
     Failure::not_executed(code, format!("{whom} cannot be reached: {error}"))
+}
+
+/// Whether the other side says that this node was removed for good. It said so by the keys of the handshake, in which it
+/// has proved to be who was dialed.
+pub(crate) fn is_removal(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REMOVED)
 }
 
 /// What a TLS alert inside a QUIC error (RFC 9001, section 4.8) means here.

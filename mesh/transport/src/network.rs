@@ -173,6 +173,15 @@ impl Network {
         self.inner.peers.reached()
     }
 
+    /// The member that was the last to say that this node was removed from the mesh, and each time that one says it. The
+    /// word is as good as the member: one of which this node does not know yet that it was removed itself may lie. What was
+    /// said before this was called counts as said after it.
+    pub fn removal(&self) -> watch::Receiver<Option<NodeId>> {
+        let mut removal = self.inner.host.removal.subscribe();
+        removal.mark_changed();
+        removal
+    }
+
     /// Closes all connections with `node`, in both directions. A removed node is refused when it comes back; one
     /// that is still trusted may connect again at once.
     pub fn disconnect(&self, node: NodeId) {

@@ -99,6 +99,13 @@ impl Members {
         let is_member = named.mesh == self.mesh && self.trust.is_trusted(named.node, named.key);
         is_member.then_some(()).ok_or_else(refused)
     }
+
+    /// The same, or one that was removed: an alert could not tell it so, and it would take it for a broken network.
+    fn check_caller(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        let named = certificate::named(leaf).map_err(|_| refused())?;
+        let has_left = named.mesh == self.mesh && self.trust.has_left(named.node);
+        if has_left { Ok(()) } else { self.check(leaf) }
+    }
 }
 
 /// What a dialer believes: the CA's signature, the name it dialed, and the catalogue.
@@ -172,7 +179,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
-        self.members.check(leaf)?;
+        self.members.check_caller(leaf)?;
         Ok(verified)
     }
 

@@ -131,7 +131,7 @@ impl Node {
         describe_metrics();
         let membership = Membership::spawn(skein_membership::Config::default(), transport.clone(), me);
         let book = address_book(&config, &data, &boot, members.clone(), transport.clone())?;
-        let freshness = Arc::new(Freshness::new(config.catch_up, !boot.is_resumed));
+        let freshness = Arc::new(Freshness::new(config.catch_up, !boot.is_resumed, network.removal()));
         let code = Arc::new(PeerCode::new(artifacts.clone(), membership.clone(), me));
         let runtime =
             Runtime::start(skein_runtime::Config::new(me), engine.clone(), code.clone(), consensus.watch()).await?;
@@ -227,12 +227,19 @@ impl Node {
         self.data.context()
     }
 
-    /// Ends when the mesh has taken this node off for good and goes on without its vote; that is how it learns of it.
+    /// Ends when the mesh has taken this node off for good and goes on without its vote: it learns that by the catalogue, or
+    /// by a peer if it was away.
     pub(crate) async fn removed(&self) {
         let me = self.network.local();
         let mut catalog = self.consensus.watch();
-        if catalog.wait_for(|catalog| catalog.has_left(me)).await.is_err() {
-            std::future::pending::<()>().await;
+        let written = async {
+            if catalog.wait_for(|catalog| catalog.has_left(me)).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = written => {}
+            _ = self.shared.freshness.removed() => {}
         }
     }
 

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::{
     runtime::Handle,
+    sync::watch,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -38,6 +39,8 @@ pub(crate) struct Host {
     pub(crate) lanes: TaskTracker,
     /// Connections of strangers.
     pub(crate) strangers: TaskTracker,
+    /// The member that was the last to say that this node was removed.
+    pub(crate) removal: watch::Sender<Option<NodeId>>,
     /// The requests of strangers that have shown no good key.
     stranger_requests: Entrance,
     /// The requests of those that have.
@@ -64,6 +67,7 @@ impl Host {
             requests: TaskTracker::new(),
             lanes: TaskTracker::new(),
             strangers: TaskTracker::new(),
+            removal: watch::Sender::new(None),
             complaints: Complaints::default(),
             handlers: RwLock::default(),
             app,

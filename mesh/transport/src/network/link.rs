@@ -9,14 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, VarInt};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, VarInt};
 use skein_proto::{Digest, ErrorCode, Failure, NodeId};
 use tokio::time::{Instant, timeout};
 
 use super::{host::Host, serve_lane::LANE_PRIORITY};
 use crate::{
     Service,
-    close::{CLOSE_DONE, STREAM_BAD_FRAME, dial_failure},
+    close::{CLOSE_DONE, STREAM_BAD_FRAME, dial_failure, is_removal},
     frame::{Frame, INLINE_BYTES_MAX, PROTOCOL_VERSION},
     lane::Lane,
     metrics::Counted,
@@ -86,15 +86,33 @@ impl Link {
         let unreachable = |error: String| Failure::not_executed(ErrorCode::Unreachable, format!("{whom}: {error}"));
         let connecting =
             endpoint.connect_with(config, addr, &dial.name).map_err(|error| unreachable(error.to_string()))?;
-        let connection = connecting.await.map_err(|error| dial_failure(&whom, &error))?;
-        let (_, key) = tls::shown(&connection).ok_or_else(|| unreachable("it has shown no certificate".to_owned()))?;
-        let mut streams = Vec::with_capacity(dial.purpose.lanes());
-        for _ in 0..dial.purpose.lanes() {
-            streams.push(open_lane(host, &connection).await.map_err(|error| dial_failure(&whom, &error))?);
+        let heed = |error: &ConnectionError| {
+            if is_removal(error) {
+                host.removal.send_replace(Some(dial.peer));
+            }
+        };
+        let connection = connecting.await.inspect_err(heed).map_err(|error| dial_failure(&whom, &error))?;
+        let link = Self::greet(host, connection.clone(), dial.purpose, &whom).await;
+        link.inspect_err(|_| connection.close_reason().iter().for_each(heed))
+    }
+
+    /// Opens the lanes and waits for the other side's hello.
+    async fn greet(
+        host: &Arc<Host>,
+        connection: Connection,
+        purpose: Purpose,
+        whom: &str,
+    ) -> Result<Arc<Self>, Failure> {
+        let no_certificate =
+            || Failure::not_executed(ErrorCode::Unreachable, format!("{whom}: it has shown no certificate"));
+        let (_, key) = tls::shown(&connection).ok_or_else(no_certificate)?;
+        let mut streams = Vec::with_capacity(purpose.lanes());
+        for _ in 0..purpose.lanes() {
+            streams.push(open_lane(host, &connection).await.map_err(|error| dial_failure(whom, &error))?);
         }
         // One answer is enough to know that this side's certificate was taken, too.
         let boot = match streams.first_mut() {
-            Some((_, reader)) => hello(&connection, reader, &whom).await?,
+            Some((_, reader)) => hello(&connection, reader, whom).await?,
             None => 0,
         };
         let counted = Counted::new(&host.metrics.dialed);
@@ -134,7 +152,7 @@ impl Drop for Link {
     }
 }
 
-async fn open_lane(host: &Host, connection: &Connection) -> Result<(Sender, FrameReader), quinn::ConnectionError> {
+async fn open_lane(host: &Host, connection: &Connection) -> Result<(Sender, FrameReader), ConnectionError> {
     let (sender, receiver) = connection.open_bi().await?;
     let mut sender = Sender::new(sender);
     let _ = sender.set_priority(LANE_PRIORITY);

@@ -17,6 +17,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     dial::Dialer,
@@ -55,8 +56,8 @@ struct Peer {
 
 /// A dialed connection, in one of its states.
 enum Slot {
-    /// The end of the dial, and who tells it that there may be more places to try.
-    Dialing(Outcome, Arc<Notify>),
+    /// The end of the dial, who tells it that there may be more places to try, and what ends it with this slot.
+    Dialing(Outcome, Arc<Notify>, DropGuard),
     Up(Arc<Link>),
     Failed {
         failure: Failure,
@@ -65,7 +66,7 @@ enum Slot {
     },
 }
 
-/// The end of a dial, for all who wait for it.
+/// The end of a dial, for all who wait for it. Closed without one when the peer was found to be elsewhere meanwhile.
 type Outcome = watch::Receiver<Option<Result<Arc<Link>, Failure>>>;
 
 impl Peers {
@@ -87,7 +88,8 @@ impl Peers {
         &self.doubts
     }
 
-    /// Sets where a peer is reached, or forgets it. Connections dialed while its first address was another are closed.
+    /// Sets where a peer is reached, or forgets it. Connections dialed while its first address was another are closed; dials
+    /// under way look there, too.
     pub(super) fn set_addresses(&self, node: NodeId, mut told: Vec<Address>) {
         told.truncate(TOLD_MAX);
         let stale = {
@@ -101,10 +103,12 @@ impl Peers {
             }
             let is_moved = peer.told.first() != told.first();
             peer.told = told;
-            if is_moved {
+            peer.try_anew();
+            if peer.told.is_empty() {
                 std::mem::take(&mut peer.slots)
+            } else if is_moved {
+                peer.slots.extract_if(|_, slot| matches!(slot, Slot::Up(_))).collect()
             } else {
-                peer.try_anew();
                 HashMap::new()
             }
         };
@@ -158,6 +162,11 @@ impl Peers {
     /// Whether `node` is a member now, with this key.
     pub(super) fn is_trusted(&self, node: NodeId, key: Digest) -> bool {
         self.trust.is_trusted(node, key)
+    }
+
+    /// Whether `node` was removed for good.
+    pub(super) fn has_left(&self, node: NodeId) -> bool {
+        self.trust.has_left(node)
     }
 
     /// The peers with an open connection that would not be let in now, by the key with which they were.
@@ -217,22 +226,27 @@ impl Peers {
         }
     }
 
-    /// A connection for `purpose`, dialed if there is none. Fails at once while a failed dial is remembered.
+    /// A connection for `purpose`, dialed if there is none; dialed again if the peer turned out to be elsewhere meanwhile.
+    /// Fails at once while a failed dial is remembered.
     pub(super) async fn link(
         self: &Arc<Self>,
         node: NodeId,
         purpose: Purpose,
         deadline: Instant,
     ) -> Result<Arc<Link>, Failure> {
-        let mut outcome = match self.look(node, purpose)? {
-            Found::Up(link) => return Ok(link),
-            Found::Dialing(outcome) => outcome,
-        };
-        match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(given_up())),
-            Ok(Err(_)) => Err(given_up()),
-            Err(_) => Err(late(Progress::NotExecuted)),
+        for _ in 0..DIALS_MAX {
+            let mut outcome = match self.look(node, purpose)? {
+                Found::Up(link) => return Ok(link),
+                Found::Dialing(outcome) => outcome,
+            };
+            match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
+                Ok(Ok(outcome)) => return outcome.clone().unwrap_or_else(|| Err(given_up())),
+                // It has no outcome: the peer is dialed anew, by what is known of it now.
+                Ok(Err(_)) => {}
+                Err(_) => return Err(late(Progress::NotExecuted)),
+            }
         }
+        Err(given_up())
     }
 
     fn look(self: &Arc<Self>, node: NodeId, purpose: Purpose) -> Result<Found, Failure> {
@@ -245,7 +259,7 @@ impl Peers {
         let mut delay = self.host.config.redial_delay;
         match peer.slots.get(&purpose) {
             Some(Slot::Up(link)) if link.is_open() => return Ok(Found::Up(link.clone())),
-            Some(Slot::Dialing(outcome, _)) if outcome.has_changed().is_ok() => {
+            Some(Slot::Dialing(outcome, ..)) if outcome.has_changed().is_ok() => {
                 return Ok(Found::Dialing(outcome.clone()));
             }
             Some(Slot::Failed { failure, until, .. }) if Instant::now() < *until => return Err(failure.clone()),
@@ -253,10 +267,11 @@ impl Peers {
             _ => {}
         }
         let (sender, outcome) = watch::channel(None);
-        let more = Arc::new(Notify::new());
-        peer.slots.insert(purpose, Slot::Dialing(outcome.clone(), more.clone()));
+        let (more, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        peer.slots.insert(purpose, Slot::Dialing(outcome.clone(), more.clone(), end.clone().drop_guard()));
         let dial = Dial { peer: node, name: certificate::node_name(node, self.mesh), purpose };
-        drop(self.io.spawn(self.clone().dial(dial, delay, sender, more)));
+        // Whoever waits for a dial that has ended without an outcome looks again.
+        drop(self.io.spawn(end.run_until_cancelled_owned(self.clone().dial(dial, delay, sender, more))));
         Ok(Found::Dialing(outcome))
     }
 
@@ -273,7 +288,7 @@ impl Peers {
             self.host.metrics.dial_failures.increment(1);
             tracing::debug!(peer = %dial.peer, purpose = ?dial.purpose, %failure, "dial failed");
         }
-        let mut result = self.settle(&dial, result, delay, &sender);
+        let Some(mut result) = self.settle(&dial, result, delay, &sender) else { return };
         // As with those that are accepted: who was removed during the handshake is found here or by the removal.
         if let Ok(link) = &result
             && !self.is_trusted(dial.peer, link.key)
@@ -284,21 +299,18 @@ impl Peers {
         sender.send_replace(Some(result));
     }
 
-    /// Puts the outcome into the slot, unless the slot has gone on without this dial.
+    /// Puts the outcome into the slot, and gives it; none if the slot has gone on without this dial.
     fn settle(
         &self,
         dial: &Dial,
         result: Result<Arc<Link>, Failure>,
         delay: Duration,
         sender: &watch::Sender<Option<Result<Arc<Link>, Failure>>>,
-    ) -> Result<Arc<Link>, Failure> {
+    ) -> Option<Result<Arc<Link>, Failure>> {
         let mut book = self.lock();
         let slot = book.get_mut(&dial.peer).and_then(|peer| peer.slots.get_mut(&dial.purpose));
-        let Some(slot) =
-            slot.filter(|slot| matches!(slot, Slot::Dialing(own, _) if own.same_channel(&sender.subscribe())))
-        else {
-            return Err(given_up());
-        };
+        let slot =
+            slot.filter(|slot| matches!(slot, Slot::Dialing(own, ..) if own.same_channel(&sender.subscribe())))?;
         // Whether small calls go through is what counts.
         if dial.purpose == Purpose::Calls {
             self.doubts.set(dial.peer, result.is_err().then_some(Doubt::Doubted));
@@ -310,7 +322,7 @@ impl Peers {
             }
             Err(failure) => Slot::Failed { failure: failure.clone(), until: Instant::now() + delay, delay },
         };
-        result
+        Some(result)
     }
 
     /// Has somebody listen whether the peer goes on speaking.
@@ -334,7 +346,7 @@ impl Peer {
     fn try_anew(&mut self) {
         self.slots.retain(|_, slot| match slot {
             Slot::Failed { .. } => false,
-            Slot::Dialing(_, more) => {
+            Slot::Dialing(_, more, _) => {
                 more.notify_one();
                 true
             }
@@ -360,6 +372,9 @@ fn close(slots: HashMap<Purpose, Slot>) {
 fn given_up() -> Failure {
     Failure::not_executed(ErrorCode::Unreachable, "the dial was given up: the node moved or was removed")
 }
+
+/// How often one caller waits for a dial: a peer that moves while it is dialed is dialed where it went, and once more.
+const DIALS_MAX: usize = 3;
 
 /// Datagrams that wait for one peer's connection to come up: gossip says the same again soon.
 const WAITING_DATAGRAMS_MAX: usize = 8;

@@ -86,13 +86,17 @@ impl Serve for Handler {
     }
 }
 
-/// The members that a node's catalogue would trust: all but these.
+/// The members that a node's catalogue would trust: all but these, which were removed.
 #[derive(Default)]
 struct Removed(Mutex<HashSet<NodeId>>);
 
 impl Trust for Removed {
     fn is_trusted(&self, node: NodeId, _: Digest) -> bool {
-        !self.0.lock().unwrap().contains(&node)
+        !self.has_left(node)
+    }
+
+    fn has_left(&self, node: NodeId) -> bool {
+        self.0.lock().unwrap().contains(&node)
     }
 }
 

@@ -7,16 +7,22 @@
 //! Where no majority answers for a while it serves what it has, and says so. Where one does answer, and what was committed
 //! does not get here, the node serves nothing for as long as a leader can be asked: it knows that what it has is old, and
 //! callers find others that are not. Once no leader can be asked any more, it serves what it has as any other node does.
+//!
+//! A node that was removed while it was down or cut off is told so by the first peer that it reaches. It closes at once, asks
+//! whether a leader still knows it, and ends when none does: the peer that told it may have been removed itself.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use skein_catalog::Propose as _;
-use skein_proto::{ErrorCode, Failure};
+use skein_proto::{ErrorCode, Failure, NodeId};
 use skein_raft::Consensus;
 use skein_transport::{Caller, Duplex, Serve};
 use tokio::{
@@ -59,6 +65,8 @@ enum State {
     Current,
     /// Nobody could be asked for as long as this node waits: what it has is served.
     Alone,
+    /// This node was removed, says a peer, and no leader has said otherwise. Nothing follows it.
+    Removed(NodeId),
 }
 
 /// What is asked of the consensus.
@@ -97,20 +105,23 @@ pub(super) struct Freshness {
     beat: AtomicU64,
     catch_up: Duration,
     is_new: bool,
+    /// What peers say of this node's removal, and who has said it since a leader last answered.
+    removal: watch::Receiver<Option<NodeId>>,
+    told_removed: Mutex<Option<NodeId>>,
 }
 
 impl Freshness {
     /// One that is behind. Where nobody answers for `catch_up`, it serves what it has; a node that is new to the mesh has
-    /// nothing, and waits until it was current once.
-    pub(super) fn new(catch_up: Duration, is_new: bool) -> Self {
-        let (state, beat) = (watch::Sender::new(State::Behind), AtomicU64::new(0));
-        Self { state, started: Instant::now(), beat, catch_up, is_new }
+    /// nothing, and waits until it was current once. `removal` tells of each peer that says that this node was removed.
+    pub(super) fn new(catch_up: Duration, is_new: bool, removal: watch::Receiver<Option<NodeId>>) -> Self {
+        let (state, beat, told_removed) = (watch::Sender::new(State::Behind), AtomicU64::new(0), Mutex::default());
+        Self { state, started: Instant::now(), beat, catch_up, is_new, removal, told_removed }
     }
 
     /// Whether requests may be answered by the catalogue as it is. Costs two loads.
     pub(super) fn is_serving(&self) -> bool {
         match *self.state.borrow() {
-            State::Behind | State::Lagging => false,
+            State::Behind | State::Lagging | State::Removed(_) => false,
             State::Current => self.silence() < STOPPED_AFTER,
             // It serves what it has since before it was stopped.
             State::Alone => true,
@@ -161,12 +172,26 @@ impl Freshness {
         })
     }
 
-    fn behind(&self) -> Failure {
-        let message = match *self.state.borrow() {
-            State::Lagging => {
-                "this node knows that it lacks what the mesh has decided, and waits for it: see this node's log, and its disk"
+    /// Ends when this node was removed; says who has told it.
+    pub(super) async fn removed(&self) -> NodeId {
+        let mut state = self.state.subscribe();
+        loop {
+            if let State::Removed(by) = *state.borrow_and_update() {
+                return by;
             }
-            _ => "this node is catching up with the mesh, after a start or a stop",
+            // It cannot end: this side of it is ours.
+            let _ = state.changed().await;
+        }
+    }
+
+    fn behind(&self) -> Failure {
+        let message = match (*self.state.borrow(), *self.told_removed()) {
+            (State::Removed(by), _) | (_, Some(by)) => format!("this node was removed from the mesh, says node {by}"),
+            (State::Lagging, _) => {
+                "this node knows that it lacks what the mesh has decided, and waits for it: see this node's log, and its disk"
+                    .to_owned()
+            }
+            _ => "this node is catching up with the mesh, after a start or a stop".to_owned(),
         };
         Failure::not_executed(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER)
     }
@@ -185,6 +210,7 @@ impl Freshness {
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.beat();
+        let mut removal = self.removal.clone();
         loop {
             let asking = self.ask(group, has_something.then_some(self.catch_up));
             tokio::pin!(asking);
@@ -196,9 +222,17 @@ impl Freshness {
                         // What was answered before the stop says nothing about what came during it.
                         break;
                     },
+                    // An error: the network has ended, and this with it.
+                    Ok(()) = removal.changed() => if self.heed(*removal.borrow_and_update()) && !is_asking {
+                        break;
+                    },
                     state = &mut asking, if is_asking => {
                         let before = self.state.send_replace(state);
                         has_something = true;
+                        if let State::Removed(by) = state {
+                            tracing::warn!(%by, "was removed from the mesh while it was away, says a peer");
+                            return;
+                        }
                         if state == State::Alone {
                             // Asked on, so that it is known when it is as new as the others' again.
                             if before != State::Alone {
@@ -231,14 +265,39 @@ impl Freshness {
         was_stopped
     }
 
+    /// Takes a peer's word that this node was removed: the gate is closed until a leader has been asked. Says whether it has
+    /// to be asked because of that: whoever says so again changes nothing.
+    fn heed(&self, word: Option<NodeId>) -> bool {
+        let is_news = word.is_some() && std::mem::replace(&mut *self.told_removed(), word).is_none();
+        if is_news {
+            self.state.send_if_modified(|state| {
+                let is_closed = matches!(state, State::Current | State::Alone);
+                if is_closed {
+                    *state = State::Behind;
+                }
+                is_closed
+            });
+        }
+        is_news
+    }
+
+    fn told_removed(&self) -> MutexGuard<'_, Option<NodeId>> {
+        self.told_removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has all applied that was committed when a leader first answered; gives up when none has answered for `patience`.
     async fn ask(&self, group: &dyn Group, patience: Option<Duration>) -> State {
-        let Some(index) = named(group, patience).await else { return State::Alone };
+        let Some(index) = self.named(group, patience).await else { return self.unasked() };
         tokio::select! {
             biased;
             () = group.applied(index) => State::Current,
-            () = self.lag(index, group, patience) => State::Alone,
+            () = self.lag(index, group, patience) => self.unasked(),
         }
+    }
+
+    /// What this node is that can ask nobody.
+    fn unasked(&self) -> State {
+        self.told_removed().map_or(State::Alone, State::Removed)
     }
 
     /// After a moment, notes that this node is known to be behind: it serves nothing until it is not, and a person may have
@@ -253,8 +312,29 @@ impl Freshness {
                  a large snapshot takes its time; a full disk takes nothing"
             );
         }
-        while named(group, patience).await.is_some() {
+        while self.named(group, patience).await.is_some() {
             tokio::time::sleep(APPLY_PATIENCE).await;
+        }
+    }
+
+    /// Asks until a leader says up to where the log was committed; `None` when none has for `patience`, and there is something
+    /// to serve or nothing to wait for.
+    async fn named(&self, group: &dyn Group, patience: Option<Duration>) -> Option<u64> {
+        let began = Instant::now();
+        loop {
+            match group.committed(Instant::now() + ASK_DEADLINE).await {
+                Ok(index) => {
+                    *self.told_removed() = None;
+                    return Some(index);
+                }
+                Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
+            }
+            let is_late = |patience| began.elapsed() >= patience;
+            let has_something = group.has_catalog() && patience.is_some_and(is_late);
+            if has_something || (self.told_removed().is_some() && is_late(self.catch_up)) {
+                return None;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
         }
     }
 
@@ -268,22 +348,6 @@ impl Freshness {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// Asks until a leader says up to where the log was committed; `None` when none has for `patience`, and there is something
-/// to serve.
-async fn named(group: &dyn Group, patience: Option<Duration>) -> Option<u64> {
-    let began = Instant::now();
-    loop {
-        match group.committed(Instant::now() + ASK_DEADLINE).await {
-            Ok(index) => return Some(index),
-            Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
-        }
-        if group.has_catalog() && patience.is_some_and(|patience| began.elapsed() >= patience) {
-            return None;
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 

@@ -92,6 +92,10 @@ impl Trust for Members {
         let catalog = catalog.borrow().clone();
         catalog.trusts(node, &key) || self.is_vouched(&catalog, node, key)
     }
+
+    fn has_left(&self, node: NodeId) -> bool {
+        self.catalog.get().is_some_and(|catalog| catalog.borrow().has_left(node))
+    }
 }
 
 /// Most members that one is believed to know: more than a mesh may have.

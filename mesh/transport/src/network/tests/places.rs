@@ -61,13 +61,44 @@ async fn a_dial_under_way_tries_the_places_it_hears_of_meanwhile() {
     config.dial_timeout = 2 * PATIENCE;
     let (one, two) = (Node::configured(config, mesh.identity(1)).await, mesh.node(2).await);
     let (_silent, dead) = dead();
-    one.network.set_addresses(NodeId(2), vec![dead.clone()]);
+    // Another word of where it is, or that it is somewhere else.
+    for places in [vec![dead.clone(), place(&two)], vec![place(&two)]] {
+        one.network.disconnect(NodeId(2));
+        one.network.set_addresses(NodeId(2), vec![dead.clone()]);
+        let asked = begin(&one);
+        one.network.set_addresses(NodeId(2), places);
+        assert_eq!(asked.await.unwrap().unwrap(), "x");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_dial_that_is_ended_has_the_peer_dialed_anew() {
+    let mesh = TestMesh::new();
+    let mut config = NetworkConfig::new(localhost());
+    config.dial_timeout = 2 * PATIENCE;
+    let (one, two) = (Node::configured(config, mesh.identity(1)).await, mesh.node(2).await);
+    let (_silent, dead) = dead();
+    one.network.set_addresses(NodeId(2), vec![dead]);
+    let asked = begin(&one);
+    // As when it was believed dead, and comes back.
+    one.network.remove_address(NodeId(2));
+    one.network.set_addresses(NodeId(2), vec![place(&two)]);
+    match asked.await.unwrap() {
+        Ok(answer) => assert_eq!(answer, "x"),
+        // It looked in between.
+        Err(failure) => assert!(failure.message.contains("no address is known"), "{failure}"),
+    }
+    assert_eq!(one.ask(&two, "x").await.unwrap(), "x");
+}
+
+/// A call of the second node that has begun to dial.
+fn begin(one: &Node) -> tokio::task::JoinHandle<Result<Bytes, Failure>> {
     let (network, began) = (one.network.clone(), Instant::now());
-    let asked = tokio::spawn(async move {
-        network.call(NodeId(2), Service::Control, Bytes::from_static(b"x"), began + PATIENCE).await
-    });
-    one.network.set_addresses(NodeId(2), vec![dead, place(&two)]);
-    assert_eq!(asked.await.unwrap().unwrap(), "x");
+    let call = async move { network.call(NodeId(2), Service::Control, "x".into(), began + PATIENCE).await };
+    let mut call = Box::pin(call);
+    // Polled once here: the dial is under way when this returns.
+    assert!(futures_util::FutureExt::now_or_never(&mut call).is_none());
+    tokio::spawn(call)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

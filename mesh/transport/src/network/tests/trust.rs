@@ -25,9 +25,10 @@ async fn a_node_of_another_mesh_that_believes_anybody_is_refused_all_the_same() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removed_node_is_refused_at_its_next_handshake() {
+async fn a_removed_node_is_refused_at_its_next_handshake_and_told_why() {
     let (one, two) = TestMesh::new().pair().await;
     two.ask(&one, "member").await.unwrap();
+    assert_eq!(*two.network.removal().borrow(), None);
     one.removed.0.lock().unwrap().insert(NodeId(2));
     one.network.disconnect(NodeId(2));
     let refused = loop {
@@ -37,7 +38,13 @@ async fn a_removed_node_is_refused_at_its_next_handshake() {
         }
     };
     assert_eq!(code(refused), (ErrorCode::Untrusted, Progress::NotExecuted));
+    assert_eq!(*two.network.removal().borrow(), Some(NodeId(1)), "who says so");
     assert_eq!(code(one.ask(&two, "removed").await), (ErrorCode::Untrusted, Progress::NotExecuted));
+    assert_eq!(
+        *one.network.removal().borrow(),
+        None,
+        "one that is refused by who was removed takes nobody's word for it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

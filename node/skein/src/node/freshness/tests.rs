@@ -87,9 +87,20 @@ async fn until(freshness: &Freshness, wanted: State) -> Duration {
 
 const CATCH_UP: Duration = Duration::from_secs(5);
 
+/// The freshness of a node that nobody ever says was removed.
+fn freshness(is_new: bool) -> Freshness {
+    Freshness::new(CATCH_UP, is_new, watch::channel(None).1)
+}
+
+/// The freshness of a node that resumes, and who says that it was removed.
+fn told() -> (Arc<Freshness>, watch::Sender<Option<NodeId>>) {
+    let (told, removal) = watch::channel(None);
+    (Arc::new(Freshness::new(CATCH_UP, false, removal)), told)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_behind_sends_its_callers_away_with_a_time_to_come_back() {
-    let freshness = Freshness::new(CATCH_UP, true);
+    let freshness = freshness(true);
     let failure = freshness.until_serving().await.unwrap_err();
     assert_eq!((failure.code, failure.retry_after_ms), (ErrorCode::Unavailable, Some(1_000)));
     freshness.beat();
@@ -99,7 +110,7 @@ async fn a_node_that_is_behind_sends_its_callers_away_with_a_time_to_come_back()
 
 #[tokio::test(start_paused = true)]
 async fn a_node_without_a_majority_goes_on_with_what_it_has_after_a_stop_too() {
-    let freshness = Freshness::new(CATCH_UP, true);
+    let freshness = freshness(true);
     freshness.state.send_replace(State::Alone);
     tokio::time::advance(STOPPED_AFTER).await;
     assert!(freshness.is_serving());
@@ -109,7 +120,7 @@ async fn a_node_without_a_majority_goes_on_with_what_it_has_after_a_stop_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_stopped_serves_nothing_until_it_has_asked_again() {
-    let freshness = Freshness::new(CATCH_UP, true);
+    let freshness = freshness(true);
     freshness.beat();
     freshness.state.send_replace(State::Current);
     assert!(freshness.is_serving());
@@ -122,7 +133,7 @@ async fn a_node_that_was_stopped_serves_nothing_until_it_has_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_has_just_joined_waits_for_a_majority_and_one_that_was_current_only_for_a_while() {
-    let (freshness, mesh) = (Arc::new(Freshness::new(CATCH_UP, true)), Mesh::new(Answers::NoQuorum));
+    let (freshness, mesh) = (Arc::new(freshness(true)), Mesh::new(Answers::NoQuorum));
     let _kept = kept(&freshness, &mesh);
     freshness.settled(Instant::now() + CATCH_UP * 20).await.unwrap_err();
     assert_eq!(*freshness.state.borrow(), State::Behind, "it has nothing to serve");
@@ -140,7 +151,7 @@ async fn a_node_that_has_just_joined_waits_for_a_majority_and_one_that_was_curre
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_knows_that_it_is_behind_serves_nothing_however_long_that_is_so() {
-    let (freshness, mesh) = (Arc::new(Freshness::new(CATCH_UP, false)), Mesh::new(NOT_HERE));
+    let (freshness, mesh) = (Arc::new(freshness(false)), Mesh::new(NOT_HERE));
     let _kept = kept(&freshness, &mesh);
     until(&freshness, State::Lagging).await;
     // Not even at its deadline is it told to end: what it waits for is on its way.
@@ -161,10 +172,72 @@ async fn a_node_that_knows_that_it_is_behind_serves_nothing_however_long_that_is
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_always_a_little_behind_waits_for_what_a_leader_named_first() {
     let late = APPLY_PATIENCE + APPLY_PATIENCE / 2;
-    let (freshness, mesh) = (Arc::new(Freshness::new(CATCH_UP, false)), Mesh::new(Answers::Leader(late)));
+    let (freshness, mesh) = (Arc::new(freshness(false)), Mesh::new(Answers::Leader(late)));
     let began = Instant::now();
     let _kept = kept(&freshness, &mesh);
     until(&freshness, State::Lagging).await;
     until(&freshness, State::Current).await;
     assert!((late..late + Duration::from_secs(1)).contains(&began.elapsed()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_removed_while_it_was_away_serves_nothing_and_ends() {
+    let ((freshness, told), mesh) = (told(), Mesh::new(Answers::NoQuorum));
+    let _kept = kept(&freshness, &mesh);
+    // Not the first word, but all of its patience without a leader.
+    told.send_replace(Some(NodeId(2)));
+    assert!(until(&freshness, State::Removed(NodeId(2))).await >= CATCH_UP);
+    assert_eq!(freshness.removed().await, NodeId(2));
+    assert!(!freshness.is_serving());
+    let failure = freshness.check().unwrap_err();
+    assert!(failure.message.contains("was removed from the mesh, says node 2"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_closes_at_the_first_word_of_its_removal() {
+    let ((freshness, told), mesh) = (told(), Mesh::new(CURRENT));
+    let _kept = kept(&freshness, &mesh);
+    until(&freshness, State::Current).await;
+    mesh.answer(Answers::NoQuorum);
+    tokio::time::sleep(CATCH_UP * 10).await;
+    assert!(freshness.is_serving(), "by what it has, as any node that is cut off");
+    told.send_replace(Some(NodeId(2)));
+    until(&freshness, State::Behind).await;
+    // Said again and again, it is asked for no longer than once.
+    let again = async {
+        loop {
+            told.send_replace(Some(NodeId(3)));
+            tokio::time::sleep(CATCH_UP / 10).await;
+        }
+    };
+    tokio::select! {
+        () = again => {}
+        _ = freshness.removed() => {}
+    }
+    assert!(!freshness.is_serving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_serves_alone_closes_at_the_first_word_of_its_removal() {
+    let ((freshness, told), mesh) = (told(), Mesh::new(Answers::NoQuorum));
+    let _kept = kept(&freshness, &mesh);
+    until(&freshness, State::Alone).await;
+    told.send_replace(Some(NodeId(2)));
+    until(&freshness, State::Behind).await;
+    until(&freshness, State::Removed(NodeId(2))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_knows_a_node_refutes_who_says_that_it_was_removed() {
+    let ((freshness, told), mesh) = (told(), Mesh::new(CURRENT));
+    let _kept = kept(&freshness, &mesh);
+    until(&freshness, State::Current).await;
+    for liar in 2..5 {
+        told.send_replace(Some(NodeId(liar)));
+        tokio::time::sleep(BEAT).await;
+        assert_eq!(*freshness.state.borrow(), State::Current, "the leader was asked, and it is as new as that");
+    }
+    mesh.answer(Answers::NoQuorum);
+    tokio::time::advance(STOPPED_AFTER).await;
+    until(&freshness, State::Alone).await;
 }
