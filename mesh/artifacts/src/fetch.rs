@@ -64,7 +64,9 @@ impl Artifacts {
     /// The bytes, and whether a peer that did not give them ran out of time.
     async fn pull_from(&self, digest: Digest, from: &[NodeId], deadline: Instant) -> (Result<Bytes, Failure>, bool) {
         let mut is_cut_off = false;
-        let peers: Vec<NodeId> = from.iter().copied().filter(|peer| *peer != self.transport.local()).collect();
+        let mut peers: Vec<NodeId> = from.iter().copied().filter(|peer| *peer != self.transport.local()).collect();
+        // To wait for one that may be gone is worth it only when the others do not have it.
+        peers.sort_by_cached_key(|peer| self.transport.is_silent(*peer));
         let mut reasons = Vec::new();
         for (asked, peer) in peers.iter().enumerate() {
             let patience = Patience::share(deadline, peers.len() - asked);

@@ -63,9 +63,11 @@ impl Trail {
     }
 
     /// Whether the next attempt adds no load to the mesh: the last one was turned away before it used anything, or was
-    /// lost with its node or the way there. That is no sign of overload, and no more than was under way there.
+    /// lost with its node or the way there, or found no code. That is no sign of overload, and no more than was under way
+    /// there. Of code that a node could not get, all calls that waited for it there are told at once.
     pub(crate) fn is_free(&self) -> bool {
-        self.last.as_ref().is_some_and(|last| is_refusal_at_the_door(last) || is_lost(last))
+        let has_no_code = |last: &Failure| last.code == ErrorCode::ArtifactUnavailable;
+        self.last.as_ref().is_some_and(|last| is_refusal_at_the_door(last) || is_lost(last) || has_no_code(last))
     }
 
     /// Whether a node was lost while it had the call, and was not lost before.

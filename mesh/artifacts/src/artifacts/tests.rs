@@ -28,6 +28,8 @@ mod exchange;
 struct Net {
     nodes: Arc<Mutex<HashMap<NodeId, Arc<dyn Serve>>>>,
     opened: Arc<AtomicUsize>,
+    /// Those of whom nothing is heard, as the transport has it.
+    silent: Arc<Mutex<HashSet<NodeId>>>,
 }
 
 struct End {
@@ -92,6 +94,10 @@ impl Transport for End {
         let me = Caller::Peer(self.me);
         tokio::spawn(async move { serve.stream(me, Box::new(there)).await });
         Ok(Box::new(here))
+    }
+
+    fn is_silent(&self, peer: NodeId) -> bool {
+        self.net.silent.lock().unwrap().contains(&peer)
     }
 
     fn datagram(&self, _: NodeId, _: skein_transport::Service, _: Bytes) {}

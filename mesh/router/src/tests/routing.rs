@@ -418,6 +418,17 @@ async fn retries_stop_when_the_budget_is_spent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_whose_code_cannot_be_had_at_a_node_go_on_to_another_all_of_them() {
+    // All that waited for it there are told at once, which is more than the budget has.
+    let has_no_code = std::iter::repeat_n(not_executed(ErrorCode::ArtifactUnavailable), 200);
+    let bench = Bench::of(2).plan(1, has_no_code).with(2, |peer| peer.load.queued = 9);
+    for _ in 0..200 {
+        assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+    }
+    assert_eq!(bench.fake.nodes_tried().len(), 400);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_retry_begins_after_the_deadline() {
     let bench = Bench::of(2).with(1, |peer| peer.load.is_draining = true).plan(2, [Does::Hangs]);
     let began = Instant::now();

@@ -67,6 +67,20 @@ async fn a_fetch_that_is_given_up_does_not_stop_those_who_waited_for_it() {
 }
 
 #[tokio::test]
+async fn a_peer_of_which_nothing_is_heard_is_asked_last() {
+    let net = Net::default();
+    let (one, two, three) = (net.node(1).await, net.node(2).await, net.node(3).await);
+    let digest = one.artifacts.put(CODE).await.unwrap();
+    net.bad(4, Bad { answer: None, bytes: b"", is_silent: true });
+    net.silent.lock().unwrap().insert(NodeId(4));
+    assert_eq!(two.artifacts.fetch(digest, &ids([4, 1]), soon()).await.unwrap(), CODE);
+    assert_eq!(net.opened(), 1, "the one that is heard was asked alone");
+    // It may have what nobody else has.
+    net.silent.lock().unwrap().insert(NodeId(1));
+    assert_eq!(three.artifacts.fetch(digest, &ids([1, 9]), soon()).await.unwrap(), CODE);
+}
+
+#[tokio::test]
 async fn who_knows_more_peers_goes_on_where_another_failed() {
     let net = Net::default();
     let (one, two) = (net.node(1).await, net.node(2).await);
