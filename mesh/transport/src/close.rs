@@ -1,6 +1,6 @@
 //! Why connections and streams end, as codes on the wire and as failures.
 
-use quinn::{ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, VarInt};
 use skein_proto::{ErrorCode, Failure};
 
 /// The node shuts down or needs the connection no more.
@@ -18,7 +18,7 @@ pub(crate) const CLOSE_SILENT: VarInt = VarInt::from_u32(5);
 
 /// The node is leaving and takes no new clients.
 pub(crate) const CLOSE_LEAVING: VarInt = VarInt::from_u32(6);
-/// The dialing node was removed from the mesh for good.
+/// The dialing node was removed from the mesh for good. The reason is [`removal_proof`].
 pub(crate) const CLOSE_REMOVED: VarInt = VarInt::from_u32(7);
 
 /// Whoever used the stream went away.
@@ -34,7 +34,9 @@ pub(crate) fn dial_failure(whom: &str, error: &ConnectionError) -> Failure {
         ConnectionError::TransportError(error) => crypto_code(u64::from(error.code)),
         ConnectionError::ConnectionClosed(close) => crypto_code(u64::from(close.error_code)),
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_UNTRUSTED => ErrorCode::Untrusted,
-        error if is_removal(error) => ErrorCode::Untrusted,
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REMOVED => {
+            return Failure::not_executed(ErrorCode::Untrusted, format!("{whom} says that this node was removed"));
+        }
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_PROTOCOL => ErrorCode::ProtocolMismatch,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_BUSY => ErrorCode::Overloaded,
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_LEAVING => ErrorCode::Draining,
@@ -44,10 +46,20 @@ pub(crate) fn dial_failure(whom: &str, error: &ConnectionError) -> Failure {
     Failure::not_executed(code, format!("{whom} cannot be reached: {error}"))
 }
 
-/// Whether the other side says that this node was removed for good. It said so by the keys of the handshake, in which it
-/// has proved to be who was dialed.
-pub(crate) fn is_removal(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REMOVED)
+/// Whether the other side of `connection` has closed it because this node was removed for good, and has proved in the
+/// handshake to be who was dialed. The code alone proves nothing: until the handshake is confirmed, quinn believes what
+/// anybody on the way has put into a packet that is as good as in clear text.
+pub(crate) fn is_removal(connection: &Connection) -> bool {
+    let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() else { return false };
+    let proof = removal_proof(connection);
+    close.error_code == CLOSE_REMOVED && proof.is_some_and(|proof| close.reason == proof[..])
+}
+
+/// What only the two ends of this connection can know (RFC 8446, section 7.5).
+pub(crate) fn removal_proof(connection: &Connection) -> Option<[u8; 32]> {
+    let mut proof = [0; 32];
+    connection.export_keying_material(&mut proof, b"EXPORTER-skein-removed", b"").ok()?;
+    Some(proof)
 }
 
 /// What a TLS alert inside a QUIC error (RFC 9001, section 4.8) means here.

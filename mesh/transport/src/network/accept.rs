@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::{entrance::Share, host::Host, peers::Peers, serve::Accepted};
 use crate::{
     Caller,
-    close::{CLOSE_BUSY, CLOSE_LEAVING, CLOSE_REMOVED, CLOSE_UNTRUSTED},
+    close::{CLOSE_BUSY, CLOSE_LEAVING, CLOSE_REMOVED, CLOSE_UNTRUSTED, removal_proof},
     metrics::Counted,
     tls::{self, Shown},
 };
@@ -106,7 +106,7 @@ impl Acceptor {
     async fn serve_peer(&self, connection: Connection, node: NodeId, key: Digest) {
         if self.peers.has_left(node) {
             self.host.metrics.handshake_failures.increment(1);
-            connection.close(CLOSE_REMOVED, b"this node was removed from the mesh");
+            connection.close(CLOSE_REMOVED, &removal_proof(&connection).unwrap_or_default());
             return;
         }
         let Ok(_place) = self.members.clone().try_acquire_owned() else {

@@ -65,7 +65,11 @@ impl Dialer<'_> {
         add(&mut waiting, places());
         loop {
             if attempts.is_empty() && waiting.is_empty() {
-                return Err(last);
+                // It may have been told of another place at this very moment.
+                add(&mut waiting, places());
+                if waiting.is_empty() {
+                    return Err(last);
+                }
             }
             tokio::select! {
                 biased;

@@ -86,14 +86,12 @@ impl Link {
         let unreachable = |error: String| Failure::not_executed(ErrorCode::Unreachable, format!("{whom}: {error}"));
         let connecting =
             endpoint.connect_with(config, addr, &dial.name).map_err(|error| unreachable(error.to_string()))?;
-        let heed = |error: &ConnectionError| {
-            if is_removal(error) {
-                host.removal.send_replace(Some(dial.peer));
-            }
-        };
-        let connection = connecting.await.inspect_err(heed).map_err(|error| dial_failure(&whom, &error))?;
+        let connection = connecting.await.map_err(|error| dial_failure(&whom, &error))?;
         let link = Self::greet(host, connection.clone(), dial.purpose, &whom).await;
-        link.inspect_err(|_| connection.close_reason().iter().for_each(heed))
+        if link.is_err() && is_removal(&connection) {
+            host.removal.send_replace(Some(dial.peer));
+        }
+        link
     }
 
     /// Opens the lanes and waits for the other side's hello.

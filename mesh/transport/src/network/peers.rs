@@ -56,8 +56,13 @@ struct Peer {
 
 /// A dialed connection, in one of its states.
 enum Slot {
-    /// The end of the dial, who tells it that there may be more places to try, and what ends it with this slot.
-    Dialing(Outcome, Arc<Notify>, DropGuard),
+    Dialing {
+        outcome: Outcome,
+        /// Tells the dial that there may be more places to try.
+        more: Arc<Notify>,
+        /// Ends it with this slot.
+        _end: DropGuard,
+    },
     Up(Arc<Link>),
     Failed {
         failure: Failure,
@@ -66,7 +71,7 @@ enum Slot {
     },
 }
 
-/// The end of a dial, for all who wait for it. Closed without one when the peer was found to be elsewhere meanwhile.
+/// The end of a dial, for all who wait for it. Closed without one when the peer was disconnected or forgotten meanwhile.
 type Outcome = watch::Receiver<Option<Result<Arc<Link>, Failure>>>;
 
 impl Peers {
@@ -88,8 +93,8 @@ impl Peers {
         &self.doubts
     }
 
-    /// Sets where a peer is reached, or forgets it. Connections dialed while its first address was another are closed; dials
-    /// under way look there, too.
+    /// Sets where a peer is reached, or forgets it. Connections that came about while its first address was another are
+    /// closed; dials under way go on and look there, too, except to a peer that is forgotten.
     pub(super) fn set_addresses(&self, node: NodeId, mut told: Vec<Address>) {
         told.truncate(TOLD_MAX);
         let stale = {
@@ -103,6 +108,8 @@ impl Peers {
             }
             let is_moved = peer.told.first() != told.first();
             peer.told = told;
+            // Under the lock, so that it is not the doubt of a dial that ends now.
+            self.doubts.set(node, None);
             peer.try_anew();
             if peer.told.is_empty() {
                 std::mem::take(&mut peer.slots)
@@ -112,7 +119,6 @@ impl Peers {
                 HashMap::new()
             }
         };
-        self.doubts.set(node, None);
         close(stale);
     }
 
@@ -176,7 +182,7 @@ impl Peers {
             shown.extend(peer.accepted.values().map(|(key, _)| (*node, *key)));
             shown.extend(peer.slots.values().filter_map(|slot| match slot {
                 Slot::Up(link) => Some((*node, link.key)),
-                Slot::Dialing(..) | Slot::Failed { .. } => None,
+                Slot::Dialing { .. } | Slot::Failed { .. } => None,
             }));
         }
         // Trust has locks of its own, so that it is not asked under ours.
@@ -226,27 +232,22 @@ impl Peers {
         }
     }
 
-    /// A connection for `purpose`, dialed if there is none; dialed again if the peer turned out to be elsewhere meanwhile.
-    /// Fails at once while a failed dial is remembered.
+    /// A connection for `purpose`, dialed if there is none. Fails at once while a failed dial is remembered.
     pub(super) async fn link(
         self: &Arc<Self>,
         node: NodeId,
         purpose: Purpose,
         deadline: Instant,
     ) -> Result<Arc<Link>, Failure> {
-        for _ in 0..DIALS_MAX {
-            let mut outcome = match self.look(node, purpose)? {
-                Found::Up(link) => return Ok(link),
-                Found::Dialing(outcome) => outcome,
-            };
-            match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
-                Ok(Ok(outcome)) => return outcome.clone().unwrap_or_else(|| Err(given_up())),
-                // It has no outcome: the peer is dialed anew, by what is known of it now.
-                Ok(Err(_)) => {}
-                Err(_) => return Err(late(Progress::NotExecuted)),
-            }
+        let mut outcome = match self.look(node, purpose)? {
+            Found::Up(link) => return Ok(link),
+            Found::Dialing(outcome) => outcome,
+        };
+        match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Err(given_up())),
+            Ok(Err(_)) => Err(given_up()),
+            Err(_) => Err(late(Progress::NotExecuted)),
         }
-        Err(given_up())
     }
 
     fn look(self: &Arc<Self>, node: NodeId, purpose: Purpose) -> Result<Found, Failure> {
@@ -259,7 +260,7 @@ impl Peers {
         let mut delay = self.host.config.redial_delay;
         match peer.slots.get(&purpose) {
             Some(Slot::Up(link)) if link.is_open() => return Ok(Found::Up(link.clone())),
-            Some(Slot::Dialing(outcome, ..)) if outcome.has_changed().is_ok() => {
+            Some(Slot::Dialing { outcome, .. }) if outcome.has_changed().is_ok() => {
                 return Ok(Found::Dialing(outcome.clone()));
             }
             Some(Slot::Failed { failure, until, .. }) if Instant::now() < *until => return Err(failure.clone()),
@@ -268,9 +269,10 @@ impl Peers {
         }
         let (sender, outcome) = watch::channel(None);
         let (more, end) = (Arc::new(Notify::new()), CancellationToken::new());
-        peer.slots.insert(purpose, Slot::Dialing(outcome.clone(), more.clone(), end.clone().drop_guard()));
+        let dialing = Slot::Dialing { outcome: outcome.clone(), more: more.clone(), _end: end.clone().drop_guard() };
+        peer.slots.insert(purpose, dialing);
         let dial = Dial { peer: node, name: certificate::node_name(node, self.mesh), purpose };
-        // Whoever waits for a dial that has ended without an outcome looks again.
+        // Whoever waits for it is told at once when it is ended.
         drop(self.io.spawn(end.run_until_cancelled_owned(self.clone().dial(dial, delay, sender, more))));
         Ok(Found::Dialing(outcome))
     }
@@ -309,8 +311,9 @@ impl Peers {
     ) -> Option<Result<Arc<Link>, Failure>> {
         let mut book = self.lock();
         let slot = book.get_mut(&dial.peer).and_then(|peer| peer.slots.get_mut(&dial.purpose));
-        let slot =
-            slot.filter(|slot| matches!(slot, Slot::Dialing(own, ..) if own.same_channel(&sender.subscribe())))?;
+        let slot = slot.filter(
+            |slot| matches!(slot, Slot::Dialing { outcome, .. } if outcome.same_channel(&sender.subscribe())),
+        )?;
         // Whether small calls go through is what counts.
         if dial.purpose == Purpose::Calls {
             self.doubts.set(dial.peer, result.is_err().then_some(Doubt::Doubted));
@@ -346,7 +349,7 @@ impl Peer {
     fn try_anew(&mut self) {
         self.slots.retain(|_, slot| match slot {
             Slot::Failed { .. } => false,
-            Slot::Dialing(_, more, _) => {
+            Slot::Dialing { more, .. } => {
                 more.notify_one();
                 true
             }
@@ -368,13 +371,10 @@ fn close(slots: HashMap<Purpose, Slot>) {
     }
 }
 
-/// The address changed, or the node was disconnected, while it was dialed.
+/// The node was disconnected or forgotten while it was dialed.
 fn given_up() -> Failure {
-    Failure::not_executed(ErrorCode::Unreachable, "the dial was given up: the node moved or was removed")
+    Failure::not_executed(ErrorCode::Unreachable, "the dial was given up: the node went down or was removed")
 }
-
-/// How often one caller waits for a dial: a peer that moves while it is dialed is dialed where it went, and once more.
-const DIALS_MAX: usize = 3;
 
 /// Datagrams that wait for one peer's connection to come up: gossip says the same again soon.
 const WAITING_DATAGRAMS_MAX: usize = 8;

@@ -203,8 +203,8 @@ async fn tell_leader(shared: Shared, stop: CancellationToken) {
             () = &mut patience, if !has_waited => {
                 has_waited = true;
                 tracing::warn!(
-                    "still without a leader: too few voters are up, or this node was removed while it was down; \
-                     `skein nodes` at another node tells"
+                    "still without a leader: too few voters are up, or none of them is reached; `skein nodes` at another \
+                     node tells"
                 );
             }
             changed = status.changed() => if changed.is_err() { return },

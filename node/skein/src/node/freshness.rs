@@ -105,9 +105,16 @@ pub(super) struct Freshness {
     beat: AtomicU64,
     catch_up: Duration,
     is_new: bool,
-    /// What peers say of this node's removal, and who has said it since a leader last answered.
+    /// What peers say of this node's removal, and what was said first of what no leader has refuted.
     removal: watch::Receiver<Option<NodeId>>,
-    told_removed: Mutex<Option<NodeId>>,
+    told_removed: Mutex<Option<Word>>,
+}
+
+/// A peer's word that this node was removed.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    by: NodeId,
+    since: Instant,
 }
 
 impl Freshness {
@@ -186,7 +193,9 @@ impl Freshness {
 
     fn behind(&self) -> Failure {
         let message = match (*self.state.borrow(), *self.told_removed()) {
-            (State::Removed(by), _) | (_, Some(by)) => format!("this node was removed from the mesh, says node {by}"),
+            (State::Removed(by), _) | (_, Some(Word { by, .. })) => {
+                format!("this node was removed from the mesh, says node {by}")
+            }
             (State::Lagging, _) => {
                 "this node knows that it lacks what the mesh has decided, and waits for it: see this node's log, and its disk"
                     .to_owned()
@@ -267,9 +276,16 @@ impl Freshness {
 
     /// Takes a peer's word that this node was removed: the gate is closed until a leader has been asked. Says whether it has
     /// to be asked because of that: whoever says so again changes nothing.
-    fn heed(&self, word: Option<NodeId>) -> bool {
-        let is_news = word.is_some() && std::mem::replace(&mut *self.told_removed(), word).is_none();
+    fn heed(&self, by: Option<NodeId>) -> bool {
+        let Some(by) = by else { return false };
+        let is_news = {
+            let mut told = self.told_removed();
+            let is_news = told.is_none();
+            told.get_or_insert(Word { by, since: Instant::now() });
+            is_news
+        };
         if is_news {
+            tracing::warn!(%by, "was removed from the mesh, says a peer: serves nothing and asks whether a leader knows this node");
             self.state.send_if_modified(|state| {
                 let is_closed = matches!(state, State::Current | State::Alone);
                 if is_closed {
@@ -281,23 +297,29 @@ impl Freshness {
         is_news
     }
 
-    fn told_removed(&self) -> MutexGuard<'_, Option<NodeId>> {
+    fn told_removed(&self) -> MutexGuard<'_, Option<Word>> {
         self.told_removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has all applied that was committed when a leader first answered; gives up when none has answered for `patience`.
+    /// Has all applied that was committed when a leader first answered; gives up when none has answered for `patience`. What
+    /// is said of its removal after the leader answered, only another answer refutes.
     async fn ask(&self, group: &dyn Group, patience: Option<Duration>) -> State {
-        let Some(index) = self.named(group, patience).await else { return self.unasked() };
-        tokio::select! {
-            biased;
-            () = group.applied(index) => State::Current,
-            () = self.lag(index, group, patience) => self.unasked(),
+        loop {
+            let Some(index) = self.named(group, patience).await else { return self.unasked() };
+            *self.told_removed() = None;
+            tokio::select! {
+                biased;
+                () = group.applied(index) => if self.told_removed().is_none() {
+                    return State::Current;
+                },
+                () = self.lag(index, group, patience) => return self.unasked(),
+            }
         }
     }
 
     /// What this node is that can ask nobody.
     fn unasked(&self) -> State {
-        self.told_removed().map_or(State::Alone, State::Removed)
+        self.told_removed().map_or(State::Alone, |word| State::Removed(word.by))
     }
 
     /// After a moment, notes that this node is known to be behind: it serves nothing until it is not, and a person may have
@@ -318,20 +340,19 @@ impl Freshness {
     }
 
     /// Asks until a leader says up to where the log was committed; `None` when none has for `patience`, and there is something
-    /// to serve or nothing to wait for.
+    /// to serve; or for as long as a leader is waited for since a peer said that this node was removed.
     async fn named(&self, group: &dyn Group, patience: Option<Duration>) -> Option<u64> {
         let began = Instant::now();
         loop {
             match group.committed(Instant::now() + ASK_DEADLINE).await {
-                Ok(index) => {
-                    *self.told_removed() = None;
-                    return Some(index);
-                }
+                Ok(index) => return Some(index),
                 Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
             }
-            let is_late = |patience| began.elapsed() >= patience;
-            let has_something = group.has_catalog() && patience.is_some_and(is_late);
-            if has_something || (self.told_removed().is_some() && is_late(self.catch_up)) {
+            let is_over = match *self.told_removed() {
+                Some(word) => word.since.elapsed() >= self.catch_up.max(ASK_DEADLINE),
+                None => group.has_catalog() && patience.is_some_and(|patience| began.elapsed() >= patience),
+            };
+            if is_over {
                 return None;
             }
             tokio::time::sleep(ASK_AGAIN).await;

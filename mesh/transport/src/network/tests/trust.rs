@@ -48,6 +48,26 @@ async fn a_removed_node_is_refused_at_its_next_handshake_and_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_of_removal_without_the_proof_of_the_handshake_is_not_believed() {
+    let mesh = TestMesh::new();
+    let one = mesh.node(1).await;
+    // As far as the code goes, anybody on the way could have said this.
+    let server = tls::server(&mesh.identity(2), Arc::new(Removed::default())).unwrap();
+    let server = quic::server(&NetworkConfig::new(localhost()), server);
+    let endpoint = quinn::Endpoint::server(server, localhost()).unwrap();
+    one.network.set_address(NodeId(2), endpoint.local_addr().unwrap());
+    let refuses = async {
+        let connection = endpoint.accept().await.unwrap().await.unwrap();
+        connection.close(crate::close::CLOSE_REMOVED, &[0; 32]);
+        connection.closed().await
+    };
+    let call = one.network.call(NodeId(2), Service::Control, "x".into(), soon());
+    let (answer, _) = tokio::join!(call, refuses);
+    assert_eq!(code(answer), (ErrorCode::Untrusted, Progress::NotExecuted));
+    assert_eq!(*one.network.removal().borrow(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_not_the_one_dialed_is_refused() {
     let (one, two) = TestMesh::new().pair().await;
     one.network.set_address(NodeId(3), two.network.local_addr());

@@ -222,9 +222,41 @@ async fn a_node_that_serves_alone_closes_at_the_first_word_of_its_removal() {
     let ((freshness, told), mesh) = (told(), Mesh::new(Answers::NoQuorum));
     let _kept = kept(&freshness, &mesh);
     until(&freshness, State::Alone).await;
+    // It asks all the time. What it asked before the word does not count.
+    tokio::time::sleep(CATCH_UP - BEAT).await;
     told.send_replace(Some(NodeId(2)));
     until(&freshness, State::Behind).await;
+    assert!(until(&freshness, State::Removed(NodeId(2))).await >= CATCH_UP);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_removed_while_it_catches_up_does_not_open_by_what_it_asked_before() {
+    let late = Duration::from_secs(1);
+    let ((freshness, told), mesh) = (told(), Mesh::new(Answers::Leader(late)));
+    let _kept = kept(&freshness, &mesh);
+    tokio::time::sleep(late / 10).await;
+    told.send_replace(Some(NodeId(2)));
+    tokio::time::sleep(BEAT).await;
+    // The leader was removed itself, say.
+    mesh.answer(Answers::NoQuorum);
     until(&freshness, State::Removed(NodeId(2))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_a_leader_has_refuted_is_forgotten() {
+    let late = Duration::from_secs(1);
+    let ((freshness, told), mesh) = (told(), Mesh::new(Answers::Leader(late)));
+    let _kept = kept(&freshness, &mesh);
+    tokio::time::sleep(late / 10).await;
+    told.send_replace(Some(NodeId(2)));
+    until(&freshness, State::Current).await;
+    // The next one counts, and where there is none, nothing is left of it.
+    told.send_replace(Some(NodeId(3)));
+    until(&freshness, State::Behind).await;
+    until(&freshness, State::Current).await;
+    mesh.answer(Answers::NoQuorum);
+    tokio::time::advance(STOPPED_AFTER).await;
+    until(&freshness, State::Alone).await;
 }
 
 #[tokio::test(start_paused = true)]
