@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Entry {
 #[derive(Default)]
 struct State {
     slot: Slot,
+    /// Connections that were replaced and on which calls still wait. No more than there are such calls.
+    replaced: Vec<Weak<Stranger>>,
     /// There was a connection once.
     was_up: bool,
     /// Dials begun, so that one that was given up is told from the next.
@@ -139,12 +141,20 @@ impl Link {
         let mut state = self.state();
         if matches!(&state.slot, Slot::Up(current) if Arc::ptr_eq(current, stranger)) {
             state.slot = Slot::Unknown;
+            state.replaced.retain(|replaced| replaced.strong_count() > 0);
+            state.replaced.push(Arc::downgrade(stranger));
         }
     }
 
-    /// Ends the connection, and makes no other.
+    /// Ends the connection and those that it replaced, and makes no other.
     pub(crate) async fn close(&self) {
-        let slot = std::mem::replace(&mut self.state().slot, Slot::Closed);
+        let (slot, replaced) = {
+            let mut state = self.state();
+            (std::mem::replace(&mut state.slot, Slot::Closed), std::mem::take(&mut state.replaced))
+        };
+        for stranger in replaced.iter().filter_map(Weak::upgrade) {
+            stranger.close().await;
+        }
         match slot {
             Slot::Dialing(_, dial) => dial.abort(),
             Slot::Up(stranger) => stranger.close().await,

@@ -326,6 +326,25 @@ async fn a_client_that_closes_while_it_dials_keeps_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_closes_ends_the_connections_that_it_replaced() {
+    let nodes = Nodes::start(1).await;
+    let entry = Arc::new(nodes.entry());
+    let link = Arc::new(Link::new("goose".into(), nodes.nodes[0].0.local_addr().to_string()));
+    let mut old = Vec::new();
+    for _ in 0..3 {
+        let stranger = link.connected(&entry, Instant::now() + LONG).await.unwrap();
+        link.replace(&stranger);
+        old.push(stranger);
+    }
+    // Nobody waits for an answer on the last one any more.
+    drop(old.pop());
+    let newest = link.connected(&entry, Instant::now() + LONG).await.unwrap();
+    assert!(old.iter().all(|stranger| !stranger.is_closed()), "calls go on waiting on them");
+    link.close().await;
+    assert!(newest.is_closed() && old.iter().all(|stranger| stranger.is_closed()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mesh_that_can_take_no_more_is_asked_a_few_times_and_when_it_says() {
     let nodes = Nodes::start(5).await;
     let mesh = Mesh::connect(nodes.context()).await.unwrap();
