@@ -194,3 +194,25 @@ fn the_calls_of_a_function_are_explained_too() {
     assert_eq!((&inner["caller"], &inner["depth"]), (&outer.as_str().into(), &1.into()), "{inner:#}");
     assert!(mesh.skein(0, &["why", &outer]).ok().text().contains("CALLED"));
 }
+
+#[test]
+fn a_node_that_has_just_joined_goes_on_reaching_members_that_were_there_before_it() {
+    let mut mesh = Mesh::start(SKEIN, 3);
+    mesh.publish_wat(0, "echo", ECHO).ok();
+    mesh.skein(0, &["app", "bind", "default", "--node", "n3"]).ok();
+    mesh.join();
+    // What it learns of the mesh begins with states in which n3 was no member yet. Those that are gone are cut off after
+    // two seconds.
+    let load = Load {
+        gateways: vec![mesh.nodes[3].http().to_owned()],
+        key: mesh.nodes[3].key(),
+        path: "/fn/default/echo".into(),
+        body: "x".into(),
+        rate: 20,
+    };
+    let load = load.start();
+    load.run_for(Duration::from_secs(5));
+    let report = load.stop();
+    assert!(report.failed.is_empty(), "calls failed: {:?}", report.failed);
+    assert!(report.succeeded > 50 && report.samples.iter().all(|sample| sample.node.as_deref() == Some("n3")));
+}
