@@ -21,7 +21,7 @@ pub(crate) fn dropped(reason: &'static str) {
 }
 
 pub(crate) fn changed(before: &View, after: &View) {
-    for state in [PeerState::Alive, PeerState::Suspect, PeerState::Down] {
+    for state in [PeerState::Alive, PeerState::Suspect, PeerState::Down, PeerState::Unheard] {
         let count = after.peers.values().filter(|peer| peer.state == state).count();
         metrics::gauge!(PEERS, "state" => text(state)).set(count as f64);
     }
@@ -38,5 +38,6 @@ fn text(state: PeerState) -> &'static str {
         PeerState::Alive => "alive",
         PeerState::Suspect => "suspect",
         PeerState::Down => "down",
+        PeerState::Unheard => "unheard",
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Swim {
     schedule: Schedule,
     datagrams: Vec<(NodeId, Bytes)>,
     is_changed: bool,
+    /// Whether a peer was ever alive as seen from here. Who answers first tells of all others.
+    has_met: bool,
     has_left: bool,
 }
 
@@ -104,6 +106,7 @@ impl Swim {
             },
             datagrams: Vec::new(),
             is_changed: false,
+            has_met: false,
             has_left: false,
         }
     }
@@ -352,6 +355,7 @@ impl Swim {
         if is_changed {
             let alive: std::collections::BTreeSet<_> =
                 self.foca.iter_members().map(|member| member.id().node).collect();
+            self.has_met |= !alive.is_empty();
             self.loads.retain(|node, _| alive.contains(node));
             self.hearings.retain(|node, _| alive.contains(node));
         }
@@ -371,6 +375,7 @@ impl Swim {
                 Some(State::Alive) => PeerState::Alive,
                 Some(State::Suspect) if self.heartbeat.is_heard(*node) => PeerState::Alive,
                 Some(State::Suspect) => PeerState::Suspect,
+                None if !self.has_met => PeerState::Unheard,
                 Some(State::Down) | None => PeerState::Down,
             };
             let known = if *node == me { Some(&self.own) } else { self.loads.get(node) };

@@ -138,6 +138,25 @@ async fn five_nodes_find_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_has_heard_of_nobody_calls_nobody_dead() {
+    let mut mesh = Mesh::of(4);
+    mesh.until_whole(SECOND).await;
+    mesh.kill(3).await;
+    mesh.until(2 * SECOND, "3 is down", |mesh| mesh.all_see(PeerState::Down, 3)).await;
+    mesh.kill(4).await;
+    (1..=2).for_each(|other| mesh.cut(4, other));
+    mesh.start(4, 2_000_000);
+    tokio::time::sleep(10 * SECOND).await;
+    assert!((1..=3).all(|of| mesh.state(4, of) == PeerState::Unheard), "they may be there");
+    let view = mesh.nodes[&4].view();
+    assert!(!view.is_down(NodeId(1)) && !view.is_alive(NodeId(1)) && view.alive().count() == 1);
+    mesh.heal();
+    // Who answers tells of the others, too.
+    mesh.until(2 * SECOND, "it has met them", |mesh| mesh.state(4, 1) == PeerState::Alive).await;
+    mesh.until(SECOND, "it knows who is dead", |mesh| mesh.all_see(PeerState::Down, 3)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn twenty_nodes_find_each_other_and_one_dead_among_them() {
     let mut mesh = Mesh::of(20);
     mesh.until_whole(SECOND).await;

@@ -18,7 +18,7 @@ pub struct Peer {
     pub node: NodeId,
     /// Whether it answers.
     pub state: PeerState,
-    /// Its last load digest; the default (an idle node) until one came, and when it is down.
+    /// Its last load digest; that of a busy node until one came, and the default (an idle node) when it is down.
     pub load: Load,
 }
 
@@ -29,19 +29,31 @@ pub enum PeerState {
     Alive,
     /// It has been silent, and has not been given up yet: prefer another.
     Suspect,
-    /// It is gone, has left, or was never heard of.
+    /// It is gone, or has left; or this node has heard of others and not of it.
     Down,
+    /// This node has heard of nobody since it started, so that nothing is known of the peer.
+    Unheard,
 }
 
 impl View {
-    /// The peers that are not given up, this node among them. A suspect is one of them: it has the time that SWIM
-    /// gives it to answer.
+    /// The peers that answer, this node among them. A suspect is one of them: it has the time that SWIM gives it to answer.
     pub fn alive(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(|peer| peer.state != PeerState::Down)
+        self.peers.values().filter(|peer| peer.is_alive())
     }
 
     /// Whether `node` is one of [`View::alive`].
     pub fn is_alive(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.state != PeerState::Down)
+        self.peers.get(&node).is_some_and(Peer::is_alive)
+    }
+
+    /// Whether `node` is known not to answer, or is no member. One that was never heard of may answer.
+    pub fn is_down(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_none_or(|peer| peer.state == PeerState::Down)
+    }
+}
+
+impl Peer {
+    fn is_alive(&self) -> bool {
+        matches!(self.state, PeerState::Alive | PeerState::Suspect)
     }
 }

@@ -101,7 +101,7 @@ const LAST_WORD_MAX: Duration = Duration::from_millis(1_600);
 
 async fn is_down(peer: NodeId, mut view: watch::Receiver<Arc<View>>) {
     // An error means that membership has ended: nobody will say that the peer is down any more.
-    if view.wait_for(|view| !view.is_alive(peer)).await.is_err() {
+    if view.wait_for(|view| view.is_down(peer)).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -196,7 +196,7 @@ impl Shared {
                     _ if is_leaving => Standing::Draining,
                     _ if notes.hangs(node, version, now) && is_here => Standing::Slow,
                     _ if is_here => Standing::Good,
-                    PeerState::Suspect => Standing::Doubtful,
+                    PeerState::Suspect | PeerState::Unheard => Standing::Doubtful,
                     _ if notes.is_avoided(node, now) || self.is_doubted(node, wary) => Standing::Doubtful,
                     _ if notes.is_slow(node, now) || notes.hangs(node, version, now) => Standing::Slow,
                     _ => Standing::Good,
@@ -335,7 +335,7 @@ impl Shared {
     }
 
     fn is_out_of_reach(&self, node: NodeId) -> bool {
-        node != self.me && (!self.view.borrow().is_alive(node) || self.transport.is_doubted(node))
+        node != self.me && (self.view.borrow().is_down(node) || self.transport.is_doubted(node))
     }
 
     async fn attempt(&self, node: NodeId, invocation: &Invocation, resolved: &Resolved) -> Result<Reply, Failure> {

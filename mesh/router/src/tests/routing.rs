@@ -418,6 +418,14 @@ async fn retries_stop_when_the_budget_is_spent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_was_never_heard_of_takes_calls_that_nobody_else_takes() {
+    let refused = || [not_executed(ErrorCode::Unavailable)];
+    let bench = Bench::of(3).with(2, |peer| peer.state = PeerState::Unheard).plan(1, refused()).plan(3, refused());
+    assert_eq!(bench.invoke(|_| {}).await.unwrap().node, NodeId(2));
+    assert_eq!(bench.fake.nodes_tried()[2], 2, "those that are heard come first");
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_whose_code_cannot_be_had_at_a_node_go_on_to_another_all_of_them() {
     // All that waited for it there are told at once, which is more than the budget has.
     let has_no_code = std::iter::repeat_n(not_executed(ErrorCode::ArtifactUnavailable), 200);

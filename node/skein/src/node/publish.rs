@@ -55,13 +55,12 @@ impl CodeSource for PeerCode {
             return Ok(bytes);
         }
         let view = self.membership.view();
-        // A node that has just started has heard of nobody yet: then any of them may be there.
-        let knows_anyone = view.alive().any(|peer| peer.node != self.me);
-        let is_peer = |node: &NodeId| *node != self.me && (view.is_alive(*node) || !knows_anyone);
+        // Of a node that has just started, all that it has not heard of yet may be there.
+        let is_peer = |node: &NodeId| *node != self.me && !view.is_down(*node);
         // Those who had it when it was published first; any other may have fetched it since.
         let mut peers: Vec<NodeId> = version.holders.iter().copied().filter(is_peer).collect();
         let others: Vec<NodeId> =
-            view.alive().map(|peer| peer.node).filter(|node| is_peer(node) && !peers.contains(node)).collect();
+            view.peers.keys().copied().filter(|node| is_peer(node) && !peers.contains(node)).collect();
         peers.extend(others);
         self.artifacts.fetch(version.digest, &peers, deadline).await
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use skein_catalog::{Catalog, Propose as _, VersionRecord};
-use skein_membership::{PeerState, View};
+use skein_membership::View;
 use skein_placement::warm_share;
 use skein_proto::{AppName, NodeId, VersionId, WeekMinute};
 use skein_runtime::Kept;
@@ -80,7 +80,7 @@ const MINUTE_MS: u64 = 60_000;
 /// The nodes that take calls, as far as this one knows.
 pub(super) fn nodes(catalog: &Catalog, view: &View, me: NodeId) -> Vec<NodeId> {
     let takes_calls = |node: NodeId| {
-        node == me || view.peers.get(&node).is_some_and(|peer| peer.state != PeerState::Down && !peer.load.is_draining)
+        node == me || view.is_alive(node) && view.peers.get(&node).is_some_and(|peer| !peer.load.is_draining)
     };
     let members = catalog.members().filter(|member| !member.is_draining);
     members.map(|member| member.node).filter(|node| takes_calls(*node)).collect()
