@@ -82,18 +82,6 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
-    /// [`Group::await_read_index`] for a node that has just started: waits for a leader until the deadline, however long there
-    /// is none. When this has returned, the node knows all that was acknowledged before it was called.
-    ///
-    /// # Errors
-    /// As [`Group::await_read_index`], but for a majority that has not answered for a while.
-    pub async fn catch_up(&self, deadline: Instant) -> Result<u64, Failure> {
-        let asked = self.ask_while(Ask::ReadIndex, deadline, std::future::pending());
-        let index = read_index(&asked.await?)?;
-        self.await_applied(index, deadline).await?;
-        Ok(index)
-    }
-
     /// Ends when no majority has answered for as long as an election takes and once more: who waits for one gives up then,
     /// and says so, whatever its own deadline. Never while there is a majority.
     pub async fn quorum_lost(&self) {
@@ -113,13 +101,8 @@ impl<M: StateMachine> Group<M> {
 
     /// Asks the leader, whoever it is, until it answers, the deadline passes, or no majority has answered for a while.
     async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Answer, Failure> {
-        self.ask_while(ask, deadline, self.quorum_lost()).await
-    }
-
-    /// Asks the leader, whoever it is, until it answers, the deadline passes, or `lost` ends.
-    async fn ask_while(&self, ask: Ask, deadline: Instant, lost: impl Future<Output = ()>) -> Result<Answer, Failure> {
         let mut is_handed = false;
-        let answered = self.ask_again(&ask, deadline, lost, &mut is_handed).await;
+        let answered = self.ask_again(&ask, deadline, &mut is_handed).await;
         answered.map_err(|failure| match (&ask, is_handed) {
             (Ask::Propose(_), true) if failure.progress == Progress::NotExecuted => {
                 Failure::maybe_executed(failure.code, failure.message)
@@ -131,16 +114,11 @@ impl<M: StateMachine> Group<M> {
 
     /// The same; notes in `is_handed` whether a leader may have taken on what was asked. A failure that is returned says
     /// what the last leader made of it.
-    async fn ask_again(
-        &self,
-        ask: &Ask,
-        deadline: Instant,
-        lost: impl Future<Output = ()>,
-        is_handed: &mut bool,
-    ) -> Result<Answer, Failure> {
+    async fn ask_again(&self, ask: &Ask, deadline: Instant, is_handed: &mut bool) -> Result<Answer, Failure> {
         let body = codec::encode(ask)?;
         let metrics = self.inner.raft.metrics();
         let mut last = None;
+        let lost = self.quorum_lost();
         tokio::pin!(lost);
         while Instant::now() < deadline {
             if self.inner.closing.is_cancelled() {
