@@ -117,6 +117,10 @@ impl Headroom {
                     headroom.imports = import_types.len() as u32;
                     None
                 }
+                // Sections with nothing in them may be there, and one of the two without the other: what came into one would
+                // be missing in the other. Where no function runs, none needs room.
+                Payload::FunctionSection(functions) if functions.count() == 0 => continue,
+                Payload::CodeSectionStart { count: 0, .. } => continue,
                 Payload::FunctionSection(functions) => {
                     headroom.bodies = functions.count();
                     headroom.callers = has_callers.then(|| Callers::new(headroom.imports, headroom.caller()));
@@ -377,6 +381,59 @@ impl Headroom {
             | Operator::TableFill { .. } => true,
             Operator::Call { function_index } => *function_index < self.imports,
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_encoder::{
+        CodeSection, ExportKind, ExportSection, FunctionSection, ImportSection, MemorySection, TypeSection,
+    };
+
+    use super::*;
+
+    /// A module without a function of its own, which hands out an import, and has these of the two sections.
+    fn without_functions(has_functions: bool, has_code: bool) -> Vec<u8> {
+        let mut module = Module::new();
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        module.section(&types);
+        let mut imports = ImportSection::new();
+        imports.import("env", "f", wasm_encoder::EntityType::Function(0));
+        module.section(&imports);
+        if has_functions {
+            module.section(&FunctionSection::new());
+        }
+        let mut memories = MemorySection::new();
+        memories.memory(wasm_encoder::MemoryType {
+            minimum: 1,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        module.section(&memories);
+        let mut exports = ExportSection::new();
+        exports.export("_start", ExportKind::Func, 0);
+        module.section(&exports);
+        if has_code {
+            module.section(&CodeSection::new());
+        }
+        module.finish()
+    }
+
+    #[test]
+    fn a_module_without_functions_stays_valid_whichever_of_their_sections_it_has() {
+        for tier in [Tier::Baseline, Tier::Optimised] {
+            for (has_functions, has_code) in [(false, false), (true, false), (false, true), (true, true)] {
+                let module = without_functions(has_functions, has_code);
+                wasmparser::validate(&module).unwrap();
+                let (added, _) = Headroom::add(&module, tier).unwrap();
+                if let Err(error) = wasmparser::validate(&added) {
+                    panic!("functions {has_functions}, code {has_code}: {error}");
+                }
+            }
         }
     }
 }
