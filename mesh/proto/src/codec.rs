@@ -38,6 +38,20 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     Ok(rmp_serde::from_slice(bytes)?)
 }
 
+/// The value that all of `bytes` are: what a person copied by hand may have got something added.
+///
+/// # Errors
+/// As for [`decode`], and for bytes that go on after the value.
+pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let mut rest = bytes;
+    let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
+    if rest.is_empty() {
+        return Ok(value);
+    }
+    let message = format!("{} bytes follow the message", rest.len());
+    Err(CodecError::Decode(rmp_serde::decode::Error::Syntax(message)))
+}
+
 impl From<CodecError> for Failure {
     fn from(error: CodecError) -> Self {
         Failure::not_executed(ErrorCode::Malformed, error.to_string())
@@ -81,6 +95,15 @@ mod tests {
             Newer { code: ErrorCode::Moved, message: "m", progress: crate::Progress::NotExecuted, colour: "red" };
         let failure: Failure = decode(&encode(&newer).unwrap()).unwrap();
         assert_eq!(failure, Failure::not_executed(ErrorCode::Moved, "m"));
+    }
+
+    #[test]
+    fn a_whole_message_has_nothing_behind_it() {
+        let bytes = encode(&reply()).unwrap();
+        assert_eq!(decode_whole::<Reply>(&bytes).unwrap(), reply());
+        let more = [&bytes[..], &[0]].concat();
+        assert!(decode_whole::<Reply>(&more).unwrap_err().to_string().contains("1 bytes follow"));
+        assert!(decode_whole::<Reply>(&bytes[..bytes.len() - 1]).is_err());
     }
 
     proptest! {

@@ -94,7 +94,7 @@ impl FromStr for JoinToken {
         }
         let body = text.strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
         let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| TokenError::Damaged)?;
-        let wire: Wire = codec::decode(&bytes).map_err(|_| TokenError::Damaged)?;
+        let wire: Wire = codec::decode_whole(&bytes).map_err(|_| TokenError::Damaged)?;
         Ok(Self {
             mesh: wire.mesh,
             ca_fingerprint: Digest::from_bytes(wire.ca.into_array()),
@@ -159,6 +159,9 @@ mod tests {
         check("skein1.", TokenError::Damaged);
         check("skein1.!!!", TokenError::Damaged);
         check(&text[..text.len() - 4], TokenError::Damaged);
+        for more in ["A", "AA", "AAAA", "AAAAAAAA", "=", text.as_str(), &text[PREFIX.len()..]] {
+            check(&format!("{text}{more}"), TokenError::Damaged);
+        }
         check(&"x".repeat(TEXT_BYTES_MAX + 1), TokenError::TooLong);
     }
 
