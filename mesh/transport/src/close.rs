@@ -71,5 +71,12 @@ fn crypto_code(code: u64) -> ErrorCode {
     }
 }
 
+/// Whether a certificate is signed by nobody this side knows: by another key, or in another name.
+pub(crate) fn is_foreign(code: u64) -> bool {
+    matches!(code.checked_sub(CRYPTO_ERRORS), Some(ALERT_UNKNOWN_CA | ALERT_DECRYPT_ERROR))
+}
+
 const CRYPTO_ERRORS: u64 = 0x100;
+const ALERT_UNKNOWN_CA: u64 = 48;
+const ALERT_DECRYPT_ERROR: u64 = 51;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;

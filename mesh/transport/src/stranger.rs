@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint};
+use quinn::{Connection, ConnectionError, Endpoint};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use skein_proto::{Digest, ErrorCode, Failure, NodeId, Progress};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Address, Service,
-    close::{CLOSE_DONE, dial_failure},
+    close::{CLOSE_DONE, dial_failure, is_foreign},
     exchange::{converse, late},
     frame::{Frame, PROTOCOL_VERSION},
     network::hello,
@@ -80,7 +80,7 @@ impl Stranger {
             // The name is not checked: any node of the mesh will do.
             let connecting =
                 endpoint.connect_with(config, addr, "any.skein").map_err(|error| unreachable(error.to_string()))?;
-            let connection = connecting.await.map_err(|error| dial_failure(&whom, &error))?;
+            let connection = connecting.await.map_err(|error| why_not(&whom, &error))?;
             let words = greet(&connection, &whom).await?;
             Ok::<_, Failure>((connection, words))
         };
@@ -216,6 +216,18 @@ impl Stranger {
 impl std::fmt::Debug for Stranger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stranger").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Why no connection came about. Where this side does not find its authority in what the other shows, that is said in
+/// words, and not in those of TLS.
+fn why_not(whom: &str, error: &ConnectionError) -> Failure {
+    let failure = dial_failure(whom, error);
+    match error {
+        ConnectionError::TransportError(error) if is_foreign(u64::from(error.code)) => {
+            Failure { message: format!("{whom} is of another mesh than the one that is asked for"), ..failure }
+        }
+        _ => failure,
     }
 }
 

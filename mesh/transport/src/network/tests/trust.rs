@@ -128,8 +128,9 @@ async fn a_stranger_believes_only_the_authority_it_pinned() {
         // The leaf is shown in the handshake, too, but is no authority.
         CaPin::Fingerprint(Digest::of(b"nothing")),
     ] {
-        let refused = Stranger::connect(addr, wrong, soon()).await;
-        assert_eq!(code(refused), (ErrorCode::Untrusted, Progress::NotExecuted));
+        let refused = Stranger::connect(addr, wrong, soon()).await.unwrap_err();
+        assert_eq!((refused.code, refused.progress), (ErrorCode::Untrusted, Progress::NotExecuted));
+        assert!(refused.message.ends_with("is of another mesh than the one that is asked for"), "{refused}");
     }
     assert!(CaPin::from_pem("junk").is_err());
 }
