@@ -126,7 +126,8 @@ impl Catalog {
             (None, None) => {
                 let versions = listed(function.versions.keys().rev());
                 let message = format!(
-                    "{app}/{name}:{alias} has pointed at nothing before; name a version to return to: {versions}"
+                    "{app}/{name}:{alias} has no earlier move to go back on: a rollback forgets the moves that it takes \
+                     back; name a version to return to: {versions}"
                 );
                 return Err(Refusal::conflict(message));
             }
@@ -229,7 +230,7 @@ const FUNCTIONS_MAX: usize = 100_000;
 const VERSIONS_MAX: usize = 10_000;
 /// Most aliases of a function.
 const ALIASES_MAX: usize = 64;
-/// Moves of an alias that can be undone.
+/// Versions that an alias is known to have pointed at, the present one among them: one move less can be taken back.
 pub(super) const ALIAS_HISTORY_MAX: usize = 16;
 /// Largest manifest, encoded: it travels through the log.
 const MANIFEST_BYTES_MAX: usize = 256 << 10;

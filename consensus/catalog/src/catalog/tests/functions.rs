@@ -109,7 +109,7 @@ fn each_rollback_goes_one_move_further_back() {
     let mut bench = three_versions();
     assert_eq!(bench.tell(rollback(None)), moved(2, Some(3)));
     assert_eq!(bench.tell(rollback(None)), moved(1, Some(2)));
-    bench.refused(rollback(None), ErrorCode::Conflict, "name a version to return to: 3, 2, 1");
+    bench.refused(rollback(None), ErrorCode::Conflict, "no earlier move to go back on");
     assert_eq!(bench.tell(set(3, None)), moved(3, Some(1)));
     assert_eq!(bench.tell(rollback(None)), moved(1, Some(3)));
 }
@@ -118,7 +118,7 @@ fn each_rollback_goes_one_move_further_back() {
 fn a_rollback_to_a_version_undoes_what_came_after_it() {
     let mut bench = three_versions();
     assert_eq!(bench.tell(rollback(Some(1))), moved(1, Some(3)));
-    bench.refused(rollback(None), ErrorCode::Conflict, "pointed at nothing before");
+    bench.refused(rollback(None), ErrorCode::Conflict, "name a version to return to: 3, 2, 1");
     assert_eq!(bench.tell(rollback(Some(1))), moved(1, Some(1)));
     // Never pointed at: a move like any other.
     assert_eq!(bench.tell(rollback(Some(2))), moved(2, Some(1)));
