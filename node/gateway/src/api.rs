@@ -17,7 +17,7 @@ pub use function::{
     AliasReport, AliasRequest, AliasStatus, FunctionDetail, FunctionList, FunctionQuery, FunctionState,
     FunctionSummary, MoveReport, MoveRequest, RollbackRequest, VersionList, VersionQuery, VersionSummary,
 };
-pub use key::{KeyCreated, KeyList, KeyRequest, KeySummary, TokenCreated, TokenRequest};
+pub use key::{KeyCreated, KeyList, KeyRequest, KeySummary, TOKEN_TTL_MAX, TokenCreated, TokenRequest};
 pub use node::{
     ActivationSummary, ConsensusRole, ConsensusStatus, MeshStatus, NodeList, NodeLoad, NodeQuery, NodeState,
     NodeStatus, Warning,

@@ -96,6 +96,11 @@ pub fn mint(id: [u8; 6], secret: [u8; 32]) -> MintedKey {
     MintedKey { id, text, hash: Digest::of(&secret) }
 }
 
+/// The id in a key's text: by it `skein key ls` names it.
+pub fn key_id(text: &str) -> Option<&str> {
+    parse(text).map(|(id, _)| id)
+}
+
 /// The stable text of a role.
 pub fn role_text(role: Role) -> &'static str {
     match role {
@@ -156,6 +161,7 @@ mod tests {
     fn a_minted_key_is_good_until_its_end() {
         let key = mint([1; 6], [2; 32]);
         assert_eq!(key.text, format!("sk_010101010101_{}", "02".repeat(32)));
+        assert_eq!((key_id(&key.text), key_id("sk_010101010101_")), (Some(&*key.id), None));
         let catalog = catalog(&key, Role::Read, None);
         check(&catalog, &key.text, END_MS - 1, "010101010101");
         check(&catalog, &key.text, END_MS, "unauthenticated: the key has expired");

@@ -35,7 +35,7 @@ mod operations;
 mod problem;
 mod stall;
 
-pub use auth::{KeyIdentity, MintedKey, authorize, identify, mint, role_text};
+pub use auth::{KeyIdentity, MintedKey, authorize, identify, key_id, mint, role_text};
 pub use config::GatewayConfig;
 pub use gateway::{Gateway, GatewayError, Parts};
 pub use operations::Operations;

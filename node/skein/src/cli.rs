@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skein_catalog::MemberRole;
+use skein_gateway::api::TOKEN_TTL_MAX;
 use skein_proto::{AppName, FunctionRef, InvocationId, NodeName};
 use skein_transport::{Address, AddressError};
 
@@ -193,8 +194,8 @@ pub(crate) struct Demo {
 pub(crate) enum Token {
     /// Make a join token
     Create {
-        /// How long it is good for
-        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        /// How long it is good for, 7 days at most
+        #[arg(long, default_value = "1h", value_parser = token_ttl)]
         ttl: Duration,
         /// Role of the nodes that come with it
         #[arg(long, value_enum)]
@@ -368,7 +369,7 @@ pub(crate) enum Key {
         #[arg(long)]
         app: Option<AppName>,
         /// How long it is good for [default: until revoked]
-        #[arg(long, value_parser = parse_duration)]
+        #[arg(long, value_parser = ttl)]
         ttl: Option<Duration>,
         /// A remark to keep with it
         #[arg(long, default_value = "")]
@@ -407,6 +408,11 @@ pub(crate) enum Context {
         /// The file, as `skein up` writes it
         file: PathBuf,
     },
+    /// Forget a context; a node's own file stays
+    Rm {
+        /// Its name
+        name: String,
+    },
 }
 
 /// A function as a whole: who names a version or an alias means less than what would happen.
@@ -420,6 +426,21 @@ fn whole_function(text: &str) -> Result<FunctionRef, String> {
 
 fn address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|error: AddressError| error.to_string())
+}
+
+/// How long something lasts, which is counted in milliseconds.
+fn ttl(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        ttl if ttl.as_millis() == 0 => Err("it must be at least 1ms".to_owned()),
+        ttl => Ok(ttl),
+    }
+}
+
+fn token_ttl(text: &str) -> Result<Duration, String> {
+    match ttl(text)? {
+        ttl if ttl > TOKEN_TTL_MAX => Err(format!("it must be at most {}", humantime::format_duration(TOKEN_TTL_MAX))),
+        ttl => Ok(ttl),
+    }
 }
 
 fn advertised_host(text: &str) -> Result<String, String> {
@@ -463,6 +484,19 @@ mod tests {
         for reference in ["price@1", "shop/price:beta", "price:live"] {
             assert!(whole_function(reference).unwrap_err().contains("whole function"), "{reference}");
         }
+    }
+
+    #[test]
+    fn how_long_a_token_or_a_key_is_good_for_is_refused_by_the_flag_that_says_it() {
+        let refused = |args: &[&str], says: &str| {
+            let error = Cli::try_parse_from(args).unwrap_err().to_string();
+            assert!(error.contains("--ttl") && error.contains(says), "{error}");
+        };
+        refused(&["skein", "token", "create", "--ttl", "0s"], "at least 1ms");
+        refused(&["skein", "token", "create", "--ttl", "8d"], "at most 7days");
+        refused(&["skein", "key", "create", "--ttl", "10us"], "at least 1ms");
+        Cli::try_parse_from(["skein", "token", "create", "--ttl", "7d"]).unwrap();
+        Cli::try_parse_from(["skein", "key", "create", "--ttl", "30d"]).unwrap();
     }
 
     #[test]

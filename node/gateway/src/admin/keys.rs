@@ -11,15 +11,13 @@ use uuid::Uuid;
 
 use super::{Asked, asked::to_json};
 use crate::{
-    api::{Done, KeyCreated, KeyList, KeyRequest, KeySummary, TokenRequest},
+    api::{Done, KeyCreated, KeyList, KeyRequest, KeySummary, TOKEN_TTL_MAX, TokenRequest},
     auth::mint,
     body::Inbound,
     entrance::now_ms,
     problem::Refusal,
 };
 
-/// Longest life of a join token: what lies about is found by somebody.
-const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Life of a join token whose maker says nothing.
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
 /// Longest remark on a key, in bytes: it lives in every replica of the catalogue.

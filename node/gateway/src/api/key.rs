@@ -1,5 +1,7 @@
 //! Keys and join tokens as the admin API makes and shows them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use skein_catalog::{MemberRole, Role};
 use skein_proto::AppName;
@@ -78,6 +80,9 @@ pub struct KeyList {
     /// The catalogue index this shows.
     pub index: u64,
 }
+
+/// Longest life of a join token: what lies about is found by somebody.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// `POST /v1/tokens`; the body may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
