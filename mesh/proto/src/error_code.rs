@@ -55,7 +55,7 @@ codes! {
     /// The function has no such alias.
     AliasNotFound "alias-not-found" 404 1 "List the aliases with `skein function show REF`; set one with `skein alias set`.";
     /// No such thing: a node, key, token, artifact or route.
-    NotFound "not-found" 404 1 "Check the name against the matching listing command.";
+    NotFound "not-found" 404 1 "Check the name against the matching listing command, or the path of the file.";
     /// The state is not the one the operation was told to expect, or the name is taken.
     Conflict "conflict" 409 1 "Look at the current state and repeat the operation if it still makes sense.";
     /// The payload, artifact or another input is over its limit.
@@ -95,7 +95,7 @@ codes! {
     /// No majority of the voters answers, so nothing may be written.
     NoQuorum "no-quorum" 503 3 "Start the missing voters again (`skein nodes` shows them); functions go on answering meanwhile.";
     /// The node or mesh does not answer.
-    Unreachable "unreachable" 503 3 "Check the address and that `skein up` runs there; `skein context ls` shows what is tried.";
+    Unreachable "unreachable" 503 3 "Check the address and that `skein up` runs there. Commands try the nodes of their context: `skein context ls` shows them.";
     /// The connection broke or an answer stayed away while the operation was under way.
     PeerLost "peer-lost" 503 3 "The operation may or may not have happened: look before you repeat what is not idempotent.";
     /// The other side is not a member of this mesh, or its certificate or token is not one of ours.

@@ -156,9 +156,73 @@ impl NodeConfig {
             role: pick!(role, MemberRole::Auto),
             egress_ca: sources.iter().find_map(|(_, settings)| settings.egress_ca.clone()),
             egress_private: pick!(egress_private, true),
-            lame_duck: pick!(lame_duck, LAME_DUCK).min(LAME_DUCK_MAX),
+            lame_duck: pick!(lame_duck, LAME_DUCK),
             catch_up: Duration::from_millis(pick!(catch_up_ms, 5_000)),
             sources: chosen,
+        }
+    }
+
+    /// Whether the numbers are such that a node can live by them.
+    ///
+    /// # Errors
+    /// `bad-request` with the bound and how it is written.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let refuse = |message: String| Err(Failure::not_executed(ErrorCode::BadRequest, message));
+        if self.memory < MEMORY_LEAST {
+            return refuse(format!(
+                "memory is {}; a node needs at least {MEMORY_LEAST}. A size has a unit, as in `--memory 512MiB` or `2GiB`: \
+                 a number alone counts bytes",
+                self.memory
+            ));
+        }
+        if self.lame_duck > LAME_DUCK_MAX {
+            let [most, given] = [LAME_DUCK_MAX, self.lame_duck].map(humantime::format_duration);
+            return refuse(format!(
+                "lame_duck is {given}; it may be at most {most}, half of what a node may take to leave"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes over the name and the role that the node has in its mesh, which are for good.
+    ///
+    /// # Errors
+    /// `conflict` where this start asks for others.
+    pub(crate) fn keep_to(&mut self, name: &NodeName, role: MemberRole) -> Result<(), Failure> {
+        let [by_name, by_role] = ["name", "role"].map(|setting| self.asked_by(setting));
+        let refuse = |asked: &str, wanted: &dyn std::fmt::Display, has: &dyn std::fmt::Display| {
+            Err(Failure::not_executed(
+                ErrorCode::Conflict,
+                format!(
+                    "{asked} is `{wanted}`, and this node is in its mesh with `{has}` for good: leave it out; to change it, \
+                     run `skein node remove {name}` and let the node join anew with an empty data directory"
+                ),
+            ))
+        };
+        match (by_name, by_role) {
+            (Some(asked), _) if self.name != *name => return refuse(asked, &self.name, name),
+            (_, Some(asked)) if self.role != role => return refuse(asked, &role_text(self.role), &role_text(role)),
+            _ => {}
+        }
+        if self.name != *name {
+            self.name = name.clone();
+            self.sources.insert("name", Source::Remembered);
+        }
+        if self.role != role {
+            self.role = role;
+            self.sources.insert("role", Source::Remembered);
+        }
+        Ok(())
+    }
+
+    /// How this start asks for a setting, if it does.
+    fn asked_by(&self, setting: &'static str) -> Option<&'static str> {
+        match (self.sources.get(setting)?, setting) {
+            (Source::Flag, "name") => Some("--name"),
+            (Source::Flag, "role") => Some("--role"),
+            (Source::File, "name") => Some("`name` in the configuration file"),
+            (Source::File, "role") => Some("`role` in the configuration file"),
+            _ => None,
         }
     }
 
@@ -237,6 +301,18 @@ const LAME_DUCK: Duration = Duration::from_secs(2);
 
 /// Half of what a node may take to leave in all.
 const LAME_DUCK_MAX: Duration = Duration::from_secs(10);
+
+/// With less, nothing that a function asks for finds room beside what a node holds when nobody calls it: about half of this.
+const MEMORY_LEAST: ByteSize = ByteSize::mib(128);
+
+/// A role as the command line and the configuration file have it.
+pub(crate) fn role_text(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Voter => "voter",
+        MemberRole::Worker => "worker",
+        MemberRole::Auto => "auto",
+    }
+}
 
 /// Durations as people write them.
 mod duration_text {
@@ -325,10 +401,60 @@ mod tests {
         let lame_duck = |file: &str| NodeConfig::compose(&none, &settings(file), &none, "n".parse().unwrap()).lame_duck;
         assert_eq!(lame_duck(""), Duration::from_secs(2));
         assert_eq!(lame_duck("lame_duck = '250ms'"), Duration::from_millis(250));
-        assert_eq!(lame_duck("lame_duck = '1h'"), Duration::from_secs(10));
         assert!(toml::from_str::<Settings>("lame_duck = 'soon'").is_err());
         let written = toml::to_string(&settings("lame_duck = '1500ms'")).unwrap();
         assert_eq!(settings(&written).lame_duck, Some(Duration::from_millis(1_500)));
+    }
+
+    #[test]
+    fn numbers_that_no_node_can_live_by_are_refused_with_their_bound() {
+        let none = Settings::default();
+        let check = |file: &str, bound: &str| {
+            let config = NodeConfig::compose(&none, &settings(file), &none, "n".parse().unwrap());
+            match config.check() {
+                Ok(()) => assert_eq!(bound, "", "{file}"),
+                Err(failure) => {
+                    assert_eq!(failure.code, ErrorCode::BadRequest);
+                    assert!(!bound.is_empty() && failure.message.contains(bound), "{file}: {failure}");
+                }
+            }
+        };
+        check("", "");
+        check("lame_duck = '10s'", "");
+        check("lame_duck = '30s'", "lame_duck is 30s; it may be at most 10s");
+        check("memory = '128MiB'", "");
+        check("memory = 1", "memory is 1 B; a node needs at least 128.0 MiB");
+        check("memory = '1GB'", "");
+        check("memory = '127MiB'", "`--memory 512MiB`");
+    }
+
+    #[test]
+    fn name_and_role_are_those_that_the_node_has_in_its_mesh() {
+        let none = Settings::default();
+        let (name, worker): (NodeName, _) = ("n1".parse().unwrap(), MemberRole::Worker);
+        let kept = |flags: &str, file: &str, remembered: &str| {
+            let (flags, file, remembered) = (settings(flags), settings(file), settings(remembered));
+            let mut config = NodeConfig::compose(&flags, &file, &remembered, "free".parse().unwrap());
+            config.keep_to(&name, worker).map(|()| config)
+        };
+        for (flags, file) in [("", ""), ("name = 'n1'\nrole = 'worker'", ""), ("", "name = 'n1'")] {
+            let config = kept(flags, file, "name = 'typo'\nrole = 'auto'").unwrap();
+            assert_eq!((&config.name, config.role), (&name, worker), "{flags} {file}");
+        }
+        for (flags, file, asked) in [
+            ("name = 'x'", "", "--name is `x`"),
+            ("", "name = 'x'", "`name` in the configuration file is `x`"),
+            ("name = 'n1'\nrole = 'voter'", "", "--role is `voter`, and this node is in its mesh with `worker`"),
+            ("", "role = 'auto'", "`role` in the configuration file is `auto`"),
+        ] {
+            let failure = kept(flags, file, "name = 'n1'\nrole = 'worker'").unwrap_err();
+            assert_eq!(failure.code, ErrorCode::Conflict);
+            assert!(failure.message.contains(asked), "{failure}");
+            assert!(failure.message.contains("skein node remove n1"), "{failure}");
+        }
+        let mut fresh = NodeConfig::compose(&none, &none, &none, "free".parse().unwrap());
+        fresh.keep_to(&name, worker).unwrap();
+        assert_eq!(fresh.describe()["name"]["source"], "remembered");
     }
 
     #[test]

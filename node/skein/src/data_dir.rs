@@ -25,11 +25,17 @@ impl DataDir {
     /// Opens or creates `path` for this process alone.
     ///
     /// # Errors
-    /// `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for an unreadable format file, `disk-full`, or `internal`
-    /// with the system's message.
+    /// `bad-request` for a file or what this user may not use, `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for
+    /// an unreadable format file, `disk-full`, or `internal` with the system's message.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let failed = |what: &str, error: io::Error| io_failure(what, path, &error);
-        create_private(path).map_err(|error| failed("create the data directory", error))?;
+        create_private(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                let message = format!("--data takes a directory, and {} is a file", path.display());
+                Failure::not_executed(ErrorCode::BadRequest, message)
+            }
+            _ => failed("create the data directory", error),
+        })?;
         let path = path.canonicalize().map_err(|error| failed("find the data directory", error))?;
         let lock = lock(&path)?;
         check_format(&path)?;
@@ -173,6 +179,18 @@ mod tests {
         assert_eq!(DataDir::open(dir.path()).unwrap_err().code, ErrorCode::DataDirInUse);
         drop(first);
         DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"x").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let failure = DataDir::open(&path).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::BadRequest, "{failure}");
+            assert!(failure.message.contains(&*path.to_string_lossy()), "{failure}");
+        }
     }
 
     #[test]

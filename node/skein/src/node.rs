@@ -114,8 +114,9 @@ impl Node {
         let listen = boot::reserve(&mut config).await?;
         let egress = outward::egress(&config, descriptors)?;
         let boot = boot::establish(&config, &data, &entry).await?;
-        if let Err(failure) = config.remember(&data.settings()) {
-            tracing::warn!(%failure, "what this run uses could not be written down: a restart needs the same flags");
+        if !boot.is_resumed {
+            config.role = boot.role.unwrap_or(config.role);
+            remember(&config, &data);
         }
         let me = boot.identity.node();
 
@@ -127,6 +128,10 @@ impl Node {
             Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
         let engine = open_engine(&config, &data)?;
         let consensus = start_consensus(&data, &boot, transport.clone()).await?;
+        if let Some(member) = consensus.catalog().member(me) {
+            config.keep_to(&member.name, member.role)?;
+        }
+        remember(&config, &data);
         members.follow(consensus.watch());
         describe_metrics();
         let membership = Membership::spawn(skein_membership::Config::default(), transport.clone(), me);
@@ -352,6 +357,13 @@ fn open_engine(config: &NodeConfig, data: &DataDir) -> Result<Engine, Failure> {
     engine.worker = Some(compile_worker());
     engine.memory_bytes_max = config.memory.as_u64();
     Ok(Engine::open(engine)?)
+}
+
+/// Writes down what this run uses. A node that comes back does so only once it is known that it may use it.
+fn remember(config: &NodeConfig, data: &DataDir) {
+    if let Err(failure) = config.remember(&data.settings()) {
+        tracing::warn!(%failure, "what this run uses could not be written down: a restart needs the same flags");
+    }
 }
 
 /// The consensus of a node that, once it has begun, does not begin again.

@@ -52,7 +52,9 @@ async fn call(command: Run) -> Result<(), Failure> {
     let mut limits = source.manifest.limits;
     if let Some(deadline) = command.deadline {
         limits.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        limits.check().map_err(|message| Failure::not_executed(ErrorCode::BadRequest, message))?;
+        limits.check().map_err(|message| {
+            Failure::not_executed(ErrorCode::BadRequest, format!("--deadline cannot be taken: {message}"))
+        })?;
     }
     if payload.len() as u64 > limits.payload_bytes {
         let message = format!("the payload has {} bytes; limits.payload is {}", payload.len(), limits.payload_bytes);

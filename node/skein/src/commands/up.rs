@@ -65,10 +65,6 @@ fn removed(node: &Node) -> Failure {
 
 /// What the flags, the file and the last run say.
 fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
-    let token =
-        up.token.as_deref().map(str::parse).transpose().map_err(|error| {
-            Failure::not_executed(ErrorCode::BadToken, format!("the token cannot be used: {error}"))
-        })?;
     let flags = Settings {
         name: up.name,
         mesh: up.mesh,
@@ -86,8 +82,9 @@ fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
     let file = up.config.as_deref().map(Settings::load).transpose()?.unwrap_or_default();
     let remembered = Settings::remembered(&data.settings())?;
     let config = NodeConfig::compose(&flags, &file, &remembered, random_name()?);
+    config.check()?;
     check_labels(&config.labels).map_err(|message| Failure::not_executed(ErrorCode::BadRequest, message))?;
-    Ok((config, Entry { token, seeds: up.join }))
+    Ok((config, Entry { token: up.token, seeds: up.join }))
 }
 
 fn random_name() -> Result<NodeName, Failure> {

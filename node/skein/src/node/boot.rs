@@ -23,8 +23,8 @@ use crate::{
 /// What the command line asks of a node whose data directory is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// The token to join with; none founds a mesh.
-    pub(crate) token: Option<JoinToken>,
+    /// The token to join with, as it was given; none founds a mesh. Nobody reads it where the directory is used.
+    pub(crate) token: Option<String>,
     /// Nodes to ask, before the token's own; where the directory is used, places where peers may be.
     pub(crate) seeds: Vec<Address>,
 }
@@ -36,6 +36,8 @@ pub(super) struct Boot {
     pub(super) authority: Option<Arc<Authority>>,
     /// Members as they were when this node was let in; the catalogue, once it is here, knows better.
     pub(super) peers: Told,
+    /// The role that it was just let in with, if it was told.
+    pub(super) role: Option<MemberRole>,
     /// Whether the founding of the mesh by this node is not known to be complete.
     pub(super) is_founding: bool,
     pub(super) is_resumed: bool,
@@ -63,14 +65,27 @@ const FOUND_AGAIN: Duration = Duration::from_millis(100);
 /// # Errors
 /// `address-in-use`, with the address; `bad-request` for one that nobody can be told.
 pub(super) async fn reserve(config: &mut NodeConfig) -> Result<Listen, Failure> {
-    let udp = |addr: SocketAddr| UdpSocket::bind(addr)?.local_addr();
-    let tcp = |addr: SocketAddr| TcpListener::bind(addr)?.local_addr();
-    let listen = Listen {
-        mesh: bindable(&mut config.mesh, "the mesh (--mesh)", udp).await?,
-        http: bindable(&mut config.http, "the gateway (--http)", tcp).await?,
-        admin: bindable(&mut config.admin, "the admin API (--admin)", tcp).await?,
-    };
-    addresses(config).map(|_| listen)
+    let udp = |addr: SocketAddr| UdpSocket::bind(addr).and_then(|socket| Ok((socket.local_addr()?, socket)));
+    let tcp = |addr: SocketAddr| TcpListener::bind(addr).and_then(|socket| Ok((socket.local_addr()?, socket)));
+    // Each is held until all are found, so that no two of them are one.
+    let (mesh, _mesh) = bindable(&mut config.mesh, "the mesh (--mesh)", udp).await?;
+    let (http, _http) = bindable(&mut config.http, "the gateway (--http)", tcp).await?;
+    let (admin, _admin) = bindable(&mut config.admin, "the admin API (--admin)", tcp).await.map_err(|failure| {
+        match failure.code == ErrorCode::AddressInUse && is_same_entrance(&config.admin, http) {
+            true => {
+                let message = format!("--http and --admin are both {}: give each a port of its own", config.admin);
+                Failure { message, ..failure }
+            }
+            false => failure,
+        }
+    })?;
+    addresses(config).map(|_| Listen { mesh, http, admin })
+}
+
+/// Whether `wanted` means what is taken by `bound`, also where one of the two is all addresses.
+fn is_same_entrance(wanted: &Address, bound: SocketAddr) -> bool {
+    let is_same_host = |ip: std::net::IpAddr| ip == bound.ip() || ip.is_unspecified() || bound.ip().is_unspecified();
+    wanted.port() == bound.port() && wanted.ip().is_none_or(is_same_host)
 }
 
 /// Where the node's entrances listen: what stands behind the names in its settings, at this start.
@@ -81,12 +96,12 @@ pub(super) struct Listen {
     pub(super) admin: SocketAddr,
 }
 
-/// The first of the addresses behind `address` that can be bound. The port it got goes into `address`.
-async fn bindable(
+/// The first of the addresses behind `address` that can be bound, and what is bound there. The port goes into `address`.
+async fn bindable<T>(
     address: &mut Address,
     what: &str,
-    bind: impl Fn(SocketAddr) -> io::Result<SocketAddr>,
-) -> Result<SocketAddr, Failure> {
+    bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, T)>,
+) -> Result<(SocketAddr, T), Failure> {
     let mut found = address.resolve().await.map_err(|failure| {
         Failure::not_executed(ErrorCode::BadRequest, format!("cannot use {address} for {what}: {}", failure.message))
     })?;
@@ -95,9 +110,9 @@ async fn bindable(
     let mut last = Failure::not_executed(ErrorCode::BadRequest, format!("{address} stands for nothing"));
     for addr in found {
         match bind(addr) {
-            Ok(bound) => {
+            Ok((bound, socket)) => {
                 *address = address.with_port(bound.port());
-                return Ok(bound);
+                return Ok((bound, socket));
             }
             Err(error) => {
                 let code = match error.kind() {
@@ -156,11 +171,14 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: &Entry
     fs::create_dir_all(&dir).map_err(|error| io_failure("create", &dir, &error))?;
     match &entry.token {
         Some(token) => {
+            let token: JoinToken = token.parse().map_err(|error| {
+                Failure::not_executed(ErrorCode::BadToken, format!("the token cannot be used: {error}"))
+            })?;
             // What a founding left that was cut before it had an identity is of a mesh that never was.
             for left in [FOUNDER_FILE, AUTHORITY_FILE] {
                 remove(&dir.join(left))?;
             }
-            let admitted = join::join(config, &dir, token, &entry.seeds).await?;
+            let admitted = join::join(config, &dir, &token, &entry.seeds).await?;
             if let Some(authority) = &admitted.authority {
                 save_authority(&dir, authority)?;
             }
@@ -168,8 +186,8 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: &Entry
             // Last: with it, the next start resumes.
             admitted.identity.save(&dir).map_err(identity_failure)?;
             let (identity, authority) = (admitted.identity, admitted.authority.map(Arc::new));
-            let peers = admitted.peers;
-            Ok(Boot { identity, authority, peers, is_founding: false, is_resumed: false, has_begun: false, dir })
+            let (peers, role) = (admitted.peers, admitted.role);
+            Ok(Boot { identity, authority, peers, role, is_founding: false, is_resumed: false, has_begun: false, dir })
         }
         None if !entry.seeds.is_empty() => Err(Failure::not_executed(
             ErrorCode::BadToken,
@@ -191,7 +209,7 @@ fn resume(dir: PathBuf, identity: Identity, config: &NodeConfig) -> Result<Boot,
     // By the name in it: one that is left of another founding means nothing.
     let is_founding = founded.is_some_and(|mesh| mesh == identity.mesh().to_string().as_bytes());
     let peers = load_peers(&dir)?;
-    Ok(Boot { identity, authority, peers, is_founding, is_resumed: true, has_begun, dir })
+    Ok(Boot { identity, authority, peers, role: None, is_founding, is_resumed: true, has_begun, dir })
 }
 
 /// Makes a CA and this node's own certificate. The mesh begins when the group does; see [`found_if_due`].
@@ -206,7 +224,7 @@ fn found(dir: PathBuf) -> Result<Boot, Failure> {
     // Last: with it, the next start resumes.
     identity.save(&dir).map_err(identity_failure)?;
     let (authority, peers) = (Some(Arc::new(authority)), Told::default());
-    Ok(Boot { identity, authority, peers, is_founding: true, is_resumed: false, has_begun: false, dir })
+    Ok(Boot { identity, authority, peers, role: None, is_founding: true, is_resumed: false, has_begun: false, dir })
 }
 
 /// Notes that the node's log is on the disk. To be called before anybody is answered: from then on, this node is not
@@ -365,4 +383,39 @@ pub(super) fn identity_failure(error: IdentityError) -> Failure {
 
 pub(super) fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::not_executed(ErrorCode::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    /// What becomes of a start with these addresses of the gateway and the admin API, PORT being one that is free.
+    async fn reserved(http: &str, admin: &str) -> Result<Listen, Failure> {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let address = |text: &str| Some(text.replace("PORT", &free).parse().unwrap());
+        let flags = Settings {
+            mesh: address("127.0.0.1:0"),
+            http: address(http),
+            admin: address(admin),
+            advertise: Some("127.0.0.1".to_owned()),
+            ..Settings::default()
+        };
+        let none = Settings::default();
+        reserve(&mut NodeConfig::compose(&flags, &none, &none, "n".parse().unwrap())).await
+    }
+
+    #[tokio::test]
+    async fn one_port_for_two_entrances_is_told_by_both_flags() {
+        for (http, admin) in [("127.0.0.1:PORT", "127.0.0.1:PORT"), ("0.0.0.0:PORT", "127.0.0.1:PORT")] {
+            let failure = reserved(http, admin).await.unwrap_err();
+            assert_eq!(failure.code, ErrorCode::AddressInUse);
+            assert!(failure.message.contains("--http and --admin are both 127.0.0.1:"), "{failure}");
+        }
+        let listen = reserved("127.0.0.1:PORT", "127.0.0.1:0").await.unwrap();
+        assert_ne!(listen.http.port(), listen.admin.port());
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let failure = reserved("127.0.0.1:0", &taken.local_addr().unwrap().to_string()).await.unwrap_err();
+        assert!(failure.message.contains("(--admin)"), "{failure}");
+    }
 }

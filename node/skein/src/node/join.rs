@@ -1,6 +1,6 @@
 //! Joining, from both sides: the new node asks with its token, a member with the CA lets it in.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use super::{
     control::ControlRequest,
     members::{self, Told},
 };
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, role_text};
 
 /// How long a new node goes on asking: the mesh may be between two leaders.
 const JOIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -54,6 +54,9 @@ struct JoinAnswer {
     authority: Option<String>,
     /// The members so far: whom to listen to until the catalogue arrives.
     peers: Told,
+    /// The role it was let in with: its own wish, or the token's.
+    #[serde(default)]
+    role: Option<MemberRole>,
 }
 
 /// What a node that was let in knows.
@@ -61,6 +64,7 @@ pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) authority: Option<Authority>,
     pub(super) peers: Told,
+    pub(super) role: Option<MemberRole>,
 }
 
 /// Asks the nodes, one after the other, until one lets this node in.
@@ -87,19 +91,42 @@ pub(super) async fn join(
     let told = token.seeds.iter().filter_map(|seed| seed.parse().ok());
     let seeds: Vec<Address> = seeds.iter().cloned().chain(told).collect();
     let deadline = Instant::now() + JOIN_DEADLINE;
-    let mut last = Failure::not_executed(ErrorCode::Unreachable, "neither --join nor the token names a node to ask");
+    let mut tried = Vec::new();
     while Instant::now() < deadline && !seeds.is_empty() {
+        tried.clear();
         for seed in &seeds {
             match ask(seed, token.ca_fingerprint, &body).await {
                 Ok(answer) => return admit(key, token, answer),
                 Err(failure) if is_final(&failure) => return Err(failure),
-                Err(failure) => last = failure,
+                Err(failure) => tried.push((seed, failure)),
             }
         }
-        tracing::warn!(failure = %last, "no node let this one in yet; asking again");
+        tracing::warn!(failure = %not_let_in(&tried), "no node let this one in yet; asking again");
         tokio::time::sleep(ASK_AGAIN).await;
     }
-    Err(last)
+    Err(not_let_in(&tried))
+}
+
+/// Why none of the nodes that were asked let this one in: the word of the last that said something; else that nobody is
+/// there, and where that was tried.
+fn not_let_in(tried: &[(&Address, Failure)]) -> Failure {
+    use ErrorCode::{DeadlineExceeded, PeerLost, Unreachable};
+    let is_silence = |failure: &Failure| matches!(failure.code, DeadlineExceeded | PeerLost | Unreachable);
+    if let Some((_, failure)) = tried.iter().rfind(|(_, failure)| !is_silence(failure)) {
+        return failure.clone();
+    }
+    if tried.is_empty() {
+        return Failure::not_executed(Unreachable, "neither --join nor the token names a node to ask");
+    }
+    let addresses: Vec<String> = tried.iter().map(|(address, _)| address.to_string()).collect();
+    let reasons: BTreeSet<&str> = tried.iter().map(|(_, failure)| &*failure.message).collect();
+    let message = format!(
+        "no node of the mesh was reached at {} ({}): see whether one runs there and UDP gets through, or name another by \
+         `--join ADDR`",
+        addresses.join(", "),
+        reasons.into_iter().collect::<Vec<_>>().join("; ")
+    );
+    Failure::not_executed(Unreachable, message)
 }
 
 fn load_or_make(dir: &Path) -> Result<NodeKey, Failure> {
@@ -135,7 +162,7 @@ fn admit(key: NodeKey, token: &JoinToken, answer: JoinAnswer) -> Result<Admitted
         return Err(Failure::not_executed(ErrorCode::Untrusted, "the answer is from another mesh than the token"));
     }
     let authority = answer.authority.as_deref().map(Authority::from_pem).transpose().map_err(internal)?;
-    Ok(Admitted { identity, authority, peers: answer.peers })
+    Ok(Admitted { identity, authority, peers: answer.peers, role: answer.role })
 }
 
 /// Lets new nodes in.
@@ -166,7 +193,7 @@ impl Admission {
         if token.expires_ms <= super::access::now_ms() {
             return refuse("the join token has expired");
         }
-        let role = token.role.unwrap_or(join.role);
+        let role = role_of(token.role, join.role)?;
         let key = Authority::key_of_request(&join.request).map_err(bad_request)?;
         let command = Command::AddMember {
             name: join.name.clone(),
@@ -197,6 +224,7 @@ impl Admission {
             ca_certificate: Bytes::copy_from_slice(authority.certificate()),
             authority: (role != MemberRole::Worker).then(|| authority.to_pem()),
             peers,
+            role: Some(role),
         })
     }
 
@@ -224,6 +252,24 @@ impl Admission {
     }
 }
 
+/// The role of a node by its token and by its own wish, of which `auto` is none.
+///
+/// # Errors
+/// `conflict` where the two differ: a node is not let in as what it was told not to be.
+fn role_of(token: Option<MemberRole>, wished: MemberRole) -> Result<MemberRole, Failure> {
+    match token {
+        Some(granted) if wished != MemberRole::Auto && wished != granted => {
+            let (granted, wished) = (role_text(granted), role_text(wished));
+            let message = format!(
+                "the token lets nodes in as `{granted}`, and this one asks for `{wished}`: leave `--role` out, or make a \
+                 token with `skein token create --role {wished}`"
+            );
+            Err(Failure::not_executed(ErrorCode::Conflict, message))
+        }
+        _ => Ok(token.unwrap_or(wished)),
+    }
+}
+
 /// Whether another member may answer better.
 fn is_passing(failure: &Failure) -> bool {
     matches!(failure.code, ErrorCode::Unreachable | ErrorCode::Unavailable | ErrorCode::Draining)
@@ -237,5 +283,40 @@ fn bad_request(error: impl std::fmt::Display) -> Failure {
 impl Serve for Admission {
     async fn call(&self, _: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         self.admit(codec::decode(&body)?, deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: ErrorCode, message: &str) -> Failure {
+        Failure::not_executed(code, message)
+    }
+
+    #[test]
+    fn a_join_that_reaches_nobody_says_where_it_was_tried() {
+        let (one, two): (Address, Address) = ("10.0.0.1:7070".parse().unwrap(), "[::1]:7070".parse().unwrap());
+        let silent = failure(ErrorCode::DeadlineExceeded, "node at 10.0.0.1:7070 does not answer");
+        let lost = failure(ErrorCode::PeerLost, "it broke");
+        let told = not_let_in(&[(&one, silent.clone()), (&two, lost)]);
+        assert_eq!((told.code, told.code.exit_code()), (ErrorCode::Unreachable, 3));
+        for part in ["10.0.0.1:7070, [::1]:7070", "does not answer", "it broke", "--join"] {
+            assert!(told.message.contains(part), "{told}");
+        }
+        let word = failure(ErrorCode::NoQuorum, "no majority");
+        assert_eq!(not_let_in(&[(&one, word.clone()), (&two, silent)]), word);
+        assert_eq!(not_let_in(&[]).code, ErrorCode::Unreachable);
+    }
+
+    #[test]
+    fn a_node_is_let_in_as_its_token_says_unless_it_asks_for_something_else() {
+        use MemberRole::{Auto, Voter, Worker};
+        assert_eq!(role_of(None, Worker).unwrap(), Worker);
+        assert_eq!(role_of(Some(Worker), Auto).unwrap(), Worker);
+        assert_eq!(role_of(Some(Worker), Worker).unwrap(), Worker);
+        let refused = role_of(Some(Worker), Voter).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Conflict);
+        assert!(refused.message.contains("`skein token create --role voter`"), "{refused}");
     }
 }

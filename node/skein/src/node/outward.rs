@@ -28,7 +28,7 @@ pub(super) fn egress(config: &NodeConfig, descriptors: Descriptors) -> Result<Ar
     settings.requests_max = settings.requests_max.min(descriptors.share());
     settings.may_reach_private = config.egress_private;
     if let Some(path) = &config.egress_ca {
-        settings.roots_pem = fs::read(path).map_err(|error| io_failure("read", path, &error))?;
+        settings.roots_pem = fs::read(path).map_err(|error| io_failure("read `egress_ca`,", path, &error))?;
     }
     Ok(Arc::new(WayOut(HttpEgress::new(settings)?)))
 }
