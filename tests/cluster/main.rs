@@ -26,6 +26,7 @@ mod scripts;
 mod starting;
 mod stuck;
 mod warmth;
+mod wrong_use;
 
 /// The binary under test.
 const SKEIN: &str = env!("CARGO_BIN_EXE_skein");

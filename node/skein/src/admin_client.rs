@@ -50,6 +50,11 @@ impl AdminClient {
         Ok(Self { http, context, timeout: REQUEST_TIMEOUT })
     }
 
+    /// The context it was made of.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// The same, waiting this long for an answer.
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -19,6 +19,7 @@ mod places;
 mod prewarm;
 mod publish;
 mod quorum;
+mod removal;
 mod status;
 mod warm;
 mod why;
@@ -38,6 +39,7 @@ use skein_transport::{BindError, Network, NetworkConfig, Service, Transport};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use access::key_note;
 pub(crate) use boot::Entry;
 
 use self::{

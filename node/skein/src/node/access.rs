@@ -145,7 +145,7 @@ impl ContextMaker {
 }
 
 /// By what a node's own key is told from others, when the node is removed.
-pub(super) fn key_note(name: &NodeName) -> String {
+pub(crate) fn key_note(name: &NodeName) -> String {
     format!("local administrator of {name}")
 }
 

@@ -11,7 +11,8 @@ use skein_catalog::{
 use skein_gateway::{
     Operations,
     api::{
-        Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TokenCreated, WhyReport,
+        Done, MeshStatus, MoveReport, MoveRequest, NodeStatus, PublishReport, PublishRequest, TOKEN_TTL_MAX,
+        TokenCreated, WhyReport,
     },
 };
 use skein_proto::{AppName, Digest, ErrorCode, Failure, InvocationId, MeshId, NodeId, NodeName, VersionId};
@@ -27,11 +28,10 @@ use super::{
     copies,
     migrate::{self, Move, Why},
     publish::{self, PeerCode},
+    removal::Removal,
     status, why,
 };
 
-/// Longest life of a join token: what is stolen later is worthless.
-const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most addresses in a token, so that it stays short enough to paste.
 const TOKEN_SEEDS_MAX: usize = 8;
 
@@ -125,37 +125,17 @@ impl NodeOperations {
     /// Whether the mesh could go on without `node`, as far as this node can tell. What keeps it from breaking, whatever
     /// happens meanwhile, is that a removed voter votes until the others have agreed to do without it.
     fn check_removal(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
-        let refuse = |message: String| Err(Failure::not_executed(ErrorCode::Conflict, message));
         let (raft, view) = (self.shared.consensus.status(), self.shared.membership.view());
-        let catalog = self.shared.consensus.catalog();
-        if catalog.members().count() == 1 {
-            return refuse(format!("{name} is the only node of the mesh"));
-        }
-        if catalog.is_only_elector(node) {
-            return refuse(format!(
-                "{name} is the only node that is no worker: without it nobody could ever vote. Let a node join that is no \
-                 worker first"
-            ));
-        }
-        let me = self.shared.transport.local();
+        let (catalog, me) = (self.shared.consensus.catalog(), self.shared.transport.local());
         let is_alive = |node: NodeId| node == me || view.is_alive(node);
-        let rest: Vec<NodeId> = raft.voters.iter().copied().filter(|voter| *voter != node).collect();
-        if !raft.voters.contains(&node) {
-            return Ok(());
-        }
-        if rest.is_empty() {
-            // The only voter hands over to another node, for which both must be up.
-            let is_heir = |member: &Member| member.node != node && member.role != MemberRole::Worker;
-            if !is_alive(node) || !catalog.members().any(|member| is_heir(member) && is_alive(member.node)) {
-                return refuse(format!(
-                    "{name} is the only voter, and there is nobody to vote in its place: start it and another node that \
-                     is no worker first"
-                ));
-            }
-        } else if rest.iter().filter(|voter| is_alive(**voter)).count() < rest.len() / 2 + 1 {
-            return refuse(format!("without {name} the live voters would be no majority: start the others first"));
-        }
-        Ok(())
+        let removal = Removal {
+            name,
+            node,
+            catalog: &catalog,
+            voters: &raft.voters,
+            is_quorum_lost: *self.shared.quorum_lost.borrow(),
+        };
+        removal.check(is_alive)
     }
 
     /// Waits until no other removed node votes any more: voters are taken off one at a time.
@@ -230,6 +210,11 @@ impl Operations for NodeOperations {
 
     async fn remove(&self, name: &NodeName, force: bool) -> Result<Done, Failure> {
         let node = self.find(name)?;
+        // Before copies are asked for, which `force` goes without: that would be advised in vain. While another removed node
+        // still votes, its turn comes first.
+        if self.shared.consensus.catalog().leaving().next().is_none() {
+            self.check_removal(name, node)?;
+        }
         if !force {
             copies::secure_without(&self.shared, node, Instant::now() + COPIES_DEADLINE).await?;
         }
@@ -273,8 +258,7 @@ impl Operations for NodeOperations {
 
     async fn create_token(&self, ttl: Duration, role: Option<MemberRole>) -> Result<TokenCreated, Failure> {
         if ttl.is_zero() || ttl > TOKEN_TTL_MAX {
-            let message = "a join token lives from 1 s to 7 days".to_owned();
-            return Err(Failure::not_executed(ErrorCode::BadRequest, message));
+            return Err(Failure::not_executed(ErrorCode::BadRequest, "a join token lives from 1 ms to 7 days"));
         }
         let secret: [u8; 32] = rand::rng().random();
         let id = format!("t{:012x}", rand::rng().random::<u64>() >> 16);

@@ -159,6 +159,10 @@ fn warnings(
         warn(format!("{} is {}", node.name, node.state.as_str()), advice);
     }
     let alive = nodes.iter().filter(|node| node.state == NodeState::Alive);
+    if alive.clone().next().is_some() && alive.clone().all(|node| node.is_draining) {
+        let advice = "have one take calls again with `skein node resume NAME`, or let another node join";
+        warn("every node that is alive is draining: nothing takes calls".to_owned(), advice);
+    }
     for node in nodes.iter().filter(|node| is_unheard(node)) {
         let advice = "see whether UDP goes through between the two, both ways; calls go round meanwhile";
         let (name, addr) = (&node.name, &node.addresses.mesh);
@@ -210,5 +214,43 @@ fn replicas(nodes: &[NodeStatus], raft: &RaftStatus, warn: &mut impl FnMut(Strin
             let advice = "see its log and its disk; restart it";
             warn(format!("{name} is behind and has not got on for 30 s, though it answers"), advice);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skein_catalog::{Addresses, MemberRole};
+
+    use super::*;
+
+    fn shown(name: &str, state: NodeState, is_draining: bool) -> NodeStatus {
+        let address = || "127.0.0.1:1".to_owned();
+        NodeStatus {
+            name: name.parse().unwrap(),
+            id: NodeId(1),
+            state,
+            consensus: ConsensusRole::Voter,
+            role: MemberRole::Auto,
+            is_draining,
+            is_self: false,
+            addresses: Addresses { mesh: address(), http: address(), admin: address() },
+            labels: std::collections::BTreeMap::new(),
+            applied_index: 0,
+            load: NodeLoad::default(),
+        }
+    }
+
+    #[test]
+    fn a_mesh_in_which_nothing_takes_calls_says_so() {
+        use NodeState::{Alive, Down};
+        let is_warned = |nodes: &[NodeStatus]| {
+            let warnings = warnings(nodes, (&RaftStatus::default(), false), |_| false);
+            let warning = warnings.iter().find(|warning| warning.message.contains("nothing takes calls"));
+            warning.is_some_and(|warning| warning.advice.contains("`skein node resume NAME`"))
+        };
+        assert!(is_warned(&[shown("a", Alive, true)]));
+        assert!(is_warned(&[shown("a", Alive, true), shown("b", Alive, true), shown("c", Down, false)]));
+        assert!(!is_warned(&[shown("a", Alive, true), shown("b", Alive, false)]));
+        assert!(!is_warned(&[shown("a", Alive, false), shown("b", Down, false)]));
     }
 }
