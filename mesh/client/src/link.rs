@@ -152,13 +152,13 @@ impl Link {
             let mut state = self.state();
             (std::mem::replace(&mut state.slot, Slot::Closed), std::mem::take(&mut state.replaced))
         };
-        for stranger in replaced.iter().filter_map(Weak::upgrade) {
-            stranger.close().await;
-        }
         match slot {
             Slot::Dialing(_, dial) => dial.abort(),
             Slot::Up(stranger) => stranger.close().await,
             Slot::Unknown | Slot::Failed(_) | Slot::Closed => {}
+        }
+        for stranger in replaced.iter().filter_map(Weak::upgrade) {
+            stranger.close().await;
         }
     }
 

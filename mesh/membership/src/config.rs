@@ -93,4 +93,10 @@ impl Config {
     pub(crate) fn down_after(&self) -> Duration {
         Duration::from_millis(self.down_after_ms.max(2))
     }
+
+    /// How long a member that nothing was ever heard of is not called down: it is looked for meanwhile, and what was lost
+    /// on the way is sent again.
+    pub(crate) fn unheard_for(&self) -> Duration {
+        self.down_after() + 2 * self.search_period()
+    }
 }

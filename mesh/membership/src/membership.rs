@@ -69,7 +69,7 @@ impl Membership {
         let (roster, known) = watch::channel(Roster::from([me.node]));
         let (load, own_load) = watch::channel(Told::default());
         let swim = Swim::new(&config, me, known.clone(), Instant::now());
-        let (view_tx, view) = watch::channel(Arc::new(swim.view()));
+        let (view_tx, view) = watch::channel(Arc::new(swim.view(Instant::now())));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let task = Task { swim, transport, datagrams, known, own_load, leaving, view: view_tx, stop: stop.clone() };
         tasks.spawn(task.run());
@@ -222,7 +222,7 @@ impl Task {
     }
 
     fn show(&self) {
-        let view = self.swim.view();
+        let view = self.swim.view(Instant::now());
         self.view.send_if_modified(|shown| {
             if **shown == view {
                 return false;

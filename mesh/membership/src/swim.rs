@@ -50,8 +50,10 @@ pub(crate) struct Swim {
     schedule: Schedule,
     datagrams: Vec<(NodeId, Bytes)>,
     is_changed: bool,
-    /// Whether a peer was ever alive as seen from here. Who answers first tells of all others.
-    has_met: bool,
+    /// Since when each peer is a member as far as this node knows. Those that are not heard of yet have the time that it
+    /// takes to find them.
+    members_since: BTreeMap<NodeId, Instant>,
+    unheard_for: Duration,
     has_left: bool,
 }
 
@@ -106,7 +108,8 @@ impl Swim {
             },
             datagrams: Vec::new(),
             is_changed: false,
-            has_met: false,
+            members_since: BTreeMap::new(),
+            unheard_for: config.unheard_for(),
             has_left: false,
         }
     }
@@ -200,6 +203,10 @@ impl Swim {
             .filter(|member| !roster.contains(&member.id().node))
             .map(|member| Member::new(*member.id(), member.incarnation(), State::Down))
             .collect();
+        self.members_since.retain(|node, _| roster.contains(node));
+        for node in roster.iter() {
+            self.members_since.entry(*node).or_insert(now);
+        }
         // Each node hears of a removal from the catalogue: it is no news to gossip about.
         self.report(|foca, effects| foca.apply_many(removed.into_iter(), false, effects));
         self.is_changed = true;
@@ -355,15 +362,20 @@ impl Swim {
         if is_changed {
             let alive: std::collections::BTreeSet<_> =
                 self.foca.iter_members().map(|member| member.id().node).collect();
-            self.has_met |= !alive.is_empty();
             self.loads.retain(|node, _| alive.contains(node));
             self.hearings.retain(|node, _| alive.contains(node));
         }
         is_changed
     }
 
+    /// Whether nothing at all is known of a peer, and it is a member for so short a time that this says nothing.
+    fn may_be_found(&self, node: NodeId, now: Instant) -> bool {
+        let is_new = |since: &Instant| now.saturating_duration_since(*since) < self.unheard_for;
+        self.members_since.get(&node).is_some_and(is_new) && self.life(node).is_none()
+    }
+
     /// The members as seen now.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn view(&self, now: Instant) -> View {
         let me = self.foca.identity().node;
         let active: BTreeMap<_, _> = self.foca.iter_members().map(|member| (member.id().node, member)).collect();
         let roster = self.roster.borrow();
@@ -375,7 +387,7 @@ impl Swim {
                 Some(State::Alive) => PeerState::Alive,
                 Some(State::Suspect) if self.heartbeat.is_heard(*node) => PeerState::Alive,
                 Some(State::Suspect) => PeerState::Suspect,
-                None if !self.has_met => PeerState::Unheard,
+                None if self.may_be_found(*node, now) => PeerState::Unheard,
                 Some(State::Down) | None => PeerState::Down,
             };
             let known = if *node == me { Some(&self.own) } else { self.loads.get(node) };

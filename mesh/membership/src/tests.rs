@@ -138,7 +138,7 @@ async fn five_nodes_find_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_has_heard_of_nobody_calls_nobody_dead() {
+async fn a_node_that_has_just_started_calls_nobody_dead_before_it_could_have_heard_of_them() {
     let mut mesh = Mesh::of(4);
     mesh.until_whole(SECOND).await;
     mesh.kill(3).await;
@@ -146,14 +146,33 @@ async fn a_node_that_has_heard_of_nobody_calls_nobody_dead() {
     mesh.kill(4).await;
     (1..=2).for_each(|other| mesh.cut(4, other));
     mesh.start(4, 2_000_000);
-    tokio::time::sleep(10 * SECOND).await;
+    let unheard_for = Config::default().unheard_for();
+    tokio::time::sleep(unheard_for - SECOND / 2).await;
     assert!((1..=3).all(|of| mesh.state(4, of) == PeerState::Unheard), "they may be there");
     let view = mesh.nodes[&4].view();
     assert!(!view.is_down(NodeId(1)) && !view.is_alive(NodeId(1)) && view.alive().count() == 1);
+    // Whoever is heard first, the other is not called dead for that.
     mesh.heal();
-    // Who answers tells of the others, too.
-    mesh.until(2 * SECOND, "it has met them", |mesh| mesh.state(4, 1) == PeerState::Alive).await;
+    let view = mesh.nodes[&4].watch();
+    mesh.until(SECOND / 2, "it hears both", |mesh| {
+        assert!((1..=2).all(|of| !view.borrow().is_down(NodeId(of))), "{:?}", view.borrow());
+        (1..=2).all(|of| mesh.state(4, of) == PeerState::Alive)
+    })
+    .await;
     mesh.until(SECOND, "it knows who is dead", |mesh| mesh.all_see(PeerState::Down, 3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hears_nobody_calls_them_dead_in_the_end() {
+    let mut mesh = Mesh::of(3);
+    mesh.until_whole(SECOND).await;
+    mesh.kill(1).await;
+    (2..=3).for_each(|other| mesh.cut(1, other));
+    mesh.start(1, 2_000_000);
+    let unheard_for = Config::default().unheard_for();
+    mesh.until(SECOND, "it looks for them", |mesh| mesh.state(1, 2) == PeerState::Unheard).await;
+    let took = mesh.until(unheard_for + SECOND, "it is alone", |mesh| mesh.state(1, 2) == PeerState::Down).await;
+    assert!(took >= unheard_for - SECOND / 10 && mesh.state(1, 3) == PeerState::Down, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,7 +392,7 @@ fn pair(now: Instant) -> (Swim, Vec<Bytes>, watch::Sender<Roster>) {
         }
         one.take_datagrams().into_iter().for_each(|(_, body)| two.receive(NodeId(1), &body, at));
     }
-    assert!(one.view().is_alive(NodeId(2)));
+    assert!(one.view(Instant::now()).is_alive(NodeId(2)));
     (one, valid, roster)
 }
 
@@ -381,7 +400,7 @@ fn check_survives(swim: &mut Swim, from: u64, body: &[u8], now: Instant) {
     swim.receive(NodeId(from), body, now);
     swim.wake(now);
     swim.take_datagrams();
-    let view: View = swim.view();
+    let view: View = swim.view(Instant::now());
     assert_eq!(view.peers.len(), 2);
     assert_eq!(view.peers[&NodeId(1)].state, PeerState::Alive);
 }
@@ -393,12 +412,12 @@ proptest! {
     fn garbage_changes_nothing(bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..20)) {
         let now = Instant::now();
         let (mut swim, _, _roster) = pair(now);
-        let before = swim.view();
+        let before = swim.view(Instant::now());
         for body in &bodies {
             check_survives(&mut swim, 2, body, now);
             check_survives(&mut swim, 3, body, now);
         }
-        prop_assert_eq!(before.peers[&NodeId(2)].state, swim.view().peers[&NodeId(2)].state);
+        prop_assert_eq!(before.peers[&NodeId(2)].state, swim.view(Instant::now()).peers[&NodeId(2)].state);
     }
 
     #[test]
@@ -430,5 +449,5 @@ async fn a_message_in_anothers_name_is_refused() {
         swim.receive(NodeId(3), body, now);
     }
     assert_eq!(swim.take_datagrams(), []);
-    assert!(!swim.view().is_alive(NodeId(3)));
+    assert!(!swim.view(Instant::now()).is_alive(NodeId(3)));
 }

@@ -29,9 +29,9 @@ pub enum PeerState {
     Alive,
     /// It has been silent, and has not been given up yet: prefer another.
     Suspect,
-    /// It is gone, or has left; or this node has heard of others and not of it.
+    /// It is gone, has left, or was not heard of for longer than it takes to find a peer.
     Down,
-    /// This node has heard of nobody since it started, so that nothing is known of the peer.
+    /// Nothing is known of it yet: it became a member a moment ago, or this node started a moment ago. It may answer.
     Unheard,
 }
 

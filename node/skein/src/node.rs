@@ -31,7 +31,7 @@ use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig, WorkerCommand};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
 use skein_membership::{AddressBook, Addressed, Membership};
-use skein_proto::{ErrorCode, Failure, Invoke};
+use skein_proto::{ErrorCode, Failure, Invoke, NodeId};
 use skein_raft::Consensus;
 use skein_router::{Router, invoke_service};
 use skein_runtime::Runtime;
@@ -235,8 +235,8 @@ impl Node {
     }
 
     /// Ends when the mesh has taken this node off for good and goes on without its vote: it learns that by the catalogue, or
-    /// by a peer if it was away.
-    pub(crate) async fn removed(&self) {
+    /// by a peer, which is named, if it was away.
+    pub(crate) async fn removed(&self) -> Option<NodeId> {
         let me = self.network.local();
         let mut catalog = self.consensus.watch();
         let written = async {
@@ -245,8 +245,8 @@ impl Node {
             }
         };
         tokio::select! {
-            () = written => {}
-            _ = self.shared.freshness.removed() => {}
+            () = written => None,
+            by = self.shared.freshness.removed() => Some(by),
         }
     }
 

@@ -3,6 +3,9 @@
 //! It is a chain: each entry is folded into the number before it. Equal logs give equal numbers at each index, and what
 //! was once applied differently, or answered differently, is told by every number after it. It costs two short hashes
 //! an entry and nothing to read. Against accidents, not against forgers: 64 bits of SHA-256.
+//!
+//! Of a refusal, the code counts and not the words: those may be better in the next release, while a mesh is upgraded node by
+//! node.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +24,10 @@ impl Catalog {
     /// Counts the entry at `index` as applied: what it told, as a number, and what became of it.
     pub(super) fn note(&mut self, index: u64, told: u64, outcome: &Outcome) {
         self.index = self.index.max(index);
-        let outcome = codec::encode(outcome).map_or(0, |bytes| of_bytes(&bytes));
+        let outcome = match outcome {
+            Outcome::Refused { code, .. } => of_bytes(code.as_str().as_bytes()),
+            outcome => codec::encode(outcome).map_or(0, |bytes| of_bytes(&bytes)),
+        };
         let parts = [self.fingerprint, index, told, outcome].map(u64::to_le_bytes);
         self.fingerprint = of_bytes(parts.as_flattened());
     }

@@ -185,6 +185,20 @@ fn replicas_that_applied_something_else_once_differ_in_their_fingerprint_ever_af
 }
 
 #[test]
+fn the_words_of_a_refusal_are_no_part_of_the_fingerprint() {
+    let of = |outcome: Outcome| {
+        let mut catalog = Catalog::default();
+        catalog.note(1, 7, &outcome);
+        catalog.fingerprint()
+    };
+    let refused = |code, message: &str| of(Outcome::Refused { code, message: message.to_owned() });
+    // As two releases may put it, while a mesh is upgraded node by node.
+    assert_eq!(refused(ErrorCode::Conflict, "it is taken"), refused(ErrorCode::Conflict, "somebody has it"));
+    assert_ne!(refused(ErrorCode::Conflict, "it is taken"), refused(ErrorCode::NotFound, "it is taken"));
+    assert_ne!(refused(ErrorCode::Conflict, "it is taken"), of(Outcome::Done));
+}
+
+#[test]
 fn entries_that_say_nothing_and_who_votes_are_part_of_the_fingerprint() {
     let of = |tell: fn(&mut Catalog)| {
         let mut catalog = Catalog::default();

@@ -103,7 +103,7 @@ impl Peers {
             if told.is_empty() {
                 peer.met.clear();
             }
-            if peer.told == told {
+            if peer.told == told && !told.is_empty() {
                 return;
             }
             let is_moved = peer.told.first() != told.first();

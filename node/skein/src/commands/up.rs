@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use rand::Rng;
 use skein_catalog::{MemberRole, check_labels};
-use skein_proto::{ErrorCode, Failure, NodeName};
+use skein_proto::{ErrorCode, Failure, NodeId, NodeName};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -33,7 +33,7 @@ pub(super) async fn up(up: Up) -> Result<(), Failure> {
     let ended = tokio::select! {
         Err(failure) = serve(&node) => Err(failure),
         () = stop.next() => Ok(()),
-        () = node.removed() => Err(removed(&node)),
+        by = node.removed() => Err(removed(&node, by)),
     };
     tokio::select! {
         () = node.shutdown() => ended,
@@ -57,9 +57,10 @@ async fn serve(node: &Node) -> Result<Infallible, Failure> {
 }
 
 /// Why a node ends that was taken off: the others refuse it, so that all it could do is answer with what is old.
-fn removed(node: &Node) -> Failure {
+fn removed(node: &Node, by: Option<NodeId>) -> Failure {
     let name = node.name();
-    let message = format!("{name} was removed from the mesh; to come back, join with an empty data directory");
+    let says = by.map(|by| format!(", says node {by}, and no leader answers it")).unwrap_or_default();
+    let message = format!("{name} was removed from the mesh{says}; to come back, join with an empty data directory");
     Failure::not_executed(ErrorCode::Untrusted, message)
 }
 

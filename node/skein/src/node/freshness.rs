@@ -114,6 +114,9 @@ pub(super) struct Freshness {
 #[derive(Debug, Clone, Copy)]
 struct Word {
     by: NodeId,
+    /// When it came.
+    came: Instant,
+    /// Since when no leader has answered.
     since: Instant,
 }
 
@@ -262,6 +265,7 @@ impl Freshness {
         let was_stopped = self.silence() >= STOPPED_AFTER;
         if was_stopped {
             tracing::info!(silent_ms = self.silence().as_millis(), "was stopped for a while: asks what it missed");
+            self.wait_anew();
             self.state.send_if_modified(|state| {
                 let is_closed = *state == State::Current;
                 if is_closed {
@@ -281,7 +285,8 @@ impl Freshness {
         let is_news = {
             let mut told = self.told_removed();
             let is_news = told.is_none();
-            told.get_or_insert(Word { by, since: Instant::now() });
+            let now = Instant::now();
+            told.get_or_insert(Word { by, came: now, since: now });
             is_news
         };
         if is_news {
@@ -297,6 +302,13 @@ impl Freshness {
         is_news
     }
 
+    /// Has a leader be waited for from now on, before a peer's word that this node was removed counts.
+    fn wait_anew(&self) {
+        if let Some(word) = &mut *self.told_removed() {
+            word.since = Instant::now();
+        }
+    }
+
     fn told_removed(&self) -> MutexGuard<'_, Option<Word>> {
         self.told_removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -305,8 +317,8 @@ impl Freshness {
     /// is said of its removal after the leader answered, only another answer refutes.
     async fn ask(&self, group: &dyn Group, patience: Option<Duration>) -> State {
         loop {
-            let Some(index) = self.named(group, patience).await else { return self.unasked() };
-            *self.told_removed() = None;
+            let Some((index, asked)) = self.named(group, patience).await else { return self.unasked() };
+            self.told_removed().take_if(|word| word.came <= asked);
             tokio::select! {
                 biased;
                 () = group.applied(index) => if self.told_removed().is_none() {
@@ -340,12 +352,17 @@ impl Freshness {
     }
 
     /// Asks until a leader says up to where the log was committed; `None` when none has for `patience`, and there is something
-    /// to serve; or for as long as a leader is waited for since a peer said that this node was removed.
-    async fn named(&self, group: &dyn Group, patience: Option<Duration>) -> Option<u64> {
+    /// to serve; or for as long as a leader is waited for since a peer said that this node was removed. With it, when that
+    /// leader was asked.
+    async fn named(&self, group: &dyn Group, patience: Option<Duration>) -> Option<(u64, Instant)> {
         let began = Instant::now();
         loop {
-            match group.committed(Instant::now() + ASK_DEADLINE).await {
-                Ok(index) => return Some(index),
+            let asked = Instant::now();
+            match group.committed(asked + ASK_DEADLINE).await {
+                Ok(index) => {
+                    self.wait_anew();
+                    return Some((index, asked));
+                }
                 Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
             }
             let is_over = match *self.told_removed() {

@@ -55,8 +55,9 @@ impl CodeSource for PeerCode {
             return Ok(bytes);
         }
         let view = self.membership.view();
-        // Of a node that has just started, all that it has not heard of yet may be there.
-        let is_peer = |node: &NodeId| *node != self.me && !view.is_down(*node);
+        // Those that were not heard of yet may be there; and where this node hears nobody, gossip may be what is late.
+        let knows_anyone = view.alive().any(|peer| peer.node != self.me);
+        let is_peer = |node: &NodeId| *node != self.me && !(knows_anyone && view.is_down(*node));
         // Those who had it when it was published first; any other may have fetched it since.
         let mut peers: Vec<NodeId> = version.holders.iter().copied().filter(is_peer).collect();
         let others: Vec<NodeId> =
@@ -216,7 +217,7 @@ async fn ask(shared: &Shared, node: NodeId, version: VersionId, index: u64, dead
     let gone = async {
         let mut view = shared.membership.watch();
         // Ends with an error only when membership ends, and then the call below decides.
-        if view.wait_for(|view| !view.is_alive(node)).await.is_err() {
+        if view.wait_for(|view| view.is_down(node)).await.is_err() {
             std::future::pending::<()>().await;
         }
     };
@@ -232,16 +233,11 @@ fn servers(shared: &Shared, app: &AppName) -> Vec<NodeId> {
     live(shared).into_iter().filter(|node| catalog.may_run(app, *node)).collect()
 }
 
+/// The members that are not known to be down: of those that were not heard of yet, a copy is asked for, too.
 fn live(shared: &Shared) -> Vec<NodeId> {
-    let catalog = shared.consensus.catalog();
-    let me = shared.transport.local();
-    let mut live: Vec<NodeId> = shared
-        .membership
-        .view()
-        .alive()
-        .map(|peer| peer.node)
-        .filter(|node| *node != me && catalog.member(*node).is_some())
-        .collect();
+    let (catalog, view, me) = (shared.consensus.catalog(), shared.membership.view(), shared.transport.local());
+    let others = catalog.members().map(|member| member.node).filter(|node| *node != me && !view.is_down(*node));
+    let mut live: Vec<NodeId> = others.collect();
     live.push(me);
     live
 }

@@ -35,7 +35,7 @@ fn node(member: &Member, me: NodeId, view: &View, raft: &RaftStatus) -> NodeStat
     let state = match peer.map(|peer| peer.state) {
         _ if member.node == me => NodeState::Alive,
         Some(PeerState::Alive) => NodeState::Alive,
-        Some(PeerState::Suspect) => NodeState::Suspect,
+        Some(PeerState::Suspect | PeerState::Unheard) => NodeState::Suspect,
         _ => NodeState::Down,
     };
     NodeStatus {
