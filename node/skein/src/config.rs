@@ -162,12 +162,17 @@ impl NodeConfig {
         }
     }
 
-    /// Whether the numbers are such that a node can live by them.
+    /// Whether the numbers are such that a node can live by them. What an earlier run remembers nobody asked for now: it is
+    /// raised.
     ///
     /// # Errors
     /// `bad-request` with the bound and how it is written.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
         let refuse = |message: String| Err(Failure::not_executed(ErrorCode::BadRequest, message));
+        if self.memory < MEMORY_LEAST && self.sources.get("memory") == Some(&Source::Remembered) {
+            tracing::warn!(remembered = %self.memory, least = %MEMORY_LEAST, "a node needs more memory: takes the least");
+            self.memory = MEMORY_LEAST;
+        }
         if self.memory < MEMORY_LEAST {
             return refuse(format!(
                 "memory is {}; a node needs at least {MEMORY_LEAST}. A size has a unit, as in `--memory 512MiB` or `2GiB`: \
@@ -201,7 +206,10 @@ impl NodeConfig {
         };
         match (by_name, by_role) {
             (Some(asked), _) if self.name != *name => return refuse(asked, &self.name, name),
-            (_, Some(asked)) if self.role != role => return refuse(asked, &role_text(self.role), &role_text(role)),
+            // `auto` asks for none, so that one command line serves a node's first start and all others.
+            (_, Some(asked)) if self.role != MemberRole::Auto && self.role != role => {
+                return refuse(asked, &role_text(self.role), &role_text(role));
+            }
             _ => {}
         }
         if self.name != *name {
@@ -410,7 +418,7 @@ mod tests {
     fn numbers_that_no_node_can_live_by_are_refused_with_their_bound() {
         let none = Settings::default();
         let check = |file: &str, bound: &str| {
-            let config = NodeConfig::compose(&none, &settings(file), &none, "n".parse().unwrap());
+            let mut config = NodeConfig::compose(&none, &settings(file), &none, "n".parse().unwrap());
             match config.check() {
                 Ok(()) => assert_eq!(bound, "", "{file}"),
                 Err(failure) => {
@@ -429,6 +437,14 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_an_earlier_run_remembers_and_is_too_little_now_is_raised() {
+        let (none, remembered) = (Settings::default(), settings("memory = '112MiB'"));
+        let mut config = NodeConfig::compose(&none, &none, &remembered, "n".parse().unwrap());
+        config.check().unwrap();
+        assert_eq!(config.memory, MEMORY_LEAST);
+    }
+
+    #[test]
     fn name_and_role_are_those_that_the_node_has_in_its_mesh() {
         let none = Settings::default();
         let (name, worker): (NodeName, _) = ("n1".parse().unwrap(), MemberRole::Worker);
@@ -437,7 +453,13 @@ mod tests {
             let mut config = NodeConfig::compose(&flags, &file, &remembered, "free".parse().unwrap());
             config.keep_to(&name, worker).map(|()| config)
         };
-        for (flags, file) in [("", ""), ("name = 'n1'\nrole = 'worker'", ""), ("", "name = 'n1'")] {
+        for (flags, file) in [
+            ("", ""),
+            ("name = 'n1'\nrole = 'worker'", ""),
+            ("", "name = 'n1'"),
+            ("role = 'auto'", ""),
+            ("", "role = 'auto'"),
+        ] {
             let config = kept(flags, file, "name = 'typo'\nrole = 'auto'").unwrap();
             assert_eq!((&config.name, config.role), (&name, worker), "{flags} {file}");
         }
@@ -445,7 +467,7 @@ mod tests {
             ("name = 'x'", "", "--name is `x`"),
             ("", "name = 'x'", "`name` in the configuration file is `x`"),
             ("name = 'n1'\nrole = 'voter'", "", "--role is `voter`, and this node is in its mesh with `worker`"),
-            ("", "role = 'auto'", "`role` in the configuration file is `auto`"),
+            ("", "role = 'voter'", "`role` in the configuration file is `voter`"),
         ] {
             let failure = kept(flags, file, "name = 'n1'\nrole = 'worker'").unwrap_err();
             assert_eq!(failure.code, ErrorCode::Conflict);

@@ -117,7 +117,9 @@ impl Node {
         let egress = outward::egress(&config, descriptors)?;
         let boot = boot::establish(&config, &data, &entry).await?;
         if !boot.is_resumed {
-            config.role = boot.role.unwrap_or(config.role);
+            if let Some((name, role)) = &boot.let_in_as {
+                config.keep_to(name, *role)?;
+            }
             remember(&config, &data);
         }
         let me = boot.identity.node();
@@ -190,6 +192,10 @@ impl Node {
         let (shared, boot, patience) = (&self.shared, &self.boot, Instant::now() + self.config.catch_up);
         boot::found_if_due(shared, boot).await?;
         access::wait_until_member(shared).await?;
+        // The catalogue that was there at the start may not have had it yet.
+        if let Some(member) = self.consensus.catalog().member(self.network.local()) {
+            self.config.clone().keep_to(&member.name, member.role)?;
+        }
         shared.freshness.settled(Instant::now() + self.config.catch_up.max(access::ENTRY_DEADLINE)).await?;
         self.wait_until_reached(patience).await;
         access::prepare_context(shared, &boot.identity, &self.data, (&self.tasks, &self.stop), boot.is_resumed).await?;

@@ -82,7 +82,7 @@ fn configure(up: Up, data: &DataDir) -> Result<(NodeConfig, Entry), Failure> {
     };
     let file = up.config.as_deref().map(Settings::load).transpose()?.unwrap_or_default();
     let remembered = Settings::remembered(&data.settings())?;
-    let config = NodeConfig::compose(&flags, &file, &remembered, random_name()?);
+    let mut config = NodeConfig::compose(&flags, &file, &remembered, random_name()?);
     config.check()?;
     check_labels(&config.labels).map_err(|message| Failure::not_executed(ErrorCode::BadRequest, message))?;
     Ok((config, Entry { token: up.token, seeds: up.join }))

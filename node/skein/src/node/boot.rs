@@ -9,7 +9,7 @@ use std::{
 };
 
 use skein_catalog::{Addresses, Command, MemberRole, Proposal, Propose, RequestId};
-use skein_proto::{ErrorCode, Failure, MeshId, NodeId};
+use skein_proto::{ErrorCode, Failure, MeshId, NodeId, NodeName};
 use skein_transport::{Address, Authority, Identity, IdentityError, JoinToken, NodeKey, ReachedAt, Validity};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -36,8 +36,8 @@ pub(super) struct Boot {
     pub(super) authority: Option<Arc<Authority>>,
     /// Members as they were when this node was let in; the catalogue, once it is here, knows better.
     pub(super) peers: Told,
-    /// The role that it was just let in with, if it was told.
-    pub(super) role: Option<MemberRole>,
+    /// The name and the role that it was just let in with, if it was told.
+    pub(super) let_in_as: Option<(NodeName, MemberRole)>,
     /// Whether the founding of the mesh by this node is not known to be complete.
     pub(super) is_founding: bool,
     pub(super) is_resumed: bool,
@@ -72,14 +72,20 @@ pub(super) async fn reserve(config: &mut NodeConfig) -> Result<Listen, Failure> 
     let (http, _http) = bindable(&mut config.http, "the gateway (--http)", tcp).await?;
     let (admin, _admin) = bindable(&mut config.admin, "the admin API (--admin)", tcp).await.map_err(|failure| {
         match failure.code == ErrorCode::AddressInUse && is_same_entrance(&config.admin, http) {
-            true => {
-                let message = format!("--http and --admin are both {}: give each a port of its own", config.admin);
-                Failure { message, ..failure }
-            }
+            true => same_entrance(&config.admin),
             false => failure,
         }
     })?;
+    // A name can stand for two addresses, of which each entrance takes one: who dials it would find either.
+    if config.http == config.admin {
+        return Err(same_entrance(&config.admin));
+    }
     addresses(config).map(|_| Listen { mesh, http, admin })
+}
+
+fn same_entrance(address: &Address) -> Failure {
+    let message = format!("--http and --admin are both {address}: give each a port of its own");
+    Failure::not_executed(ErrorCode::AddressInUse, message)
 }
 
 /// Whether `wanted` means what is taken by `bound`, also where one of the two is all addresses.
@@ -186,8 +192,17 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: &Entry
             // Last: with it, the next start resumes.
             admitted.identity.save(&dir).map_err(identity_failure)?;
             let (identity, authority) = (admitted.identity, admitted.authority.map(Arc::new));
-            let (peers, role) = (admitted.peers, admitted.role);
-            Ok(Boot { identity, authority, peers, role, is_founding: false, is_resumed: false, has_begun: false, dir })
+            let (peers, let_in_as) = (admitted.peers, admitted.let_in_as);
+            Ok(Boot {
+                identity,
+                authority,
+                peers,
+                let_in_as,
+                is_founding: false,
+                is_resumed: false,
+                has_begun: false,
+                dir,
+            })
         }
         None if !entry.seeds.is_empty() => Err(Failure::not_executed(
             ErrorCode::BadToken,
@@ -209,7 +224,7 @@ fn resume(dir: PathBuf, identity: Identity, config: &NodeConfig) -> Result<Boot,
     // By the name in it: one that is left of another founding means nothing.
     let is_founding = founded.is_some_and(|mesh| mesh == identity.mesh().to_string().as_bytes());
     let peers = load_peers(&dir)?;
-    Ok(Boot { identity, authority, peers, role: None, is_founding, is_resumed: true, has_begun, dir })
+    Ok(Boot { identity, authority, peers, let_in_as: None, is_founding, is_resumed: true, has_begun, dir })
 }
 
 /// Makes a CA and this node's own certificate. The mesh begins when the group does; see [`found_if_due`].
@@ -224,7 +239,8 @@ fn found(dir: PathBuf) -> Result<Boot, Failure> {
     // Last: with it, the next start resumes.
     identity.save(&dir).map_err(identity_failure)?;
     let (authority, peers) = (Some(Arc::new(authority)), Told::default());
-    Ok(Boot { identity, authority, peers, role: None, is_founding: true, is_resumed: false, has_begun: false, dir })
+    let let_in_as = None;
+    Ok(Boot { identity, authority, peers, let_in_as, is_founding: true, is_resumed: false, has_begun: false, dir })
 }
 
 /// Notes that the node's log is on the disk. To be called before anybody is answered: from then on, this node is not

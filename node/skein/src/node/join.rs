@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skein_catalog::{Addresses, Command, MemberRole, Outcome, Propose, RequestId};
-use skein_proto::{Digest, ErrorCode, Failure, NodeId, NodeName, codec};
+use skein_catalog::{Addresses, Command, Member, MemberRole, Outcome, Propose, RequestId};
+use skein_proto::{Digest, ErrorCode, Failure, NodeName, codec};
 use skein_transport::{
     Address, Authority, CaPin, Caller, Identity, IdentityError, JoinToken, NodeKey, Serve, Service, Stranger, Validity,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
@@ -54,7 +54,9 @@ struct JoinAnswer {
     authority: Option<String>,
     /// The members so far: whom to listen to until the catalogue arrives.
     peers: Told,
-    /// The role it was let in with: its own wish, or the token's.
+    /// The name and the role it is a member with: those of the first time, if it was let in before and did not hear of it.
+    #[serde(default)]
+    name: Option<NodeName>,
     #[serde(default)]
     role: Option<MemberRole>,
 }
@@ -64,7 +66,7 @@ pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) authority: Option<Authority>,
     pub(super) peers: Told,
-    pub(super) role: Option<MemberRole>,
+    pub(super) let_in_as: Option<(NodeName, MemberRole)>,
 }
 
 /// Asks the nodes, one after the other, until one lets this node in.
@@ -97,8 +99,10 @@ pub(super) async fn join(
         for seed in &seeds {
             match ask(seed, token.ca_fingerprint, &body).await {
                 Ok(answer) => return admit(key, token, answer),
-                Err(failure) if is_final(&failure) => return Err(failure),
-                Err(failure) => tried.push((seed, failure)),
+                Err(Unanswered::Unreached(failure) | Unanswered::Refused(failure)) if is_final(&failure) => {
+                    return Err(failure);
+                }
+                Err(unanswered) => tried.push((seed, unanswered)),
             }
         }
         tracing::warn!(failure = %not_let_in(&tried), "no node let this one in yet; asking again");
@@ -107,26 +111,39 @@ pub(super) async fn join(
     Err(not_let_in(&tried))
 }
 
-/// Why none of the nodes that were asked let this one in: the word of the last that said something; else that nobody is
+/// Why a node did not let this one in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unanswered {
+    /// No connection came about.
+    Unreached(Failure),
+    /// It was reached, and said this, or was asked and said nothing in time.
+    Refused(Failure),
+}
+
+/// Why none of the nodes that were asked let this one in: what came of the last that was reached; else that nobody is
 /// there, and where that was tried.
-fn not_let_in(tried: &[(&Address, Failure)]) -> Failure {
-    use ErrorCode::{DeadlineExceeded, PeerLost, Unreachable};
-    let is_silence = |failure: &Failure| matches!(failure.code, DeadlineExceeded | PeerLost | Unreachable);
-    if let Some((_, failure)) = tried.iter().rfind(|(_, failure)| !is_silence(failure)) {
-        return failure.clone();
-    }
+fn not_let_in(tried: &[(&Address, Unanswered)]) -> Failure {
     if tried.is_empty() {
-        return Failure::not_executed(Unreachable, "neither --join nor the token names a node to ask");
+        let message = "neither --join nor the token names a node to ask";
+        return Failure::not_executed(ErrorCode::Unreachable, message);
     }
-    let addresses: Vec<String> = tried.iter().map(|(address, _)| address.to_string()).collect();
-    let reasons: BTreeSet<&str> = tried.iter().map(|(_, failure)| &*failure.message).collect();
+    let (mut addresses, mut reasons) = (Vec::new(), BTreeSet::new());
+    for (address, unanswered) in tried.iter().rev() {
+        match unanswered {
+            Unanswered::Refused(failure) => return failure.clone(),
+            Unanswered::Unreached(failure) => {
+                addresses.insert(0, address.to_string());
+                reasons.insert(&*failure.message);
+            }
+        }
+    }
     let message = format!(
         "no node of the mesh was reached at {} ({}): see whether one runs there and UDP gets through, or name another by \
          `--join ADDR`",
         addresses.join(", "),
         reasons.into_iter().collect::<Vec<_>>().join("; ")
     );
-    Failure::not_executed(Unreachable, message)
+    Failure::not_executed(ErrorCode::Unreachable, message)
 }
 
 fn load_or_make(dir: &Path) -> Result<NodeKey, Failure> {
@@ -142,12 +159,14 @@ fn load_or_make(dir: &Path) -> Result<NodeKey, Failure> {
     }
 }
 
-async fn ask(seed: &Address, ca: Digest, body: &Bytes) -> Result<JoinAnswer, Failure> {
+async fn ask(seed: &Address, ca: Digest, body: &Bytes) -> Result<JoinAnswer, Unanswered> {
     let deadline = Instant::now() + ASK_DEADLINE;
-    let stranger = Stranger::connect_to(seed, CaPin::Fingerprint(ca), deadline).await?;
+    let connected = Stranger::connect_to(seed, CaPin::Fingerprint(ca), deadline).await;
+    let stranger = connected.map_err(Unanswered::Unreached)?;
     let answer = stranger.call(Service::Join, body.clone(), deadline).await;
     stranger.close().await;
-    Ok(codec::decode(&answer?)?)
+    let read = |answer: Bytes| codec::decode(&answer).map_err(Failure::from);
+    answer.and_then(read).map_err(Unanswered::Refused)
 }
 
 fn is_final(failure: &Failure) -> bool {
@@ -162,7 +181,7 @@ fn admit(key: NodeKey, token: &JoinToken, answer: JoinAnswer) -> Result<Admitted
         return Err(Failure::not_executed(ErrorCode::Untrusted, "the answer is from another mesh than the token"));
     }
     let authority = answer.authority.as_deref().map(Authority::from_pem).transpose().map_err(internal)?;
-    Ok(Admitted { identity, authority, peers: answer.peers, role: answer.role })
+    Ok(Admitted { identity, authority, peers: answer.peers, let_in_as: answer.name.zip(answer.role) })
 }
 
 /// Lets new nodes in.
@@ -204,18 +223,19 @@ impl Admission {
         };
         let applied = self.shared.consensus.propose(RequestId(Uuid::now_v7()), command, deadline).await?;
         let Outcome::Member(node) = applied.outcome else { return Err(internal("the catalogue gave no node id")) };
-        let answer = self.answer(authority, &join.request, node, role)?;
-        tracing::info!(%node, name = %join.name, "a node was let in");
+        let applied = self.shared.consensus.until_applied(applied.index);
+        let late =
+            |_| Failure::maybe_executed(ErrorCode::Unavailable, "the new member is not known here yet: ask again");
+        timeout_at(deadline, applied).await.map_err(late)?;
+        let catalog = self.shared.consensus.catalog();
+        let Some(member) = catalog.member(node) else { return Err(internal("the node was removed again meanwhile")) };
+        let answer = self.answer(authority, &join.request, member)?;
+        tracing::info!(%node, name = %member.name, "a node was let in");
         Ok(codec::encode(&answer)?)
     }
 
-    fn answer(
-        &self,
-        authority: &Authority,
-        request: &[u8],
-        node: NodeId,
-        role: MemberRole,
-    ) -> Result<JoinAnswer, Failure> {
+    fn answer(&self, authority: &Authority, request: &[u8], member: &Member) -> Result<JoinAnswer, Failure> {
+        let (node, role) = (member.node, member.role);
         let catalog = self.shared.consensus.catalog();
         let mut peers = members::tell(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
         peers.peers.retain(|peer| peer.node != node);
@@ -224,6 +244,7 @@ impl Admission {
             ca_certificate: Bytes::copy_from_slice(authority.certificate()),
             authority: (role != MemberRole::Worker).then(|| authority.to_pem()),
             peers,
+            name: Some(member.name.clone()),
             role: Some(role),
         })
     }
@@ -239,7 +260,7 @@ impl Admission {
         let body = codec::encode(&ControlRequest::Join(JoinRequest { is_passed_on: true, ..join }))?;
         let (view, me) = (self.shared.membership.view(), self.shared.transport.local());
         for member in self.shared.consensus.catalog().members() {
-            if member.node == me || member.role == MemberRole::Worker || !view.is_alive(member.node) {
+            if member.node == me || member.role == MemberRole::Worker || view.is_down(member.node) {
                 continue;
             }
             let asked = deadline.min(Instant::now() + PASS_ON_DEADLINE);
@@ -297,15 +318,21 @@ mod tests {
     #[test]
     fn a_join_that_reaches_nobody_says_where_it_was_tried() {
         let (one, two): (Address, Address) = ("10.0.0.1:7070".parse().unwrap(), "[::1]:7070".parse().unwrap());
-        let silent = failure(ErrorCode::DeadlineExceeded, "node at 10.0.0.1:7070 does not answer");
-        let lost = failure(ErrorCode::PeerLost, "it broke");
-        let told = not_let_in(&[(&one, silent.clone()), (&two, lost)]);
+        let silent =
+            Unanswered::Unreached(failure(ErrorCode::DeadlineExceeded, "node at 10.0.0.1:7070 does not answer"));
+        let other = Unanswered::Unreached(failure(ErrorCode::Unreachable, "no route"));
+        let told = not_let_in(&[(&one, silent.clone()), (&two, other)]);
         assert_eq!((told.code, told.code.exit_code()), (ErrorCode::Unreachable, 3));
-        for part in ["10.0.0.1:7070, [::1]:7070", "does not answer", "it broke", "--join"] {
+        for part in ["10.0.0.1:7070, [::1]:7070", "does not answer", "no route", "--join"] {
             assert!(told.message.contains(part), "{told}");
         }
-        let word = failure(ErrorCode::NoQuorum, "no majority");
-        assert_eq!(not_let_in(&[(&one, word.clone()), (&two, silent)]), word);
+        // A node that was reached and said nothing in time may have let it in.
+        for word in
+            [failure(ErrorCode::NoQuorum, "no majority"), Failure::maybe_executed(ErrorCode::PeerLost, "it broke")]
+        {
+            let said = Unanswered::Refused(word.clone());
+            assert_eq!(not_let_in(&[(&one, said), (&two, silent.clone())]), word);
+        }
         assert_eq!(not_let_in(&[]).code, ErrorCode::Unreachable);
     }
 
