@@ -149,7 +149,7 @@ pub(crate) struct Up {
     /// Label that apps may be bound by; may be repeated
     #[arg(long = "label", value_name = "K=V", value_parser = key_value)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Memory the node may use [default: 1GiB]
+    /// Memory the node may use, at least 128MiB [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<ByteSize>,
     /// Whether the node may vote [default: auto]
