@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use skein_harness::{Mesh, Node, NodeOptions, Ran, until};
+use skein_harness::{ECHO, Mesh, Node, NodeOptions, Ran, until};
 
 use crate::SKEIN;
 
@@ -67,7 +67,9 @@ fn settings_and_paths_that_no_node_can_use_are_told_by_name() {
 #[test]
 fn removing_a_node_says_what_is_missing_and_what_it_costs() {
     let mut mesh = Mesh::start(SKEIN, 3);
-    let removed = mesh.skein(2, &["node", "remove", "n3"]).ok();
+    mesh.publish_wat(0, "echo", ECHO).ok();
+    mesh.skein_bare(&["context", "use", "n3"]).ok();
+    let removed = mesh.skein_bare(&["node", "remove", "n3"]).ok();
     says(&removed, &["was n3's own and is no longer good", "skein context use n1"]);
     mesh.nodes[2].wait();
     mesh.nodes.pop();
@@ -79,9 +81,11 @@ fn removing_a_node_says_what_is_missing_and_what_it_costs() {
     mesh.nodes[leader].kill();
     let name = mesh.nodes[leader].name.clone();
     until("the voter is missed", || {
-        let nodes = mesh.try_status(other)?["nodes"].as_array()?.clone();
-        nodes.iter().any(|node| node["name"] == name.as_str() && node["state"] == "down").then_some(())
+        let warnings = mesh.try_status(other)?["warnings"].to_string();
+        (warnings.contains("no majority") && warnings.contains(&format!("{name} is down"))).then_some(())
     });
+    let refused = mesh.skein(other, &["node", "drain", &mesh.nodes[other].name]).failed(3, "no-quorum");
+    assert!(!refused.stderr.contains("force"), "{}", refused.stderr);
     let refused = mesh.skein(other, &["node", "remove", &name]).failed(3, "no-quorum");
     says(&refused, &[&format!("start {name} first")]);
     mesh.nodes[leader].restart();
@@ -89,4 +93,8 @@ fn removing_a_node_says_what_is_missing_and_what_it_costs() {
     let refused = mesh.skein(leader, &["node", "remove", &name]).failed(1, "conflict");
     says(&refused, &["the only node of the mesh"]);
     assert!(!refused.stderr.contains("force"), "{}", refused.stderr);
+    let key = mesh.nodes[leader].key();
+    mesh.skein(leader, &["key", "create", "--role", "admin"]).ok();
+    let revoked = mesh.skein(leader, &["key", "revoke", key.split('_').nth(1).unwrap()]).ok();
+    says(&revoked, &["is the one that was revoked", "--context FILE"]);
 }

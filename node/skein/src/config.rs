@@ -143,6 +143,13 @@ impl NodeConfig {
                 value
             }};
         }
+        macro_rules! pick_optional {
+            ($field:ident) => {{
+                let found = sources.iter().find_map(|(source, settings)| Some((*source, settings.$field.clone()?)));
+                chosen.insert(stringify!($field), found.as_ref().map_or(Source::Default, |(source, _)| *source));
+                found.map(|(_, value)| value)
+            }};
+        }
         let labels = sources.iter().find(|(_, settings)| !settings.labels.is_empty());
         chosen.insert("labels", labels.map_or(Source::Default, |(source, _)| *source));
         Self {
@@ -150,11 +157,11 @@ impl NodeConfig {
             mesh: pick!(mesh, loopback(7070)),
             http: pick!(http, loopback(7080)),
             admin: pick!(admin, loopback(7090)),
-            advertise: sources.iter().find_map(|(_, settings)| settings.advertise.clone()),
+            advertise: pick_optional!(advertise),
             labels: labels.map(|(_, settings)| settings.labels.clone()).unwrap_or_default(),
             memory: pick!(memory, ByteSize::gib(1)),
             role: pick!(role, MemberRole::Auto),
-            egress_ca: sources.iter().find_map(|(_, settings)| settings.egress_ca.clone()),
+            egress_ca: pick_optional!(egress_ca),
             egress_private: pick!(egress_private, true),
             lame_duck: pick!(lame_duck, LAME_DUCK),
             catch_up: Duration::from_millis(pick!(catch_up_ms, 5_000)),
@@ -291,9 +298,11 @@ impl NodeConfig {
             "mesh": { "value": self.mesh, "source": source("mesh") },
             "http": { "value": self.http, "source": source("http") },
             "admin": { "value": self.admin, "source": source("admin") },
+            "advertise": { "value": self.advertise, "source": source("advertise") },
             "labels": { "value": self.labels, "source": source("labels") },
             "memory": { "value": self.memory.as_u64(), "source": source("memory") },
             "role": { "value": self.role, "source": source("role") },
+            "egress_ca": { "value": self.egress_ca, "source": source("egress_ca") },
             "egress_private": { "value": self.egress_private, "source": source("egress_private") },
             "lame_duck": {
                 "value": humantime::format_duration(self.lame_duck).to_string(),
@@ -387,6 +396,26 @@ mod tests {
         assert_eq!([config.http.port(), config.admin.port(), config.mesh.port()], [1, 2, 3]);
         assert_eq!(config.describe()["admin"]["source"], "file");
         assert_eq!(config.describe()["name"]["source"], "default");
+    }
+
+    #[test]
+    fn every_setting_that_is_remembered_is_shown_with_its_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        let (none, name): (_, NodeName) = (Settings::default(), "n".parse().unwrap());
+        let flags = settings("advertise = 'n1.example'\negress_ca = '/ca.pem'\nlabels = { zone = 'a' }");
+        let config = NodeConfig::compose(&flags, &none, &none, name.clone());
+        config.remember(&path).unwrap();
+        let (remembered, shown) = (fs::read_to_string(&path).unwrap(), config.describe());
+        for key in toml::from_str::<toml::Table>(&remembered).unwrap().keys() {
+            assert!(!shown[key]["value"].is_null() && shown[key]["source"].is_string(), "{key}: {shown}");
+        }
+        assert_eq!(
+            (&shown["egress_ca"]["source"], &shown["advertise"]["value"]),
+            (&"flag".into(), &"n1.example".into())
+        );
+        let plain = NodeConfig::compose(&none, &none, &none, name).describe();
+        assert_eq!(plain["advertise"], serde_json::json!({ "value": null, "source": "default" }));
     }
 
     #[test]

@@ -76,10 +76,11 @@ impl Contexts {
         names
     }
 
-    /// The contexts of a mesh that hold another key than this one.
-    pub(crate) fn with_another_key(&self, context: &Context) -> Vec<String> {
+    /// The contexts of the same mesh that hold another key than this one, and a good one.
+    pub(crate) fn with_another_key(&self, context: &Context, is_good: impl Fn(&str) -> bool) -> Vec<String> {
         let is_other = |name: &String| {
-            Context::load(self.path(name)).is_ok_and(|other| other.mesh == context.mesh && other.key != context.key)
+            let other = Context::load(self.path(name));
+            other.is_ok_and(|other| other.mesh == context.mesh && other.key != context.key && is_good(&other.key))
         };
         self.names().into_iter().filter(is_other).collect()
     }
@@ -226,10 +227,12 @@ mod tests {
     fn other_ways_to_a_mesh_have_another_key() {
         let home = tempfile::tempdir().unwrap();
         let contexts = Contexts { dir: home.path().join("config") };
-        for (name, mesh, key) in [("a", "m", "one"), ("b", "m", "one"), ("c", "m", "two"), ("d", "other", "three")] {
+        for (name, mesh, key) in
+            [("a", "m", "one"), ("b", "m", "one"), ("c", "m", "two"), ("d", "m", "old"), ("e", "other", "three")]
+        {
             contexts.add(name, &file(home.path(), mesh, key)).unwrap();
         }
         let context = contexts.load(Some(&contexts.path("a"))).unwrap();
-        assert_eq!(contexts.with_another_key(&context), ["c"]);
+        assert_eq!(contexts.with_another_key(&context, |key| key != "old"), ["c"]);
     }
 }

@@ -3,19 +3,12 @@
 use std::fmt::Write;
 
 use skein_catalog::MemberRole;
-use skein_client::Context;
-use skein_gateway::{
-    api::{Done, KeyList, MeshStatus, NodeList, NodeLoad, NodeStatus, TokenCreated, TokenRequest},
-    key_id,
-};
-use skein_proto::{Failure, NodeName, Progress};
+use skein_gateway::api::{Done, MeshStatus, NodeList, NodeLoad, NodeStatus, TokenCreated, TokenRequest};
+use skein_proto::{Failure, Progress};
 
-use super::admin;
+use super::{admin, key::Keys};
 use crate::{
-    admin_client::AdminClient,
     cli::{Common, Node, Token},
-    contexts::Contexts,
-    node::key_note,
     output::{emit, say, table},
 };
 
@@ -79,37 +72,17 @@ pub(super) async fn node(common: &Common, command: Node) -> Result<(), Failure> 
             (admin.post(&format!("/v1/nodes/{name}/resume"), &nothing).await?, format!("{name} takes calls again"))
         }
         Node::Remove { name, force } => {
-            let is_own = shows_key_of(&admin, &name).await;
+            let keys = Keys::look(&admin).await;
             let removed = admin.delete(&format!("/v1/nodes/{name}?force={force}")).await;
-            if is_own && removed.as_ref().err().is_none_or(|failure: &Failure| failure.progress == Progress::Executed) {
-                say(key_is_gone(common, admin.context(), &name));
+            let is_gone = removed.as_ref().err().is_none_or(|failure: &Failure| failure.progress == Progress::Executed);
+            if is_gone && keys.is_of(&admin, &name) {
+                keys.warn(common, &admin, format_args!("was {name}'s own and is no longer good"));
             }
             (removed?, format!("{name} is removed"))
         }
     };
     say(&said);
     if common.json { emit(true, &done, String::new) } else { Ok(()) }
-}
-
-/// Whether the key that is shown here is a node's own, which is revoked with it.
-async fn shows_key_of(admin: &AdminClient, name: &NodeName) -> bool {
-    let (shown, note) = (key_id(&admin.context().key), key_note(name));
-    // Nothing depends on it but a word of warning.
-    let listed: Result<KeyList, Failure> = admin.get("/v1/keys").await;
-    listed.is_ok_and(|list| list.keys.iter().any(|key| key.note == note && Some(&*key.id) == shown))
-}
-
-/// What to say when the key shown was that of a node that is removed.
-fn key_is_gone(common: &Common, context: &Context, name: &NodeName) -> String {
-    let which = match &common.context {
-        Some(file) => format!("the key in {}", file.display()),
-        None => "the key of the current context".to_owned(),
-    };
-    let next = match Contexts::of_user().with_another_key(context).first() {
-        Some(other) => format!("`skein context use {other}` takes another node's"),
-        None => "use another node's context file, by `--context FILE` or `skein context add NAME FILE`".to_owned(),
-    };
-    format!("warning: {which} was {name}'s own and is no longer good: {next}")
 }
 
 pub(super) async fn status(common: &Common) -> Result<(), Failure> {

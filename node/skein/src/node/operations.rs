@@ -100,6 +100,16 @@ impl NodeOperations {
             .collect()
     }
 
+    /// Whether anything can be decided, as far as this node can tell.
+    fn check_quorum(&self) -> Result<(), Failure> {
+        if !*self.shared.quorum_lost.borrow() {
+            return Ok(());
+        }
+        let message =
+            "no majority of the voters answers, so that nothing can be decided: start the voters that are down";
+        Err(Failure::not_executed(ErrorCode::NoQuorum, message))
+    }
+
     /// Whether calls of every app still find a node when this one takes none.
     fn check_drain(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
         let catalog = self.shared.consensus.catalog();
@@ -192,6 +202,8 @@ impl Operations for NodeOperations {
 
     async fn drain(&self, name: &NodeName, force: bool) -> Result<Done, Failure> {
         let node = self.find(name)?;
+        // First: what `force` goes without is nothing to wait for, or to advise, where nothing can be decided.
+        self.check_quorum()?;
         if !force {
             self.check_drain(name, node)?;
             copies::secure_without(&self.shared, node, Instant::now() + COPIES_DEADLINE).await?;
