@@ -371,7 +371,7 @@ impl Swim {
     /// Whether nothing at all is known of a peer, and it is a member for so short a time that this says nothing.
     fn may_be_found(&self, node: NodeId, now: Instant) -> bool {
         let is_new = |since: &Instant| now.saturating_duration_since(*since) < self.unheard_for;
-        self.members_since.get(&node).is_some_and(is_new) && self.life(node).is_none()
+        self.members_since.get(&node).is_none_or(is_new) && self.life(node).is_none()
     }
 
     /// The members as seen now.

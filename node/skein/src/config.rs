@@ -170,7 +170,7 @@ impl NodeConfig {
     }
 
     /// Whether the numbers are such that a node can live by them. What an earlier run remembers nobody asked for now: it is
-    /// raised.
+    /// brought within its bound.
     ///
     /// # Errors
     /// `bad-request` with the bound and how it is written.
@@ -179,6 +179,10 @@ impl NodeConfig {
         if self.memory < MEMORY_LEAST && self.sources.get("memory") == Some(&Source::Remembered) {
             tracing::warn!(remembered = %self.memory, least = %MEMORY_LEAST, "a node needs more memory: takes the least");
             self.memory = MEMORY_LEAST;
+        }
+        if self.lame_duck > LAME_DUCK_MAX && self.sources.get("lame_duck") == Some(&Source::Remembered) {
+            tracing::warn!(remembered = ?self.lame_duck, most = ?LAME_DUCK_MAX, "lame_duck is bounded: takes the most");
+            self.lame_duck = LAME_DUCK_MAX;
         }
         if self.memory < MEMORY_LEAST {
             return refuse(format!(
@@ -196,7 +200,7 @@ impl NodeConfig {
         Ok(())
     }
 
-    /// Takes over the name and the role that the node has in its mesh, which are for good.
+    /// Takes over the name and the role that the node has in its mesh, which are for good, refused or not.
     ///
     /// # Errors
     /// `conflict` where this start asks for others.
@@ -211,23 +215,25 @@ impl NodeConfig {
                 ),
             ))
         };
-        match (by_name, by_role) {
-            (Some(asked), _) if self.name != *name => return refuse(asked, &self.name, name),
+        let is_other_role = self.role != role;
+        let refused = match (by_name, by_role) {
+            (Some(asked), _) if self.name != *name => refuse(asked, &self.name, name),
             // `auto` asks for none, so that one command line serves a node's first start and all others.
-            (_, Some(asked)) if self.role != MemberRole::Auto && self.role != role => {
-                return refuse(asked, &role_text(self.role), &role_text(role));
+            (_, Some(asked)) if self.role != MemberRole::Auto && is_other_role => {
+                refuse(asked, &role_text(self.role), &role_text(role))
             }
-            _ => {}
-        }
+            _ => Ok(()),
+        };
+        // Refused or not: what is written down is what it has.
         if self.name != *name {
             self.name = name.clone();
             self.sources.insert("name", Source::Remembered);
         }
-        if self.role != role {
+        if is_other_role {
             self.role = role;
             self.sources.insert("role", Source::Remembered);
         }
-        Ok(())
+        refused
     }
 
     /// How this start asks for a setting, if it does.
@@ -466,11 +472,11 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_an_earlier_run_remembers_and_is_too_little_now_is_raised() {
-        let (none, remembered) = (Settings::default(), settings("memory = '112MiB'"));
+    fn what_an_earlier_run_remembers_is_brought_within_the_bounds_of_now() {
+        let (none, remembered) = (Settings::default(), settings("memory = '112MiB'\nlame_duck = '30s'"));
         let mut config = NodeConfig::compose(&none, &none, &remembered, "n".parse().unwrap());
         config.check().unwrap();
-        assert_eq!(config.memory, MEMORY_LEAST);
+        assert_eq!((config.memory, config.lame_duck), (MEMORY_LEAST, LAME_DUCK_MAX));
     }
 
     #[test]

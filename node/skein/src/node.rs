@@ -31,7 +31,7 @@ use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig, WorkerCommand};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
 use skein_membership::{AddressBook, Addressed, Membership};
-use skein_proto::{ErrorCode, Failure, Invoke, NodeId};
+use skein_proto::{ErrorCode, Failure, Invoke, NodeId, NodeName};
 use skein_raft::Consensus;
 use skein_router::{Router, invoke_service};
 use skein_runtime::Runtime;
@@ -104,6 +104,14 @@ struct Shared {
     quorum_lost: Arc<quorum::Lost>,
 }
 
+impl Shared {
+    /// What the mesh calls this node; before it is known to be a member, what its settings say.
+    fn name(&self) -> NodeName {
+        let catalog = self.consensus.catalog();
+        catalog.member(self.transport.local()).map_or_else(|| self.config.name.clone(), |member| member.name.clone())
+    }
+}
+
 impl Node {
     /// Starts a node: founds a mesh, joins one, or resumes what the data directory holds. It serves once it has
     /// [begun](Node::begin); from now on it is to be [shut down](Node::shutdown), since peers know of it.
@@ -117,10 +125,10 @@ impl Node {
         let egress = outward::egress(&config, descriptors)?;
         let boot = boot::establish(&config, &data, &entry).await?;
         if !boot.is_resumed {
-            if let Some((name, role)) = &boot.let_in_as {
-                config.keep_to(name, *role)?;
-            }
+            let let_in_as = boot.let_in_as.as_ref();
+            let kept = let_in_as.map_or(Ok(()), |(name, role)| config.keep_to(name, *role));
             remember(&config, &data);
+            kept?;
         }
         let me = boot.identity.node();
 
@@ -132,10 +140,10 @@ impl Node {
             Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
         let engine = open_engine(&config, &data)?;
         let consensus = start_consensus(&data, &boot, transport.clone()).await?;
-        if let Some(member) = consensus.catalog().member(me) {
-            config.keep_to(&member.name, member.role)?;
-        }
+        let member = consensus.catalog().member(me).cloned();
+        let kept = member.map_or(Ok(()), |member| config.keep_to(&member.name, member.role));
         remember(&config, &data);
+        kept?;
         members.follow(consensus.watch());
         describe_metrics();
         let membership = Membership::spawn(skein_membership::Config::default(), transport.clone(), me);
@@ -194,7 +202,10 @@ impl Node {
         access::wait_until_member(shared).await?;
         // The catalogue that was there at the start may not have had it yet.
         if let Some(member) = self.consensus.catalog().member(self.network.local()) {
-            self.config.clone().keep_to(&member.name, member.role)?;
+            let mut config = self.config.clone();
+            let kept = config.keep_to(&member.name, member.role);
+            remember(&config, &self.data);
+            kept?;
         }
         shared.freshness.settled(Instant::now() + self.config.catch_up.max(access::ENTRY_DEADLINE)).await?;
         self.wait_until_reached(patience).await;
@@ -224,7 +235,7 @@ impl Node {
     pub(crate) fn ready_line(&self) -> String {
         format!(
             "ready name={} mesh={} http={} admin={} context={}",
-            self.config.name,
+            self.name(),
             self.network.local_addr(),
             self.gateway.http_addr(),
             self.gateway.admin_addr(),
@@ -232,8 +243,9 @@ impl Node {
         )
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.config.name.as_str()
+    /// What the mesh calls it.
+    pub(crate) fn name(&self) -> NodeName {
+        self.shared.name()
     }
 
     pub(crate) fn context_file(&self) -> std::path::PathBuf {
@@ -260,7 +272,8 @@ impl Node {
     /// handed over, entrances closed, running calls finished; every answer delivered; only then peers told; files closed.
     pub(crate) async fn shutdown(self) {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE;
-        tracing::info!(name = %self.config.name, "leaving");
+        let name = self.name();
+        tracing::info!(%name, "leaving");
         self.gateway.lame_duck();
         let evacuation = migrate::evacuate(&self.shared, deadline.min(Instant::now() + EVACUATION_DEADLINE));
         tokio::join!(evacuation, tokio::time::sleep(self.lame_duck()));
@@ -290,7 +303,7 @@ impl Node {
             tracing::error!(%failure, "consensus did not stop cleanly");
         }
         self.network.shutdown(deadline).await;
-        tracing::info!(name = %self.config.name, "left");
+        tracing::info!(%name, "left");
     }
 
     /// How long to wait for balancers and clients to notice: not at all where there is no other node to go to.

@@ -157,7 +157,7 @@ fn new_key(shared: &Shared) -> ((String, String), KeyRecord) {
         hash: key.hash,
         role: Role::Admin,
         app: None,
-        note: key_note(&shared.config.name),
+        note: key_note(&shared.name()),
         created_ms: now_ms(),
         expires_ms: None,
     };

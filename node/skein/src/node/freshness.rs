@@ -317,8 +317,7 @@ impl Freshness {
     /// is said of its removal after the leader answered, only another answer refutes.
     async fn ask(&self, group: &dyn Group, patience: Option<Duration>) -> State {
         loop {
-            let Some((index, asked)) = self.named(group, patience).await else { return self.unasked() };
-            self.told_removed().take_if(|word| word.came <= asked);
+            let Some(index) = self.named(group, patience).await else { return self.unasked() };
             tokio::select! {
                 biased;
                 () = group.applied(index) => if self.told_removed().is_none() {
@@ -352,16 +351,16 @@ impl Freshness {
     }
 
     /// Asks until a leader says up to where the log was committed; `None` when none has for `patience`, and there is something
-    /// to serve; or for as long as a leader is waited for since a peer said that this node was removed. With it, when that
-    /// leader was asked.
-    async fn named(&self, group: &dyn Group, patience: Option<Duration>) -> Option<(u64, Instant)> {
+    /// to serve; or for as long as a leader is waited for since a peer said that this node was removed. A leader that answers
+    /// what it was asked after that refutes it.
+    async fn named(&self, group: &dyn Group, patience: Option<Duration>) -> Option<u64> {
         let began = Instant::now();
         loop {
             let asked = Instant::now();
             match group.committed(asked + ASK_DEADLINE).await {
                 Ok(index) => {
-                    self.wait_anew();
-                    return Some((index, asked));
+                    self.told_removed().take_if(|word| word.came <= asked);
+                    return Some(index);
                 }
                 Err(failure) => tracing::debug!(%failure, "it is not known yet what was committed"),
             }

@@ -79,7 +79,7 @@ pub(super) fn status(shared: &Shared) -> MeshStatus {
     });
     MeshStatus {
         mesh: catalog.mesh(),
-        node: shared.config.name.clone(),
+        node: shared.name(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         index: catalog.index(),
         consensus: consensus(&catalog, &raft),

@@ -33,7 +33,7 @@ pub(super) struct Known {
 
 /// What this node knows of a call.
 pub(super) fn known(shared: &Shared, router: &Router, invocation: InvocationId) -> Known {
-    let names = Names { catalog: &shared.consensus.catalog(), me: &shared.config.name };
+    let names = Names { catalog: &shared.consensus.catalog(), me: &shared.name() };
     Known {
         report: router.decision(invocation).map(|decision| names.report(&decision)),
         made: router.made_by(invocation, MADE_MAX).iter().map(|decision| names.call(decision)).collect(),
@@ -76,7 +76,7 @@ async fn ask(shared: &Shared, node: NodeId, invocation: InvocationId, deadline: 
 }
 
 fn unknown(shared: &Shared, invocation: InvocationId, all: &[(NodeId, Known)], silent: &[NodeId]) -> Failure {
-    let names = Names { catalog: &shared.consensus.catalog(), me: &shared.config.name };
+    let names = Names { catalog: &shared.consensus.catalog(), me: &shared.name() };
     let reach = all.iter().map(|(node, known)| match known.reach_back_ms {
         Some(ms) => format!("{} for {}.{} s now", names.node(*node), ms / 1_000, ms / 100 % 10),
         None => format!("{} has taken none yet", names.node(*node)),
