@@ -52,6 +52,34 @@ fn a_founding_that_is_cut_anywhere_is_finished_by_the_next_start() {
 }
 
 #[test]
+fn a_join_that_is_repeated_under_another_name_is_the_same_node() {
+    let mut mesh = Mesh::start(SKEIN, 2);
+    // As if the answer had been lost: the key is there, and what it was let in as is not.
+    mesh.nodes[1].kill();
+    let data = mesh.nodes[1].data.clone();
+    for entry in fs::read_dir(&data).unwrap().chain(fs::read_dir(data.join("identity")).unwrap()) {
+        let path = entry.unwrap().path();
+        match path.file_name().unwrap().to_str().unwrap() {
+            "identity" | "node-key.pem" | "FORMAT" => {}
+            _ if path.is_dir() => fs::remove_dir_all(path).unwrap(),
+            _ => fs::remove_file(path).unwrap(),
+        }
+    }
+    let token = mesh.skein(0, &["token", "create"]).ok().text().trim().to_owned();
+    let up = ["up", "--data", data.to_str().unwrap(), "--token", &token, "--name", "other"];
+    let anywhere = ["--mesh", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let ran = mesh.skein_bare(&[&up[..], &anywhere].concat()).failed(1, "conflict");
+    assert!(ran.stderr.contains("`other`") && ran.stderr.contains("`n2`"), "{}", ran.stderr);
+    mesh.nodes[1].restart_with(&anywhere);
+    mesh.settle();
+    assert_eq!(mesh.try_status(1).unwrap()["node"], "n2");
+    // Its own key is found by that name.
+    let key = mesh.nodes[1].key();
+    until("it can be removed", || (mesh.skein(0, &["node", "remove", "n2"]).code == 0).then_some(()));
+    mesh.admin(0).with_key(Some(&key)).get("/v1/nodes").problem(401, "unauthenticated");
+}
+
+#[test]
 fn a_founder_starts_again_however_often() {
     let mut mesh = Mesh::start(SKEIN, 3);
     for _ in 0..5 {
