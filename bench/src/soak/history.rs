@@ -147,6 +147,7 @@ impl History {
         let changes = self.changes.iter().filter(|change| change.done.is_some()).count() as u64;
         let mut verdict =
             Verdict { changes: (changes, self.refused.clone()), faults: self.faults_done, ..Verdict::default() };
+        let began = calls.iter().map(|call| call.due).min();
         for call in calls {
             match self.fault_of(call) {
                 None => {
@@ -156,12 +157,28 @@ impl History {
                 // Only what failed can be explained: an answer that must not be is wrong whatever happens.
                 Some((why, is_failure)) => match self.explained(call.gateway, call.due, call.end) {
                     Some(kind) if is_failure => *verdict.explained.entry(format!("{kind:?}")).or_default() += 1,
-                    _ => verdict.note_wrong(why),
+                    _ => verdict.note_wrong(Wrong { call: format!("{}, {}", why.call, self.when(call, began)), ..why }),
                 },
             }
         }
         verdict.latencies.sort_unstable();
         verdict
+    }
+
+    /// When a call was due and how long it took, and what went wrong last before it ended.
+    fn when(&self, call: &Ended, began: Option<Instant>) -> String {
+        let [due, took] = [began.map_or(Duration::ZERO, |began| call.due - began), call.end - call.due];
+        let last = self.troubles.iter().rfind(|trouble| trouble.from <= call.end);
+        let last = last.map_or("nothing before it".to_owned(), |trouble| {
+            let over = trouble.to.map_or("not over".to_owned(), |to| format!("over {:.1?} before", call.end - to));
+            format!(
+                "{:?} of {} began {:.1?} before its end, {over}",
+                trouble.kind,
+                trouble.node,
+                call.end - trouble.from
+            )
+        });
+        format!("due after {due:.1?}, took {took:.1?}; {last}")
     }
 
     /// What is wrong with how a call ended, and whether that is only that it failed.
