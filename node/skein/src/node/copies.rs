@@ -9,16 +9,12 @@
 //! Nothing depends on the leader: copies are made true, and making one twice does no harm. Who is about to leave does
 //! not count: `skein node drain` and `skein node remove` wait until the others have enough.
 
-mod plan;
-
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use serde::{Deserialize, Serialize};
 use skein_catalog::{Catalog, Propose};
+use skein_placement::copies::{Away, COPIES, Keepers, Member, Members, Shortage, Survey, shortages, unsecured};
 use skein_proto::{Digest, ErrorCode, Failure, NodeId, codec};
 use tokio::{
     sync::watch,
@@ -26,11 +22,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Keepers, Shortage, Survey, shortages, unsecured};
 use super::{Shared, control::ControlRequest, metrics, migrate};
 
-/// On how many members the code of a version lies, where there are as many.
-pub(super) const COPIES: usize = 3;
 /// Between two looks at everything. A look costs each member one look at its disk for each artifact.
 const PERIOD: Duration = Duration::from_secs(60);
 /// After a change of the members: several changes make one look, and a node that is only suspected has time to answer.
@@ -77,16 +70,16 @@ pub(super) type Reports = watch::Sender<CopiesReport>;
 /// Looks and mends until told to stop, where this node leads; elsewhere asks the leader what it found.
 pub(super) async fn keep(shared: Shared, stop: CancellationToken) {
     let (mut catalog, mut view) = (shared.consensus.watch(), shared.membership.watch());
-    let mut away = Away::default();
+    let (mut away, began) = (Away::default(), Instant::now());
     loop {
         catalog.borrow_and_update();
         view.borrow_and_update();
-        let seen = Members::of(&shared);
+        let seen = members(&shared);
         let look = async {
             let report = if leads(&shared) {
-                look(&shared, &seen, &mut away).await
+                look(&shared, &seen, (&mut away, began)).await
             } else {
-                away.note(seen.down.clone(), Instant::now());
+                away.note(&seen.down, began.elapsed());
                 ask_leader(&shared).await
             };
             if let Some(report) = report {
@@ -101,7 +94,7 @@ pub(super) async fn keep(shared: Shared, stop: CancellationToken) {
         let next = tokio::time::sleep(PERIOD);
         tokio::pin!(next);
         // Load figures change the view twice a second: only members that come, go or drain are worth a look.
-        while Members::of(&shared) == seen {
+        while members(&shared) == seen {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = &mut next => break,
@@ -121,67 +114,26 @@ fn leads(shared: &Shared) -> bool {
     status.is_leader() && status.is_quorum_alive
 }
 
-/// The members as far as copies go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Members {
-    /// Those that answer and stay.
-    staying: BTreeSet<NodeId>,
-    /// Those that answer and are about to leave.
-    leaving: BTreeSet<NodeId>,
-    /// Those that do not answer.
-    down: BTreeSet<NodeId>,
-}
-
-impl Members {
-    fn of(shared: &Shared) -> Self {
-        let (catalog, view, me) = (shared.consensus.catalog(), shared.membership.view(), shared.transport.local());
-        let mut members = Self::default();
-        for member in catalog.members() {
-            let group = if member.node != me && !view.is_alive(member.node) {
-                &mut members.down
-            } else if member.is_draining {
-                &mut members.leaving
-            } else {
-                &mut members.staying
-            };
-            group.insert(member.node);
-        }
-        members
-    }
-
-    fn answering(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.staying.iter().chain(&self.leaving).copied()
-    }
-}
-
-/// Since when members have been down, or, as far as this node saw it while leading, have not said what they have.
-#[derive(Debug, Default)]
-struct Away(BTreeMap<NodeId, Instant>);
-
-impl Away {
-    /// Notes who is away now.
-    fn note(&mut self, away: BTreeSet<NodeId>, now: Instant) {
-        self.0.retain(|node, _| away.contains(node));
-        for node in away {
-            self.0.entry(node).or_insert(now);
-        }
-    }
-
-    /// Those that will probably be back with what they have.
-    fn briefly(&self, now: Instant) -> usize {
-        self.0.values().filter(|since| now.saturating_duration_since(**since) < AWAY_MAX).count()
-    }
+/// The members by what their copies are worth.
+fn members(shared: &Shared) -> Members {
+    let (catalog, view, me) = (shared.consensus.catalog(), shared.membership.view(), shared.transport.local());
+    let is_alive = |node| node == me || view.is_alive(node);
+    Members::sorted(catalog.members().map(|member| Member {
+        node: member.node,
+        is_alive: is_alive(member.node),
+        is_draining: member.is_draining,
+    }))
 }
 
 /// One look at everything, and what could not be mended. None if there was nothing to look at.
-async fn look(shared: &Shared, members: &Members, away: &mut Away) -> Option<CopiesReport> {
+async fn look(shared: &Shared, members: &Members, (away, began): (&mut Away, Instant)) -> Option<CopiesReport> {
     let catalog = shared.consensus.catalog();
     // Before anything is applied, nothing is referred to.
     catalog.mesh()?;
     let survey = survey(shared, &catalog, members).await;
-    let now = Instant::now();
-    away.note(members.down.iter().copied().chain(survey.silent(&members.staying)).collect(), now);
-    let keepers = Keepers { nodes: members.staying.clone(), expected: away.briefly(now) };
+    let now = began.elapsed();
+    away.note(&members.down.iter().copied().chain(survey.silent(&members.staying)).collect(), now);
+    let keepers = Keepers { nodes: members.staying.clone(), expected: away.briefly(now, AWAY_MAX) };
     let short = shortages(&survey, &keepers, COPIES);
     if short.is_empty() {
         return Some(CopiesReport::default());
@@ -278,10 +230,7 @@ pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Inst
     let secured = timeout_at(deadline, async {
         loop {
             let catalog = shared.consensus.catalog();
-            let mut members = Members::of(shared);
-            if members.staying.remove(&node) {
-                members.leaving.insert(node);
-            }
+            let members = members(shared).without(node);
             left.is_nobody_left = members.staying.is_empty();
             let survey = survey(shared, &catalog, &members).await;
             let short = unsecured(&survey, &members.staying, node, COPIES);
@@ -350,27 +299,4 @@ pub(super) fn named(catalog: &Catalog, report: &CopiesReport) -> String {
         names.push(format!("and {others} more"));
     }
     names.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_away_is_expected_back_for_a_while() {
-        let note = |away: &mut Away, nodes: &[u64]| {
-            away.note(nodes.iter().copied().map(NodeId).collect(), Instant::now());
-            away.briefly(Instant::now())
-        };
-        let mut away = Away::default();
-        assert_eq!(note(&mut away, &[4]), 1);
-        tokio::time::advance(AWAY_MAX / 2).await;
-        assert_eq!(note(&mut away, &[2, 4]), 2);
-        tokio::time::advance(AWAY_MAX / 2).await;
-        assert_eq!(note(&mut away, &[2, 4]), 1);
-        tokio::time::advance(AWAY_MAX / 2).await;
-        assert_eq!(note(&mut away, &[2, 4]), 0);
-        note(&mut away, &[4]);
-        assert_eq!(note(&mut away, &[2, 4]), 1, "it answered in between");
-    }
 }

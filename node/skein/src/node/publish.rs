@@ -9,6 +9,7 @@ use skein_artifacts::Artifacts;
 use skein_catalog::{Command, Outcome, Propose, RequestId, VersionRecord};
 use skein_gateway::api::{PublishReport, PublishRequest, PublishTimings};
 use skein_membership::Membership;
+use skein_placement::copies::{others_least, others_wanted};
 use skein_proto::{AppName, Digest, ErrorCode, Failure, Manifest, NodeId, NodeName, VersionId, codec};
 use skein_runtime::CodeSource;
 use skein_transport::Service;
@@ -18,12 +19,8 @@ use super::{
     Shared,
     boot::internal,
     control::{ControlRequest, await_version},
-    copies::COPIES,
 };
 
-/// On how many nodes at least an artifact is durable before its version exists, where as many are alive: with two, the
-/// loss of one loses nothing, and the rest of [`COPIES`] is made by a duty of the leader.
-const COPIES_LEAST: usize = 2;
 /// Longest a publish takes to store the code: a large artifact, slow disks, peers that stall.
 const STORE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long too few nodes may take a copy before a publish is refused: those that died leave the view meanwhile.
@@ -148,8 +145,8 @@ async fn inspect(shared: &Shared, digest: Digest, manifest: &Manifest) -> Result
     Ok(size)
 }
 
-/// Has enough nodes keep the artifact, durably: [`COPIES`] of the live ones, this one among them, or all if there are
-/// fewer; where some do not take it, at least [`COPIES_LEAST`]. Gives them, and how many are missing.
+/// Has enough nodes keep the artifact, durably: this one and as many others as are wanted, or where some do not take it as
+/// are needed at least. Gives them, and how many are missing.
 ///
 /// # Errors
 /// `unavailable` when fewer took it: a version that one broken disk would lose is not made.
@@ -162,15 +159,15 @@ async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result
         let mut peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
         // Who is about to leave comes last: its copy would soon be made elsewhere.
         peers.sort_by_key(is_leaving);
-        let others = (COPIES - 1).min(peers.len());
+        let others = others_wanted(peers.len());
         let kept = shared.artifacts.replicate(digest, &peers, others, deadline).await?;
         // Who died a moment ago is still among the live ones, and soon is not.
-        if kept.len() >= (COPIES_LEAST - 1).min(peers.len()) || Instant::now() >= give_up {
+        if kept.len() >= others_least(peers.len()) || Instant::now() >= give_up {
             break (peers, kept, others);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    if kept.len() < (COPIES_LEAST - 1).min(peers.len()) {
+    if kept.len() < others_least(peers.len()) {
         let asked = names(shared, &peers).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let message = format!(
             "the code is durable on this node alone, and none of {asked} took a copy: see their logs and disks; nothing \

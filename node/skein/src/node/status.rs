@@ -7,6 +7,7 @@ use skein_gateway::api::{
     ActivationSummary, ConsensusRole, ConsensusStatus, MeshStatus, NodeLoad, NodeState, NodeStatus, Warning,
 };
 use skein_membership::{PeerState, View};
+use skein_placement::copies::COPIES;
 use skein_proto::{Load, NodeId, NodeName};
 use skein_raft::RaftStatus;
 
@@ -120,7 +121,7 @@ fn copies_warning(catalog: &Catalog, report: &CopiesReport) -> Option<Warning> {
     let (message, advice) = match report {
         CopiesReport { short: 0, .. } => return None,
         CopiesReport { lost: 0, short, .. } => (
-            format!("{short} artifact(s) have fewer copies than {}: {named}", copies::COPIES),
+            format!("{short} artifact(s) have fewer copies than {}: {named}", COPIES),
             "see in the logs of the other nodes why they do not take them (a full disk?); copies are made by themselves",
         ),
         CopiesReport { lost, .. } => (
