@@ -136,6 +136,11 @@ impl SimDisk {
         self.state().is_dead
     }
 
+    /// The paths of what is in a directory, for who looks on.
+    pub fn names(&self, dir: &Path) -> Vec<PathBuf> {
+        self.state().names.list(dir)
+    }
+
     /// How many syncs there were.
     pub fn syncs(&self) -> u64 {
         self.state().syncs

@@ -94,6 +94,8 @@ pub struct Events {
     pub states: BTreeMap<u64, BTreeMap<u64, NodeId>>,
     /// What operators asked for and got.
     pub granted: Vec<Errand>,
+    /// Copies of code that were made because there were too few.
+    pub copied: usize,
     /// What is wrong whatever else happened.
     pub faults: Vec<String>,
 }
@@ -146,6 +148,11 @@ impl History {
     /// Something is wrong that no property is about.
     pub fn fault(&self, what: String) {
         self.lock().faults.push(what);
+    }
+
+    /// A copy of some code was made because there were too few.
+    pub fn copied(&self) {
+        self.lock().copied += 1;
     }
 
     /// An operator got what it asked for.

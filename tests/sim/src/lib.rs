@@ -4,9 +4,11 @@
 //! One seed decides everything: what callers ask, when messages arrive, which nodes crash, what a power cut leaves on
 //! their disks. The same seed gives the same run, so that a failure is replayed by its number.
 //!
-//! **Owns** the simulated world, the faults, the record of what happened and the properties that it must have.
+//! **Owns** the simulated world, the faults, the record of what happened and the properties that it must have. Callers
+//! call, publish and read; nodes crash, are killed, leave, join and are removed; links and disks fail; and the leader
+//! sees to it that the code of every version lies on enough members.
 //! **Refuses** to know the parts' insides: they are assembled by their public doors, as `node/skein` does. What runs a
-//! function is a sleep: no guest, no engine.
+//! function is a sleep: no guest, no engine. The code of a version is a few bytes on the simulated disk ([`disk`]).
 //!
 //! **Start reading at** [`run`], then [`node`] for what a node is made of and [`properties`] for what must hold.
 //!
@@ -17,6 +19,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a simulation that cannot go on is to stop, loudly")]
 
+mod artifacts;
+mod copies;
 pub mod disk;
 pub mod executor;
 pub mod faults;

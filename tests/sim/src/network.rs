@@ -4,7 +4,7 @@
 //! turmoil's faults some packets are lost and some come twice.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::{
@@ -45,6 +45,8 @@ struct Shared {
     calls: Mutex<Calls>,
     /// The boots of the peers that are known.
     boots: watch::Sender<BTreeMap<NodeId, u64>>,
+    /// Those that were removed and are not heard any more.
+    parted: Mutex<BTreeSet<NodeId>>,
     next: AtomicU64,
     chance: Mutex<SmallRng>,
     /// What holds back more calls at a time to one peer for one service than a connection has streams.
@@ -114,6 +116,7 @@ impl SimNetwork {
             world: world.clone(),
             calls: Mutex::default(),
             boots: watch::Sender::default(),
+            parted: Mutex::default(),
             next: AtomicU64::new(boot << 32),
             chance: Mutex::new(world.chance(me, 2 + (boot << 8))),
             streams: Mutex::default(),
@@ -124,6 +127,12 @@ impl SimNetwork {
     /// Ends what waits for a peer that was given up.
     pub fn disconnect(&self, peer: NodeId) {
         self.shared.forget(peer, "was given up");
+    }
+
+    /// Cuts off a peer that was removed: it is not heard any more.
+    pub fn part(&self, peer: NodeId) {
+        self.shared.parted.lock().unwrap().insert(peer);
+        self.shared.forget(peer, "was removed");
     }
 
     /// Takes packets until the task is ended.
@@ -142,6 +151,9 @@ impl SimNetwork {
 
 impl Shared {
     fn take(self: &Arc<Self>, from: NodeId, packet: Packet) {
+        if self.parted.lock().unwrap().contains(&from) {
+            return;
+        }
         match packet {
             Packet::Hello => self.send(from, &Packet::Welcome { boot: self.boot }),
             Packet::Welcome { boot } => {

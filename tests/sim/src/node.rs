@@ -10,12 +10,14 @@ use skein_router::{Router, invoke_service};
 use skein_transport::{Service, Transport};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    artifacts::Artifacts,
+    copies,
     executor::Executor,
     history::{Boot, End},
     network::{Live, SimNetwork},
@@ -31,6 +33,7 @@ pub struct Node {
     pub(crate) boot: Boot,
     pub(crate) consensus: Consensus,
     pub(crate) router: Arc<Router>,
+    pub(crate) artifacts: Artifacts,
     network: SimNetwork,
     membership: Membership,
     executor: Arc<Executor>,
@@ -43,6 +46,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The date on which every run begins: any will do.
 const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+
+/// How long a removed node may still be heard, to learn that it was.
+const PART_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a node that leaves may take for anything.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -79,6 +85,8 @@ impl Node {
         let consensus = consensus.map_err(|error| error.to_string())?;
         let membership =
             Membership::spawn_at(skein_membership::Config::default(), transport.clone(), me, EPOCH + now());
+        let artifacts =
+            Artifacts::open(world.disk(me), transport.clone()).map_err(|error| format!("the artifacts: {error}"))?;
         let executor = Executor::new(world, boot);
         let router = Router::new(me, executor.clone(), consensus.watch_state(), membership.watch(), transport);
         let here = executor.clone();
@@ -87,10 +95,11 @@ impl Node {
         live.handle(Service::Raft, raft);
         live.handle(Service::Propose, propose);
         live.handle(Service::Gossip, membership.service());
+        live.handle(Service::Artifact, artifacts.service());
         live.handle(Service::Invoke, invoke_service(executor.clone(), consensus.watch_state()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (world, router) = (world.clone(), Arc::new(router));
-        Ok((Self { world, boot, consensus, router, network, membership, executor, stop, tasks }, live))
+        Ok((Self { world, boot, consensus, router, artifacts, network, membership, executor, stop, tasks }, live))
     }
 
     async fn serve(self, live: Arc<Live>) {
@@ -100,6 +109,7 @@ impl Node {
         self.spawn(self.clone().tell_alive(alive));
         self.spawn(self.clone().follow_members());
         self.spawn(self.clone().report());
+        self.spawn(copies::keep(self.clone()));
         self.spawn(operator::serve(self.clone()));
         if self.boot == (FOUNDER, 1) {
             self.spawn(found(self.consensus.clone()));
@@ -181,13 +191,22 @@ impl Node {
 
     async fn follow_members(self) {
         let mut catalog = self.consensus.watch_state();
+        let mut seen = BTreeSet::new();
         loop {
             let members: BTreeSet<NodeId> = {
                 let catalog = catalog.borrow_and_update();
+                for gone in seen.extract_if(.., |node| catalog.has_left(*node)) {
+                    let network = self.network.clone();
+                    self.spawn(async move {
+                        sleep(PART_AFTER).await;
+                        network.part(gone);
+                    });
+                }
                 // Who is on its way out still votes, and so must be heard.
                 catalog.members().chain(catalog.leaving()).map(|member| member.node).collect()
             };
             // Before there is a catalogue it knows what it was told when it was let in.
+            seen.extend(members.iter().copied());
             let is_told = members.is_empty();
             let known = if is_told { self.world.told_at_join(self.boot.0) } else { members };
             self.membership.announce(known.iter().copied());

@@ -5,7 +5,7 @@ use skein_proto::{Digest, NodeId};
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use crate::{node::Node, world::now_ms};
+use crate::{copies, node::Node, world::now_ms};
 
 /// Something that an operator asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,9 @@ pub enum Errand {
 /// With what nodes are let in.
 pub(crate) const TOKEN: &str = "t";
 
-/// How long an operator waits.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an operator waits, and of that for the copies that a removal needs.
+const PATIENCE: Duration = Duration::from_millis(3_500);
+const COPIES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Requests of operators are numbered from here on, beyond those of the founder and before those of callers.
 const REQUESTS: u128 = 1 << 16;
@@ -37,16 +38,20 @@ pub(crate) async fn serve(node: Node) {
 }
 
 async fn run(node: Node, number: u64, errand: Errand) {
+    let deadline = Instant::now() + PATIENCE;
     let command = match errand {
         Errand::Join(joiner) => add(joiner, Some(TOKEN)),
-        Errand::Remove(gone) if !may_go(&node, gone) => return,
-        Errand::Remove(gone) => Command::RemoveMember { node: gone },
+        Errand::Remove(gone) => {
+            let secured = copies::secure_without(&node, gone, Instant::now() + COPIES_PATIENCE).await;
+            if secured.is_err() || !may_go(&node, gone) {
+                return;
+            }
+            Command::RemoveMember { node: gone }
+        }
     };
     let request = RequestId(Uuid::from_u128(REQUESTS + u128::from(number)));
     let proposal = Proposal { request, at_ms: now_ms(), command };
-    if let Ok((_, Outcome::Done | Outcome::Member(_))) =
-        node.consensus.submit(&proposal, Instant::now() + PATIENCE).await
-    {
+    if let Ok((_, Outcome::Done | Outcome::Member(_))) = node.consensus.submit(&proposal, deadline).await {
         node.world.history.granted(errand);
     }
 }

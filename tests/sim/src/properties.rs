@@ -2,6 +2,7 @@
 
 pub mod acknowledged;
 pub mod converges;
+pub mod copies;
 pub mod drained;
 pub mod ends;
 pub mod once;
@@ -10,7 +11,8 @@ pub mod replicas;
 
 use crate::history::Events;
 
-/// What is wrong with a run by all the properties of its record. Whether it converged is seen while it runs.
+/// What is wrong with a run by all the properties of its record. Whether it converged, and where copies lie, is seen while
+/// it runs.
 pub fn check(events: &Events) -> Vec<String> {
     let all = [
         events.faults.clone(),

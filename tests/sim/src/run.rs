@@ -53,6 +53,8 @@ pub struct Extent {
     pub joined: usize,
     /// Nodes that were taken off.
     pub removed: usize,
+    /// Copies of code that were made because there were too few.
+    pub copied: usize,
 }
 
 impl Extent {
@@ -67,6 +69,7 @@ impl Extent {
         self.left += other.left;
         self.joined += other.joined;
         self.removed += other.removed;
+        self.copied += other.copied;
     }
 }
 
@@ -91,7 +94,8 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
     skein_catalog::remember_less(world.requests.0, world.requests.1);
     // A part that panics takes its node's runtime with it, and turmoil passes that on.
     let played = panic::catch_unwind(AssertUnwindSafe(|| {
-        Stage { sim: sim(seed), world: world.clone(), hosts: BTreeSet::new(), joiner: NODES }.play(faults::draw(seed))
+        Stage { sim: sim(seed), world: world.clone(), hosts: BTreeSet::new(), joiner: NODES, look: LOOK }
+            .play(faults::draw(seed))
     }));
     let played = played.unwrap_or_else(|panic| Err(format!("a node panicked: {}", said(&*panic))));
     let mut violations: Vec<String> = played.err().into_iter().collect();
@@ -110,6 +114,7 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
         left: ended(End::Left),
         joined: events.granted.iter().filter(|errand| matches!(errand, Errand::Join(_))).count(),
         removed: events.granted.iter().filter(|errand| matches!(errand, Errand::Remove(_))).count(),
+        copied: events.copied,
     };
     Verdict { violations, trace: world.history.digest(), extent }
 }
@@ -141,7 +146,12 @@ struct Stage {
     hosts: BTreeSet<NodeId>,
     /// The last that was to join.
     joiner: u64,
+    /// When it is looked at next where the code of versions lies.
+    look: Duration,
 }
+
+/// Between two looks at that: each goes through all disks.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Who belongs to the mesh.
 fn members(catalog: &Catalog) -> BTreeSet<NodeId> {
@@ -181,6 +191,9 @@ impl Stage {
             let done = done(world);
             let (writes, calls) = (done.0 - written, done.1 - answered);
             (writes < all || calls < all).then(|| format!("of {all} {writes} have published and {calls} have called"))
+        })?;
+        self.until("the code of versions lies on too few members of a healed mesh", |world| {
+            properties::copies::check(&world.newest(), &world.artifacts())
         })
     }
 
@@ -350,6 +363,12 @@ impl Stage {
         let newest = self.world.newest();
         let new: Vec<NodeId> = members(&newest).difference(&self.hosts).copied().collect();
         new.into_iter().for_each(|node| self.host(node));
+        if self.sim.elapsed() >= self.look {
+            self.look = self.sim.elapsed() + LOOK;
+            if let Some(lost) = properties::copies::lost(&newest, &self.world.artifacts()) {
+                return Err(format!("the code of versions was lost by {:?}: {lost}", self.sim.elapsed()));
+            }
+        }
         Ok(())
     }
 }

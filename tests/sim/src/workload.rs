@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
+    copies,
     history::Read,
     node::Node,
     world::{Phase, now, now_ms},
@@ -20,6 +21,8 @@ const FUNCTIONS: usize = 4;
 /// How long callers wait.
 const CALL_PATIENCE: Duration = Duration::from_millis(2_500);
 const WRITE_PATIENCE: Duration = Duration::from_millis(1_900);
+/// How long a publish may take before that to have the code kept.
+const STORE_PATIENCE: Duration = Duration::from_millis(900);
 /// Callers of functions on each node.
 const CALLERS: u64 = 2;
 
@@ -86,8 +89,15 @@ async fn call(node: &Node, chance: &mut SmallRng) -> bool {
 
 async fn write(node: &Node, chance: &mut SmallRng) -> bool {
     let function = chance.random_range(0..FUNCTIONS);
-    let (number, digest) =
-        node.world.history.write_begins(node.boot, |number| Digest::of(&(number as u64).to_le_bytes()));
+    let code = |number: usize| Bytes::copy_from_slice(&(number as u64).to_le_bytes());
+    let (number, digest) = node.world.history.write_begins(node.boot, |number| Digest::of(&code(number)));
+    let holders = match copies::replicate(node, &code(number), Instant::now() + STORE_PATIENCE).await {
+        Ok(holders) => holders,
+        Err(failure) => {
+            node.world.history.write_ends(number, Err(failure));
+            return false;
+        }
+    };
     let mut manifest = Manifest::named("default".parse().unwrap(), format!("f{function}").parse().unwrap());
     if function % 2 == 1 {
         manifest.grants.invoke = vec!["*".to_owned()];
@@ -96,7 +106,7 @@ async fn write(node: &Node, chance: &mut SmallRng) -> bool {
         manifest: Box::new(manifest),
         digest,
         size: 8,
-        holders: vec![node.boot.0],
+        holders,
         note: String::new(),
         author: "simulation".into(),
         alias: Some("live".parse().unwrap()),

@@ -15,7 +15,7 @@ use skein_catalog::Catalog;
 use skein_proto::NodeId;
 use skein_raft::Limits;
 
-use crate::{disk::SimDisk, history::History, operator::Errand};
+use crate::{artifacts::kept_on, disk::SimDisk, history::History, operator::Errand};
 
 /// Nodes that begin the mesh: a majority of three is two of them, and five may vote.
 pub const NODES: u64 = 5;
@@ -42,6 +42,8 @@ pub enum Planted {
     ForgottenRequests,
     /// A node that leaves waits for all calls that hold a permit but one.
     ForgottenPermit,
+    /// Who sees to the copies of code looks only at the versions that an alias points at.
+    AliasedCopies,
 }
 
 /// What the callers on the nodes do.
@@ -177,6 +179,11 @@ impl World {
     /// The disk of a node. It outlives the node's crashes.
     pub fn disk(&self, node: NodeId) -> &SimDisk {
         &self.disks[place(node)]
+    }
+
+    /// The artifacts on each disk, by the names of their files.
+    pub fn artifacts(&self) -> BTreeMap<NodeId, BTreeSet<String>> {
+        (1..=NODES_MAX).map(NodeId).map(|node| (node, kept_on(self.disk(node)))).collect()
     }
 
     /// Randomness for one purpose of one node, the same for the same seed.

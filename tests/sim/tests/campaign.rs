@@ -95,6 +95,7 @@ fn every_property_holds_whatever_fails() {
     let count = usize::try_from(seeds.end() - seeds.start() + 1).unwrap();
     assert!(total.writes > 20 * count && total.answered > 100 * count && total.reads > 20 * count, "{total:?}");
     assert!(is_replay || (total.crashes > count && total.kills > count && total.left > count / 4), "{total:?}");
+    assert!(is_replay || total.copied > count, "{total:?}");
 }
 
 #[test]
@@ -154,6 +155,11 @@ fn a_stale_read_of_a_leader_that_was_deposed_is_found() {
 #[test]
 fn requests_that_are_forgotten_too_soon_are_found() {
     is_found(Planted::ForgottenRequests, &["one publication"]);
+}
+
+#[test]
+fn copies_of_aliased_versions_only_are_found() {
+    is_found(Planted::AliasedCopies, &["lies on too few members", "the code of versions was lost"]);
 }
 
 #[test]
