@@ -10,7 +10,6 @@ mod duties;
 mod freshness;
 mod join;
 mod load;
-mod members;
 mod metrics;
 mod migrate;
 mod operations;
@@ -30,7 +29,7 @@ use skein_artifacts::{Artifacts, OpenError};
 use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig, WorkerCommand};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
-use skein_membership::{AddressBook, Addressed, Membership};
+use skein_membership::{AddressBook, Addressed, Members, Membership};
 use skein_proto::{ErrorCode, Failure, Invoke, NodeId, NodeName};
 use skein_raft::Consensus;
 use skein_router::{Router, invoke_service};
@@ -50,7 +49,6 @@ use self::{
     duties::Known,
     freshness::Freshness,
     join::Admission,
-    members::Members,
     operations::NodeOperations,
     publish::PeerCode,
 };

@@ -24,7 +24,7 @@ pub const ROOMS: &[Room] = &[
     room("skein-placement", 1, "node/placement", &["skein-proto"]),
     room("skein-egress", 2, "node/egress", &["skein-proto", "skein-engine"]),
     room("skein-transport", 2, "mesh/transport", &["skein-proto"]),
-    room("skein-membership", 3, "mesh/membership", &["skein-proto", "skein-transport"]),
+    room("skein-membership", 3, "mesh/membership", &["skein-proto", "skein-catalog", "skein-transport"]),
     room("skein-artifacts", 3, "mesh/artifacts", &["skein-proto", "skein-transport"]),
     room("skein-client", 3, "mesh/client", &["skein-proto", "skein-transport"]),
     room("skein-raft", 3, "consensus/raft", &["skein-proto", "skein-catalog", "skein-transport"]),

@@ -9,12 +9,13 @@ use std::{
 };
 
 use skein_catalog::{Addresses, Command, MemberRole, Proposal, Propose, RequestId};
+use skein_membership::Told;
 use skein_proto::{ErrorCode, Failure, MeshId, NodeId, NodeName};
 use skein_transport::{Address, Authority, Identity, IdentityError, JoinToken, NodeKey, ReachedAt, Validity};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Shared, join, members::Told};
+use super::{Shared, join};
 use crate::{
     config::NodeConfig,
     data_dir::{DataDir, aside, io_failure, write_private},

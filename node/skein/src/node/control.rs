@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skein_catalog::Propose;
+use skein_membership::Told;
 use skein_proto::{Digest, ErrorCode, Failure, InvocationId, NodeId, VersionId, codec};
 use skein_router::Router;
 use skein_transport::{Caller, Serve};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     Shared, copies,
     join::{Admission, JoinRequest},
-    members, migrate, prewarm, why,
+    migrate, prewarm, why,
 };
 
 /// One request of a peer.
@@ -120,7 +121,7 @@ impl Serve for Control {
             }
             ControlRequest::Members => {
                 let catalog = self.shared.consensus.catalog();
-                let told = members::tell(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
+                let told = Told::by(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
                 Ok(codec::encode(&told)?)
             }
             ControlRequest::Join(join) => self.admission.admit(join, deadline).await,

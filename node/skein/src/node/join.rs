@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skein_catalog::{Addresses, Command, Member, MemberRole, Outcome, Propose, RequestId};
+use skein_membership::Told;
 use skein_proto::{Digest, ErrorCode, Failure, NodeName, codec};
 use skein_transport::{
     Address, Authority, CaPin, Caller, Identity, IdentityError, JoinToken, NodeKey, Serve, Service, Stranger, Validity,
@@ -17,7 +18,6 @@ use super::{
     Shared,
     boot::{addresses, identity_failure, internal},
     control::ControlRequest,
-    members::{self, Told},
 };
 use crate::config::{NodeConfig, role_text};
 
@@ -229,7 +229,7 @@ impl Admission {
     fn answer(&self, authority: &Authority, request: &[u8], member: &Member) -> Result<JoinAnswer, Failure> {
         let (node, role) = (member.node, member.role);
         let catalog = self.shared.consensus.catalog();
-        let mut peers = members::tell(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
+        let mut peers = Told::by(&catalog, |node, recorded| self.shared.addresses_of(node, recorded));
         peers.peers.retain(|peer| peer.node != node);
         Ok(JoinAnswer {
             certificate: authority.sign(request, node, Validity::of_a_node()).map_err(bad_request)?,

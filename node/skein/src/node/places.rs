@@ -3,24 +3,16 @@
 //!
 //! Nothing here needs a majority: a mesh whose nodes all moved finds itself by what they tell one another.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use skein_catalog::{Addresses, Catalog, Propose};
-use skein_membership::Records;
+use skein_catalog::{Addresses, Propose};
+use skein_membership::{Told, places};
 use skein_proto::{Failure, NodeId, codec};
 use skein_transport::{Address, Network, Service};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Shared, boot,
-    control::ControlRequest,
-    members::{self, Told},
-};
+use super::{Shared, boot, control::ControlRequest};
 use crate::data_dir::{aside, write_private};
 
 /// How long a removed node may still listen, to learn that it was.
@@ -79,7 +71,7 @@ pub(super) async fn follow(
         shared.book.forget(|node| now.has_left(node));
         let members: BTreeSet<NodeId> = now.members().map(|member| member.node).collect();
         if now.mesh().is_some() && members != kept {
-            let told = members::tell(&now, |node, recorded| shared.addresses_of(node, recorded));
+            let told = Told::by(&now, |node, recorded| shared.addresses_of(node, recorded));
             boot::keep_peers(&peers_dir, told).await;
             kept = members;
         }
@@ -90,33 +82,6 @@ pub(super) async fn follow(
             changed = told.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// Where each of the others may be, the best word first: its own, then the catalogue's, then that of who vouched for it.
-fn places(
-    catalog: &Catalog,
-    records: &Records,
-    vouched: &[members::KnownPeer],
-    me: NodeId,
-) -> BTreeMap<NodeId, Vec<Address>> {
-    // Those that were removed and whose votes are needed still, too.
-    let recorded = catalog.members().chain(catalog.leaving()).map(|member| (member.node, &member.addresses));
-    let vouched = vouched.iter().map(|peer| (peer.node, &peer.addresses));
-    let mut places: BTreeMap<NodeId, Vec<Address>> = BTreeMap::new();
-    for (node, addresses) in recorded.chain(vouched).filter(|(node, _)| *node != me) {
-        let known = places.entry(node).or_default();
-        let own = records.get(node).map(|at| at.mesh.clone());
-        let read = addresses.mesh.parse().ok();
-        if read.is_none() {
-            tracing::warn!(%node, addr = %addresses.mesh, "address cannot be read");
-        }
-        for address in own.into_iter().chain(read) {
-            if !known.contains(&address) {
-                known.push(address);
-            }
-        }
-    }
-    places
 }
 
 /// Cuts off a node that was removed, a moment after: the log's next entry tells it so, and it ends by itself. New
@@ -224,52 +189,5 @@ pub(super) async fn seek(shared: Shared, network: Network, place: Address, stop:
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(MEET_AGAIN_MAX),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use skein_catalog::{Command, MemberRole, Proposal, RequestId};
-    use skein_proto::{Digest, MeshId};
-
-    use super::{members::KnownPeer, *};
-
-    fn at(port: u16) -> Addresses {
-        let address = |port: u16| format!("127.0.0.1:{port}");
-        Addresses { mesh: address(port), http: address(port + 1), admin: address(port + 2) }
-    }
-
-    /// A catalogue with the founder alone: the first state that is published while a log is replayed.
-    fn replaying() -> Catalog {
-        let (name, key, role) = ("n1".parse().unwrap(), Digest::of(b"1"), MemberRole::Auto);
-        let found = Command::Found { mesh: MeshId::random() };
-        let add = Command::AddMember { name, key, addresses: at(1_000), role, token: None };
-        let mut catalog = Catalog::default();
-        for (index, command) in [found, add].into_iter().enumerate() {
-            let request = RequestId(uuid::Uuid::now_v7());
-            catalog.apply(index as u64 + 1, &Proposal { request, at_ms: 0, command });
-        }
-        catalog
-    }
-
-    fn peer(node: u64, port: u16) -> KnownPeer {
-        KnownPeer { node: NodeId(node), key: Digest::of(&node.to_le_bytes()), addresses: at(port) }
-    }
-
-    #[test]
-    fn a_joiner_that_replays_an_old_log_keeps_the_members_it_was_told_of() {
-        let members =
-            members::Members::new(Told { index: 9, peers: vec![peer(1, 1_000), peer(2, 2_000), peer(3, 3_000)] });
-        let catalog = replaying();
-        let vouched = members.vouched(&catalog);
-        let places = places(&catalog, &Records::default(), &vouched, NodeId(4));
-        let nodes: Vec<NodeId> = places.keys().copied().collect();
-        assert_eq!(nodes, [1, 2, 3].map(NodeId), "whoever is not in this state yet was not removed by it");
-        assert_eq!(places[&NodeId(3)], ["127.0.0.1:3000".parse().unwrap()]);
-    }
-
-    #[test]
-    fn this_node_is_not_among_the_others() {
-        assert!(places(&replaying(), &Records::default(), &[], NodeId(1)).is_empty());
     }
 }
