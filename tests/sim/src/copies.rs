@@ -128,8 +128,8 @@ pub(crate) async fn replicate(node: &Node, bytes: &bytes::Bytes, deadline: Insta
     loop {
         let catalog = node.consensus.state();
         let known: BTreeMap<NodeId, bool> = catalog.members().map(|member| (member.node, member.is_draining)).collect();
-        let mut peers: Vec<NodeId> =
-            node.alive().into_iter().filter(|peer| *peer != me && known.contains_key(peer)).collect();
+        let view = node.membership.view();
+        let mut peers: Vec<NodeId> = known.keys().copied().filter(|peer| *peer != me && !view.is_down(*peer)).collect();
         peers.sort_by_key(|peer| known[peer]);
         let kept = node.artifacts.replicate(bytes, &peers, others_wanted(peers.len()), deadline).await;
         if kept.len() >= others_least(peers.len()) {

@@ -41,6 +41,9 @@ pub enum Kind {
     FullDisk(NodeId, u64),
     /// A sync of a node fails. Then it is killed and starts again.
     FailedSync(NodeId),
+    /// The power of these nodes is cut, and they start again elsewhere: each where another of them was, or all where nobody
+    /// was before.
+    Move(Vec<NodeId>, bool),
     /// A new node is let in, by this one.
     Join(NodeId),
     /// These nodes are taken off for good, all at the same moment, each by another node.
@@ -75,7 +78,7 @@ fn story(chance: &mut SmallRng) -> Vec<Fault> {
     let (one, other) = (nodes[0], nodes[1]);
     let some = chance.random_range(1..=3);
     let changes = chance.random_range(0..30);
-    let kind = match chance.random_range(0..24) {
+    let kind = match chance.random_range(0..28) {
         0..2 => Kind::Crash(vec![one]),
         2..4 => Kind::Crash(nodes.into_iter().take(some).collect()),
         4 => Kind::Crash(nodes),
@@ -92,6 +95,10 @@ fn story(chance: &mut SmallRng) -> Vec<Fault> {
         20 => Kind::FailedSync(one),
         21 => Kind::Join(one),
         22 => Kind::Remove(vec![one]),
+        23 => Kind::Move(vec![one], false),
+        24 => Kind::Move(nodes.into_iter().take(some).collect(), false),
+        25 => Kind::Move(nodes.into_iter().take(some + 1).collect(), true),
+        26 => Kind::Move(nodes, chance.random()),
         _ => Kind::Remove(nodes.into_iter().take(3).collect()),
     };
     vec![Fault { from, until: (from + time).min(TROUBLE), kind }]
@@ -133,6 +140,8 @@ mod tests {
         assert!(has(|kind| matches!(kind, Kind::Loss(_))) && has(|kind| matches!(kind, Kind::SlowDisk(..))));
         assert!(has(|kind| matches!(kind, Kind::FullDisk(..))) && has(|kind| matches!(kind, Kind::FailedSync(_))));
         assert!(has(|kind| matches!(kind, Kind::Join(_))) && has(|kind| matches!(kind, Kind::Remove(_))));
+        assert!(has(|kind| matches!(kind, Kind::Move(nodes, false) if nodes.len() == 1)));
+        assert!(has(|kind| matches!(kind, Kind::Move(nodes, _) if nodes.len() == 5)));
         assert!(has(|kind| matches!(kind, Kind::Kill(nodes, _) if nodes.len() == 5)));
     }
 }

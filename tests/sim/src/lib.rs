@@ -5,7 +5,7 @@
 //! their disks. The same seed gives the same run, so that a failure is replayed by its number.
 //!
 //! **Owns** the simulated world, the faults, the record of what happened and the properties that it must have. Callers
-//! call, publish and read; nodes crash, are killed, leave, join and are removed; links and disks fail; and the leader
+//! call, publish and read; nodes crash, are killed, leave, come back at other addresses, join and are removed; links and disks fail; and the leader
 //! sees to it that the code of every version lies on enough members.
 //! **Refuses** to know the parts' insides: they are assembled by their public doors, as `node/skein` does. What runs a
 //! function is a sleep: no guest, no engine. The code of a version is a few bytes on the simulated disk ([`disk`]).
@@ -24,10 +24,13 @@ mod copies;
 pub mod disk;
 pub mod executor;
 pub mod faults;
+mod files;
 pub mod history;
+mod identities;
 pub mod network;
 pub mod node;
 pub mod operator;
+mod places;
 pub mod properties;
 mod run;
 mod wire;

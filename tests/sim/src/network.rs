@@ -2,9 +2,15 @@
 //!
 //! A call's packets are repeated until they are answered, and served once: what QUIC does with streams. On top of
 //! turmoil's faults some packets are lost and some come twice.
+//!
+//! A node is at a place, which is a number, and may be at another one after a restart. Like the real network this one knows
+//! of a peer only where it was told that it may be and where it met it, asks at all of these places, and is answered by
+//! that peer alone, if each believes the other to be a member.
+
+mod peers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::{
@@ -18,17 +24,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rand::{Rng, rngs::SmallRng};
 use skein_proto::{ErrorCode, Failure, NodeId, codec};
-use skein_transport::{Caller, Duplex, Serve, Service, Transport};
+use skein_transport::{Address, Caller, Duplex, Serve, Service, Transport, Trust};
 use tokio::{
-    sync::{Semaphore, oneshot, watch},
+    sync::{Semaphore, oneshot},
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
 use turmoil::net::UdpSocket;
 
+use self::peers::{Link, Peers};
 use crate::{
-    wire::Packet,
-    world::{NODES_MAX, World, host},
+    identities,
+    wire::{Frame, Packet},
+    world::{World, host},
 };
 
 /// The network as one boot of one node sees it. Clones are the same.
@@ -43,10 +51,12 @@ struct Shared {
     live: Weak<Live>,
     world: Arc<World>,
     calls: Mutex<Calls>,
-    /// The boots of the peers that are known.
-    boots: watch::Sender<BTreeMap<NodeId, u64>>,
-    /// Those that were removed and are not heard any more.
-    parted: Mutex<BTreeSet<NodeId>>,
+    /// Where this node is.
+    place: u16,
+    trust: Arc<dyn Trust>,
+    peers: Peers,
+    /// Who waits to be told who is at a place.
+    meetings: Mutex<BTreeMap<u16, oneshot::Sender<NodeId>>>,
     next: AtomicU64,
     chance: Mutex<SmallRng>,
     /// What holds back more calls at a time to one peer for one service than a connection has streams.
@@ -66,6 +76,9 @@ impl Live {
         self.handlers.lock().unwrap().push((service, handler));
     }
 }
+
+/// Whom something is for, if that is known, and where.
+type To = (Option<NodeId>, u16);
 
 #[derive(Default)]
 struct Calls {
@@ -92,13 +105,17 @@ const ANSWERS_MAX: usize = 4_096;
 /// Largest packet: a chunk of a snapshot and its frame.
 const PACKET_BYTES_MAX: usize = 1 << 20;
 
-/// Where a node is.
-pub fn address(node: NodeId) -> SocketAddr {
+/// How long a datagram waits for a connection.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The machine of a node.
+fn machine(node: NodeId) -> SocketAddr {
     SocketAddr::new(turmoil::lookup(host(node)), PORT)
 }
 
-fn node_at(addr: IpAddr) -> Option<NodeId> {
-    (1..=NODES_MAX).map(NodeId).find(|node| turmoil::lookup(host(*node)) == addr)
+/// A place as others are told of it.
+pub fn address(place: u16) -> Address {
+    format!("place:{place}").parse().unwrap()
 }
 
 impl SimNetwork {
@@ -106,7 +123,11 @@ impl SimNetwork {
     ///
     /// # Errors
     /// What turmoil says.
-    pub async fn bind(world: &Arc<World>, me: NodeId, boot: u64) -> std::io::Result<(Self, Arc<Live>)> {
+    pub async fn bind(
+        world: &Arc<World>,
+        (me, boot): (NodeId, u64),
+        trust: Arc<dyn Trust>,
+    ) -> std::io::Result<(Self, Arc<Live>)> {
         let socket = UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), PORT)).await?;
         let live = Arc::new(Live { socket, handlers: Mutex::default() });
         let shared = Shared {
@@ -115,8 +136,10 @@ impl SimNetwork {
             live: Arc::downgrade(&live),
             world: world.clone(),
             calls: Mutex::default(),
-            boots: watch::Sender::default(),
-            parted: Mutex::default(),
+            place: world.place(me),
+            trust,
+            peers: Peers::default(),
+            meetings: Mutex::default(),
             next: AtomicU64::new(boot << 32),
             chance: Mutex::new(world.chance(me, 2 + (boot << 8))),
             streams: Mutex::default(),
@@ -124,45 +147,93 @@ impl SimNetwork {
         Ok((Self { shared: Arc::new(shared) }, live))
     }
 
+    /// Sets where a peer may be, the best word first.
+    pub fn set_addresses(&self, peer: NodeId, addresses: &[Address]) {
+        if self.shared.peers.set(peer, addresses.iter().map(Address::port).collect()) {
+            self.shared.forget(peer, "has moved");
+        }
+    }
+
+    /// Cuts off a peer that was removed.
+    pub fn part(&self, peer: NodeId) {
+        self.shared.peers.set(peer, Vec::new());
+        self.shared.peers.part(peer);
+        self.shared.forget(peer, "was removed");
+    }
+
+    /// Finds out who is at a place, and looks for it there from now on.
+    ///
+    /// # Errors
+    /// When nobody answers by the deadline.
+    pub async fn meet(&self, place: u16, deadline: Instant) -> Result<NodeId, Failure> {
+        let (tx, mut met) = oneshot::channel();
+        self.shared.meetings.lock().unwrap().insert(place, tx);
+        while Instant::now() < deadline {
+            self.shared.send((None, place), &Packet::Hello { is_meeting: true });
+            if let Ok(Ok(node)) = timeout_at(deadline.min(Instant::now() + REPEAT), &mut met).await {
+                return Ok(node);
+            }
+        }
+        Err(Failure::not_executed(ErrorCode::Unreachable, format!("nobody answers at place {place}")))
+    }
+
     /// Ends what waits for a peer that was given up.
     pub fn disconnect(&self, peer: NodeId) {
         self.shared.forget(peer, "was given up");
-    }
-
-    /// Cuts off a peer that was removed: it is not heard any more.
-    pub fn part(&self, peer: NodeId) {
-        self.shared.parted.lock().unwrap().insert(peer);
-        self.shared.forget(peer, "was removed");
     }
 
     /// Takes packets until the task is ended.
     pub async fn run(self, live: Arc<Live>) {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         loop {
-            let Ok((len, from)) = live.socket.recv_from(&mut buffer).await else { return };
-            let Some(from) = node_at(from.ip()) else { continue };
-            self.shared.trace(from, &buffer[..len]);
-            if let Ok(packet) = codec::decode(&buffer[..len]) {
-                self.shared.take(from, packet);
+            let Ok((len, _)) = live.socket.recv_from(&mut buffer).await else { return };
+            let Ok(frame) = codec::decode::<Frame>(&buffer[..len]) else { continue };
+            self.shared.trace(frame.from, &buffer[..len]);
+            if let Ok(packet) = codec::decode(&frame.packet) {
+                self.shared.take(&frame, packet);
             }
         }
     }
 }
 
 impl Shared {
-    fn take(self: &Arc<Self>, from: NodeId, packet: Packet) {
-        if self.parted.lock().unwrap().contains(&from) {
+    fn take(self: &Arc<Self>, frame: &Frame, packet: Packet) {
+        let from = frame.from;
+        let is_mine = frame.at == self.place && frame.to.is_none_or(|to| to == self.me);
+        if !is_mine || self.peers.has_parted(from) {
             return;
         }
+        let back = (Some(from), frame.place);
+        // It called: connections with an earlier boot of it are dead.
+        if self.peers.link(from).is_some_and(|link| link.boot < frame.boot) {
+            self.forget(from, "has restarted");
+        }
+        self.peers.heard(from, frame.boot);
         match packet {
-            Packet::Hello => self.send(from, &Packet::Welcome { boot: self.boot }),
-            Packet::Welcome { boot } => {
-                // A late welcome of an earlier boot is corrected by a reset.
-                self.boots.send_modify(|boots| _ = boots.insert(from, boot));
+            Packet::Hello { is_meeting: true } => self.send(back, &Packet::Welcome { is_meeting: true }),
+            Packet::Hello { is_meeting: false } => {
+                if self.trusts(from) {
+                    self.peers.met(from, frame.place);
+                    self.send(back, &Packet::Welcome { is_meeting: false });
+                }
             }
-            Packet::Ask { boot, .. } if boot != self.boot => self.send(from, &Packet::Reset { boot }),
+            Packet::Welcome { is_meeting: true } => {
+                self.peers.met(from, frame.place);
+                if let Some(waiting) = self.meetings.lock().unwrap().remove(&frame.place) {
+                    let _ = waiting.send(from);
+                }
+            }
+            Packet::Welcome { is_meeting: false } => {
+                if self.trusts(from) {
+                    self.peers.connected(from, Link { boot: frame.boot, place: frame.place });
+                }
+            }
+            Packet::Ask { boot, .. } | Packet::Datagram { boot, .. } if boot != self.boot => {
+                self.send(back, &Packet::Reset { boot });
+            }
             Packet::Ask { id, service, left_ms, body, .. } => {
-                self.serve((from, id), service, body, Instant::now() + Duration::from_millis(left_ms));
+                let deadline = Instant::now() + Duration::from_millis(left_ms);
+                self.serve((from, id), back, (service, body), deadline);
             }
             Packet::Answer { id, outcome } => {
                 if let Some((_, waiting)) = self.calls().made.remove(&id) {
@@ -177,11 +248,11 @@ impl Shared {
                 }
             }
             Packet::Reset { boot } => {
-                if self.boots.borrow().get(&from) == Some(&boot) {
+                if self.peers.link(from).is_some_and(|link| link.boot == boot) {
                     self.forget(from, "has restarted");
                 }
             }
-            Packet::Datagram { service, body } => {
+            Packet::Datagram { service, body, .. } => {
                 if let Some(handler) = self.handler(service) {
                     handler.datagram(from, body);
                 }
@@ -189,7 +260,17 @@ impl Shared {
         }
     }
 
-    fn serve(self: &Arc<Self>, (from, id): (NodeId, u64), service: Service, body: Bytes, deadline: Instant) {
+    fn trusts(&self, peer: NodeId) -> bool {
+        self.trust.is_trusted(peer, identities::of(peer).key_digest())
+    }
+
+    fn serve(
+        self: &Arc<Self>,
+        (from, id): (NodeId, u64),
+        back: To,
+        (service, body): (Service, Bytes),
+        deadline: Instant,
+    ) {
         // While it starts, a node has not all its handlers; it will be asked again.
         let Some(handler) = self.handler(service) else { return };
         let mut calls = self.calls();
@@ -198,7 +279,7 @@ impl Shared {
             Some(Served::Done(answer)) => {
                 let answer = answer.clone();
                 drop(calls);
-                return self.send_bytes(from, &answer);
+                return self.send_bytes(back, &answer);
             }
             None => {}
         }
@@ -207,7 +288,7 @@ impl Shared {
             let answer = timeout_at(deadline, handler.call(Caller::Peer(from), body, deadline)).await;
             let outcome = answer.unwrap_or_else(|_| Err(late(shared.me)));
             let answer = codec::encode(&Packet::Answer { id, outcome }).unwrap();
-            shared.send_bytes(from, &answer);
+            shared.send_bytes(back, &answer);
             let mut calls = shared.calls();
             if let Some(served) = calls.served.get_mut(&(from, id)) {
                 *served = Served::Done(answer);
@@ -220,7 +301,7 @@ impl Shared {
     }
 
     fn forget(&self, peer: NodeId, why: &str) {
-        self.boots.send_modify(|boots| _ = boots.remove(&peer));
+        self.peers.disconnected(peer);
         let mut calls = self.calls();
         let lost: Vec<u64> = calls.made.iter().filter(|(_, (node, _))| *node == peer).map(|(id, _)| *id).collect();
         for id in lost {
@@ -230,11 +311,11 @@ impl Shared {
         }
     }
 
-    fn send(&self, to: NodeId, packet: &Packet) {
+    fn send(&self, to: To, packet: &Packet) {
         self.send_bytes(to, &codec::encode(packet).unwrap());
     }
 
-    fn send_bytes(&self, to: NodeId, bytes: &[u8]) {
+    fn send_bytes(&self, (to, at): To, packet: &Bytes) {
         // What is dropped when its node is gone says nothing any more; nor does anything when the run is over.
         if !self.world.history.lives((self.me, self.boot)) || !turmoil::in_simulation() {
             return;
@@ -246,24 +327,35 @@ impl Shared {
             _ if drawn < loss * 2 => 2,
             _ => 1,
         };
-        let Some(live) = self.live.upgrade() else { return };
+        let (Some(live), Some(there)) = (self.live.upgrade(), self.world.at(at)) else { return };
+        let frame = Frame { from: self.me, boot: self.boot, place: self.place, to, at, packet: packet.clone() };
+        let bytes = codec::encode(&frame).unwrap();
         for _ in 0..copies {
             // A full link drops it, like any other.
-            let _ = live.socket.try_send_to(bytes, address(to));
+            let _ = live.socket.try_send_to(&bytes, machine(there));
         }
     }
 
-    /// The boot of a peer, once it has said which it is.
-    async fn boot_of(&self, peer: NodeId, deadline: Instant) -> Result<u64, Failure> {
-        let mut boots = self.boots.subscribe();
+    /// A connection with a peer, looked for at all places where it may be.
+    async fn dial(&self, peer: NodeId, deadline: Instant) -> Result<Link, Failure> {
+        let unreachable = |what| Failure::not_executed(ErrorCode::Unreachable, format!("node {peer} {what}"));
+        let mut links = self.peers.watch();
         loop {
-            if let Some(boot) = boots.borrow_and_update().get(&peer) {
-                return Ok(*boot);
+            links.mark_unchanged();
+            if let Some(link) = self.peers.lively_link(peer) {
+                return Ok(link);
             }
-            self.send(peer, &Packet::Hello);
-            let _ = timeout_at(deadline.min(Instant::now() + REPEAT), boots.changed()).await;
+            let places = self.peers.places(peer);
+            if places.is_empty() {
+                return Err(unreachable("has no address"));
+            }
+            if self.peers.seeks(peer, REPEAT) {
+                let hello = Packet::Hello { is_meeting: false };
+                places.into_iter().for_each(|place| self.send((Some(peer), place), &hello));
+            }
+            let _ = timeout_at(deadline.min(Instant::now() + REPEAT), links.changed()).await;
             if Instant::now() >= deadline {
-                return Err(Failure::not_executed(ErrorCode::Unreachable, format!("node {peer} does not answer")));
+                return Err(unreachable("does not answer"));
             }
         }
     }
@@ -294,14 +386,14 @@ impl Shared {
 /// Takes a call back when its caller goes away.
 struct Made<'a> {
     shared: &'a Shared,
-    peer: NodeId,
+    to: To,
     id: u64,
 }
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         if self.shared.calls().made.remove(&self.id).is_some() {
-            self.shared.send(self.peer, &Packet::Cancel { id: self.id });
+            self.shared.send(self.to, &Packet::Cancel { id: self.id });
         }
     }
 }
@@ -322,18 +414,19 @@ impl Transport for SimNetwork {
         let _stream = timeout_at(deadline, streams.acquire()).await.map_err(|_| {
             Failure::not_executed(ErrorCode::Unreachable, format!("all streams to node {peer} are in use"))
         })?;
-        let boot = shared.boot_of(peer, deadline).await?;
+        let Link { boot, place } = shared.dial(peer, deadline).await?;
         let (tx, mut answer) = oneshot::channel();
         let id = shared.next.fetch_add(1, SeqCst);
         shared.calls().made.insert(id, (peer, tx));
-        let _made = Made { shared, peer, id };
+        let to = (Some(peer), place);
+        let _made = Made { shared, to, id };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(late(peer));
             }
             let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            shared.send(peer, &Packet::Ask { boot, id, service, left_ms, body: body.clone() });
+            shared.send(to, &Packet::Ask { boot, id, service, left_ms, body: body.clone() });
             match timeout_at(deadline.min(Instant::now() + REPEAT), &mut answer).await {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_)) => return Err(Failure::maybe_executed(ErrorCode::PeerLost, "the network has ended")),
@@ -347,6 +440,17 @@ impl Transport for SimNetwork {
     }
 
     fn datagram(&self, peer: NodeId, service: Service, body: Bytes) {
-        self.shared.send(peer, &Packet::Datagram { service, body });
+        let shared = self.shared.clone();
+        if let Some(Link { boot, place }) = shared.peers.lively_link(peer) {
+            return shared.send((Some(peer), place), &Packet::Datagram { boot, service, body });
+        }
+        if shared.peers.may_wait(peer) {
+            tokio::spawn(async move {
+                if let Ok(Link { boot, place }) = shared.dial(peer, Instant::now() + WAIT_MAX).await {
+                    shared.send((Some(peer), place), &Packet::Datagram { boot, service, body });
+                }
+                shared.peers.has_waited(peer);
+            });
+        }
     }
 }

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use skein_catalog::{Catalog, Command, Proposal, RequestId, TokenRecord};
-use skein_membership::{Membership, PeerState};
-use skein_proto::{Digest, Failure, MeshId, NodeId};
+use skein_membership::{AddressBook, Addressed, Members, Membership, PeerState};
+use skein_proto::{Digest, Failure, NodeId};
 use skein_raft::{Config, Consensus, Limits};
 use skein_router::{Router, invoke_service};
 use skein_transport::{Service, Transport};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -19,10 +19,12 @@ use crate::{
     artifacts::Artifacts,
     copies,
     executor::Executor,
+    files,
     history::{Boot, End},
+    identities,
     network::{Live, SimNetwork},
     operator::{self, TOKEN, add},
-    workload,
+    places, workload,
     world::{NODES, Order, Planted, Standing, World, now},
 };
 
@@ -34,8 +36,10 @@ pub struct Node {
     pub(crate) consensus: Consensus,
     pub(crate) router: Arc<Router>,
     pub(crate) artifacts: Artifacts,
-    network: SimNetwork,
-    membership: Membership,
+    pub(crate) network: SimNetwork,
+    pub(crate) membership: Membership,
+    pub(crate) members: Arc<Members>,
+    pub(crate) book: AddressBook,
     executor: Arc<Executor>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -47,14 +51,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// The date on which every run begins: any will do.
 const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
-/// How long a removed node may still be heard, to learn that it was.
-const PART_AFTER: Duration = Duration::from_secs(2);
-
 /// How long a node that leaves may take for anything.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The nodes that begin the mesh are let in by the first.
-const FOUNDER: NodeId = NodeId(1);
+pub(crate) const FOUNDER: NodeId = NodeId(1);
 
 /// The software of a host: starts, serves until it is told to leave, leaves.
 ///
@@ -76,15 +77,28 @@ pub async fn host(world: Arc<World>, me: NodeId) -> turmoil::Result {
 impl Node {
     async fn start(world: &Arc<World>, boot: Boot) -> Result<(Self, Arc<Live>), String> {
         let me = boot.0;
-        let (network, live) = SimNetwork::bind(world, me, boot.1).await.map_err(|error| error.to_string())?;
+        files::open(world.disk(me)).map_err(|error| format!("the node's files: {error}"))?;
+        let told = files::kept(world.disk(me), places::PEERS).unwrap_or_else(|| world.admitted(me));
+        let members = Arc::new(Members::new(told));
+        let bound = SimNetwork::bind(world, boot, members.clone()).await;
+        let (network, live) = bound.map_err(|error| error.to_string())?;
         let transport: Arc<dyn Transport> = Arc::new(network.clone());
         let disk = Arc::new(world.disk(me).clone());
         disk.idle(world.planted == Planted::TrustedRestart);
         let consensus = Consensus::start_on(disk.clone(), config(me, &world.limits), transport.clone()).await;
         disk.idle(false);
         let consensus = consensus.map_err(|error| error.to_string())?;
+        members.follow(consensus.watch_state());
         let membership =
             Membership::spawn_at(skein_membership::Config::default(), transport.clone(), me, EPOCH + now());
+        let own = Addressed {
+            identity: identities::of(me).clone(),
+            reached_at: places::reached_at(world.place(me)),
+            sequence: u64::try_from((EPOCH + now()).as_millis()).unwrap(),
+            kept: files::kept(world.disk(me), places::RECORDS).unwrap_or_default(),
+            trust: members.clone(),
+        };
+        let book = AddressBook::spawn(own, transport.clone()).map_err(|failure| failure.to_string())?;
         let artifacts =
             Artifacts::open(world.disk(me), transport.clone()).map_err(|error| format!("the artifacts: {error}"))?;
         let executor = Executor::new(world, boot);
@@ -95,11 +109,27 @@ impl Node {
         live.handle(Service::Raft, raft);
         live.handle(Service::Propose, propose);
         live.handle(Service::Gossip, membership.service());
+        live.handle(Service::Address, book.service());
         live.handle(Service::Artifact, artifacts.service());
         live.handle(Service::Invoke, invoke_service(executor.clone(), consensus.watch_state()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (world, router) = (world.clone(), Arc::new(router));
-        Ok((Self { world, boot, consensus, router, artifacts, network, membership, executor, stop, tasks }, live))
+        let node = Self {
+            world,
+            boot,
+            consensus,
+            router,
+            artifacts,
+            network,
+            membership,
+            members,
+            book,
+            executor,
+            stop,
+            tasks,
+        };
+        live.handle(Service::Control, Arc::new(places::Teller(node.clone())));
+        Ok((node, live))
     }
 
     async fn serve(self, live: Arc<Live>) {
@@ -107,12 +137,12 @@ impl Node {
         self.consensus.reconcile(told);
         self.spawn(self.network.clone().run(live));
         self.spawn(self.clone().tell_alive(alive));
-        self.spawn(self.clone().follow_members());
+        places::start(&self);
         self.spawn(self.clone().report());
         self.spawn(copies::keep(self.clone()));
         self.spawn(operator::serve(self.clone()));
         if self.boot == (FOUNDER, 1) {
-            self.spawn(found(self.consensus.clone()));
+            self.spawn(found(self.clone()));
         }
         workload::start(&self);
         let mut tick = interval(TICK);
@@ -136,6 +166,7 @@ impl Node {
         self.tasks.close();
         self.tasks.wait().await;
         self.membership.shutdown().await;
+        self.book.shutdown().await;
         if let Err(failure) = self.consensus.shutdown().await
             && !self.world.disk(self.boot.0).is_excused()
         {
@@ -189,36 +220,6 @@ impl Node {
         }
     }
 
-    async fn follow_members(self) {
-        let mut catalog = self.consensus.watch_state();
-        let mut seen = BTreeSet::new();
-        loop {
-            let members: BTreeSet<NodeId> = {
-                let catalog = catalog.borrow_and_update();
-                for gone in seen.extract_if(.., |node| catalog.has_left(*node)) {
-                    let network = self.network.clone();
-                    self.spawn(async move {
-                        sleep(PART_AFTER).await;
-                        network.part(gone);
-                    });
-                }
-                // Who is on its way out still votes, and so must be heard.
-                catalog.members().chain(catalog.leaving()).map(|member| member.node).collect()
-            };
-            // Before there is a catalogue it knows what it was told when it was let in.
-            seen.extend(members.iter().copied());
-            let is_told = members.is_empty();
-            let known = if is_told { self.world.told_at_join(self.boot.0) } else { members };
-            self.membership.announce(known.iter().copied());
-            if !is_told {
-                self.membership.retain(&known);
-            }
-            if catalog.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
     async fn report(self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,13 +259,17 @@ fn config(me: NodeId, limits: &Limits) -> Config {
     config
 }
 
-async fn found(consensus: Consensus) {
+async fn found(node: Node) {
+    let (world, consensus) = (&node.world, &node.consensus);
     let proposal =
         |number: u64, command| Proposal { request: RequestId(Uuid::from_u128(u128::from(number))), at_ms: 0, command };
-    let let_in = |node: u64| proposal(node + 2, add(node, (NodeId(node) != FOUNDER).then_some(TOKEN)));
+    let let_in = |node: u64| {
+        let token = (NodeId(node) != FOUNDER).then_some(TOKEN);
+        proposal(node + 2, add(world, NodeId(node), token))
+    };
     let record = TokenRecord { hash: Digest::of(b"secret"), role: None, expires_ms: u64::MAX };
     let token = proposal(2, Command::CreateToken { id: TOKEN.to_owned(), token: record });
-    let mesh = MeshId(Uuid::from_u128(1));
+    let mesh = identities::MESH;
     consensus.found(vec![proposal(1, Command::Found { mesh }), let_in(FOUNDER.0), token]).await.unwrap();
     for node in 2..=NODES {
         while consensus.submit(&let_in(node), Instant::now() + LEAVE_PATIENCE).await.is_err() {}

@@ -1,17 +1,23 @@
 //! What an operator asks of a node: to let another one in, to take one off for good.
 
-use skein_catalog::{Addresses, Command, MemberRole, Outcome, Proposal, RequestId};
-use skein_proto::{Digest, NodeId};
+use skein_catalog::{Command, MemberRole, Outcome, Proposal, RequestId};
+use skein_proto::NodeId;
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use crate::{copies, node::Node, world::now_ms};
+use crate::{
+    copies, identities,
+    node::Node,
+    places,
+    world::{World, now_ms},
+};
 
 /// Something that an operator asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errand {
-    /// A node asks this one to be let in; the number tells it from others.
-    Join(u64),
+    /// A node asks this one to be let in, which is to have this id: ids are given in order, and nobody asks for one while
+    /// the one before it is free.
+    Join(NodeId),
     /// This node is to be taken off.
     Remove(NodeId),
 }
@@ -40,7 +46,7 @@ pub(crate) async fn serve(node: Node) {
 async fn run(node: Node, number: u64, errand: Errand) {
     let deadline = Instant::now() + PATIENCE;
     let command = match errand {
-        Errand::Join(joiner) => add(joiner, Some(TOKEN)),
+        Errand::Join(joiner) => add(&node.world, joiner, Some(TOKEN)),
         Errand::Remove(gone) => {
             let secured = copies::secure_without(&node, gone, Instant::now() + COPIES_PATIENCE).await;
             if secured.is_err() || !may_go(&node, gone) {
@@ -57,12 +63,11 @@ async fn run(node: Node, number: u64, errand: Errand) {
 }
 
 /// What has a node belong to the mesh.
-pub(crate) fn add(number: u64, token: Option<&str>) -> Command {
-    let place = |port: u16| format!("n{number}:{port}");
+pub(crate) fn add(world: &World, node: NodeId, token: Option<&str>) -> Command {
     Command::AddMember {
-        name: format!("n{number}").parse().unwrap(),
-        key: Digest::of(&number.to_le_bytes()),
-        addresses: Addresses { mesh: place(1), http: place(2), admin: place(3) },
+        name: format!("n{node}").parse().unwrap(),
+        key: identities::of(node).key_digest(),
+        addresses: places::addresses(world.place(node)),
         role: MemberRole::Auto,
         token: token.map(str::to_owned),
     }

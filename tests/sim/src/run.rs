@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, SystemTime},
@@ -53,6 +53,8 @@ pub struct Extent {
     pub joined: usize,
     /// Nodes that were taken off.
     pub removed: usize,
+    /// Moves of nodes to other addresses.
+    pub moved: usize,
     /// Copies of code that were made because there were too few.
     pub copied: usize,
 }
@@ -69,6 +71,7 @@ impl Extent {
         self.left += other.left;
         self.joined += other.joined;
         self.removed += other.removed;
+        self.moved += other.moved;
         self.copied += other.copied;
     }
 }
@@ -94,7 +97,7 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
     skein_catalog::remember_less(world.requests.0, world.requests.1);
     // A part that panics takes its node's runtime with it, and turmoil passes that on.
     let played = panic::catch_unwind(AssertUnwindSafe(|| {
-        Stage { sim: sim(seed), world: world.clone(), hosts: BTreeSet::new(), joiner: NODES, look: LOOK }
+        Stage { sim: sim(seed), world: world.clone(), hosts: BTreeSet::new(), met: BTreeMap::new(), look: LOOK }
             .play(faults::draw(seed))
     }));
     let played = played.unwrap_or_else(|panic| Err(format!("a node panicked: {}", said(&*panic))));
@@ -114,6 +117,7 @@ pub fn run(seed: u64, planted: Planted) -> Verdict {
         left: ended(End::Left),
         joined: events.granted.iter().filter(|errand| matches!(errand, Errand::Join(_))).count(),
         removed: events.granted.iter().filter(|errand| matches!(errand, Errand::Remove(_))).count(),
+        moved: world.moves(),
         copied: events.copied,
     };
     Verdict { violations, trace: world.history.digest(), extent }
@@ -144,11 +148,14 @@ struct Stage {
     world: Arc<World>,
     /// Who was ever started.
     hosts: BTreeSet<NodeId>,
-    /// The last that was to join.
-    joiner: u64,
-    /// When it is looked at next where the code of versions lies.
+    /// When a node last believed that another one was alive.
+    met: BTreeMap<(NodeId, NodeId), Duration>,
+    /// When it is looked at next who has met whom, and where the code of versions lies.
     look: Duration,
 }
+
+/// How long a node may believe that another one is alive which has left its place.
+const BELIEF_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks at that: each goes through all disks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -216,7 +223,7 @@ impl Stage {
 
     fn hurt(&mut self, kind: &Kind) {
         match kind {
-            Kind::Crash(nodes) => nodes.iter().for_each(|node| self.crash(*node)),
+            Kind::Crash(nodes) | Kind::Move(nodes, _) => nodes.iter().for_each(|node| self.crash(*node)),
             Kind::Kill(nodes, changes) => nodes.iter().for_each(|node| self.kill_after(*node, *changes)),
             Kind::Leave(node) => self.world.tell(*node, Order::Leave),
             Kind::Partition(side) => self.each_pair(side, |sim, one, other| sim.partition(one, other)),
@@ -230,9 +237,9 @@ impl Stage {
                 // Whoever is to join asks until it finds one that runs.
                 let running = self.world.standings();
                 let asked = running.range(by..).chain(&running).map(|(node, _)| *node).next();
-                if let Some(asked) = asked.filter(|_| self.joiner < NODES_MAX) {
-                    self.joiner += 1;
-                    self.world.ask(asked, Errand::Join(self.joiner));
+                let last = self.hosts.last().map_or(0, |node| node.0);
+                if let Some(asked) = asked.filter(|_| last < NODES_MAX) {
+                    self.world.ask(asked, Errand::Join(NodeId(last + 1)));
                 }
             }
             Kind::Remove(gone) => {
@@ -252,6 +259,7 @@ impl Stage {
                 self.kill(*node);
                 self.restart(*node);
             }),
+            Kind::Move(nodes, is_swap) => self.relocate(nodes, *is_swap),
             Kind::Leave(node) => self.restart(*node),
             Kind::Partition(side) => self.each_pair(side, |sim, one, other| sim.repair(one, other)),
             Kind::OneWay(from, to) => self.sim.repair_oneway(host(*from), host(*to)),
@@ -324,6 +332,33 @@ impl Stage {
         }
     }
 
+    /// Starts nodes again elsewhere. The operator names a place to those that could not find anybody otherwise.
+    fn relocate(&mut self, nodes: &[NodeId], is_swap: bool) {
+        nodes.iter().for_each(|node| self.crash(*node));
+        let newest = self.world.newest();
+        let nodes: Vec<NodeId> = nodes.iter().copied().filter(|node| !newest.has_left(*node)).collect();
+        self.world.relocate(&nodes, is_swap, self.sim.elapsed());
+        let runs = |node: &NodeId| newest.member(*node).is_some() && self.sim.is_host_running(host(*node));
+        let running: Vec<NodeId> = self.hosts.iter().copied().filter(runs).collect();
+        for node in &nodes {
+            // It has what the other said of where it is, and that is still so.
+            let is_known = |other: &NodeId| {
+                let left = self.world.moved_at(*other).map_or(Duration::ZERO, |at| at + BELIEF_MAX);
+                self.met.get(&(*node, *other)).is_some_and(|met| *met >= left)
+            };
+            if running.iter().any(is_known) {
+                continue;
+            }
+            // One that came while it was away does not help: it would not be trusted.
+            let has_met = |other: &&NodeId| self.met.contains_key(&(*node, **other));
+            let named = running.iter().find(has_met).or_else(|| nodes.iter().find(|other| *other != node));
+            if let Some(named) = named {
+                self.world.hint(*node, self.world.place(*named));
+            }
+        }
+        nodes.iter().for_each(|node| self.restart(*node));
+    }
+
     /// Starts a node that does not run, unless it was taken off. One that has not finished leaving is cut off the power.
     fn restart(&mut self, node: NodeId) {
         if self.world.order(node) == Order::Leave {
@@ -365,6 +400,9 @@ impl Stage {
         new.into_iter().for_each(|node| self.host(node));
         if self.sim.elapsed() >= self.look {
             self.look = self.sim.elapsed() + LOOK;
+            for (node, standing) in self.world.standings() {
+                self.met.extend(standing.alive.into_iter().map(|other| ((node, other), self.sim.elapsed())));
+            }
             if let Some(lost) = properties::copies::lost(&newest, &self.world.artifacts()) {
                 return Err(format!("the code of versions was lost by {:?}: {lost}", self.sim.elapsed()));
             }

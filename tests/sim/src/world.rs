@@ -12,16 +12,22 @@ use std::{
 
 use rand::{SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use skein_catalog::Catalog;
+use skein_membership::Told;
 use skein_proto::NodeId;
 use skein_raft::Limits;
 
-use crate::{artifacts::kept_on, disk::SimDisk, history::History, operator::Errand};
+use crate::{
+    artifacts::kept_on, disk::SimDisk, history::History, node::FOUNDER, operator::Errand, places::told_at_join,
+};
 
 /// Nodes that begin the mesh: a majority of three is two of them, and five may vote.
 pub const NODES: u64 = 5;
 
 /// Nodes that there are ever: some may join, and some be taken off.
 pub const NODES_MAX: u64 = 8;
+
+/// Places beyond this one are those of nodes that moved where nobody was before; a node begins at the place of its id.
+const NEW_PLACE: u16 = 100;
 
 /// A mistake made on purpose, to see that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,10 +141,10 @@ pub struct World {
     /// Messages of a thousand that are lost, and as many that come twice.
     pub loss_permille: AtomicU32,
     disks: Vec<SimDisk>,
-    told: Mutex<Told>,
+    told: Mutex<State>,
 }
 
-struct Told {
+struct State {
     phase: Phase,
     orders: BTreeMap<NodeId, Order>,
     standings: BTreeMap<NodeId, Standing>,
@@ -146,6 +152,13 @@ struct Told {
     errand_next: u64,
     /// The catalogue that was applied furthest anywhere.
     newest: Arc<Catalog>,
+    /// Where nodes are that have moved, and when they did last.
+    moved: BTreeMap<NodeId, (u16, Duration)>,
+    moves: usize,
+    /// Places that the operator names to nodes as they start.
+    hints: BTreeMap<NodeId, BTreeSet<u16>>,
+    /// What nodes were told when they were let in.
+    admitted: BTreeMap<NodeId, Told>,
 }
 
 impl World {
@@ -159,7 +172,18 @@ impl World {
             disk
         };
         let (orders, standings, errands) = Default::default();
-        let told = Told { phase: Phase::Forming, orders, standings, errands, errand_next: 1, newest: Arc::default() };
+        let told = State {
+            phase: Phase::Forming,
+            orders,
+            standings,
+            errands,
+            errand_next: 1,
+            newest: Arc::default(),
+            moved: BTreeMap::new(),
+            moves: 0,
+            hints: BTreeMap::new(),
+            admitted: BTreeMap::new(),
+        };
         Arc::new(Self {
             seed,
             planted,
@@ -247,13 +271,58 @@ impl World {
         self.told().newest.clone()
     }
 
-    /// What a node is told when it is let in: who the members are.
-    pub fn told_at_join(&self, node: NodeId) -> BTreeSet<NodeId> {
-        let mut told: BTreeSet<NodeId> = self.newest().members().map(|member| member.node).collect();
-        if node.0 <= NODES {
-            told.insert(NodeId(1));
+    /// Where a node is, or is when it starts next.
+    pub fn place(&self, node: NodeId) -> u16 {
+        let moved = self.told().moved.get(&node).map(|(place, _)| *place);
+        moved.unwrap_or_else(|| u16::try_from(node.0).unwrap())
+    }
+
+    /// Who is at a place.
+    pub fn at(&self, place: u16) -> Option<NodeId> {
+        (1..=NODES_MAX).map(NodeId).find(|node| self.place(*node) == place)
+    }
+
+    /// When a node moved last.
+    pub fn moved_at(&self, node: NodeId) -> Option<Duration> {
+        self.told().moved.get(&node).map(|(_, at)| *at)
+    }
+
+    /// How many moves there were.
+    pub fn moves(&self) -> usize {
+        self.told().moves
+    }
+
+    /// Has nodes that do not run be elsewhere: each where another of them was, or where nobody was before.
+    pub fn relocate(&self, nodes: &[NodeId], is_swap: bool, at: Duration) {
+        let mut places: Vec<u16> = nodes.iter().map(|node| self.place(*node)).collect();
+        places.rotate_left(1.min(nodes.len()));
+        let told = &mut *self.told();
+        for (node, swapped) in nodes.iter().zip(places) {
+            told.moves += 1;
+            let place =
+                if is_swap && nodes.len() > 1 { swapped } else { NEW_PLACE + u16::try_from(told.moves).unwrap() };
+            told.moved.insert(*node, (place, at));
         }
-        told
+    }
+
+    /// Places that the operator names to a node.
+    pub fn hints(&self, node: NodeId) -> BTreeSet<u16> {
+        self.told().hints.get(&node).cloned().unwrap_or_default()
+    }
+
+    /// Has the operator name a place to a node at its starts from now on, in the place of others.
+    pub fn hint(&self, node: NodeId, place: u16) {
+        self.told().hints.insert(node, BTreeSet::from([place]));
+    }
+
+    /// What a node was told when it was let in: who the members were, and where.
+    pub fn admitted(&self, node: NodeId) -> Told {
+        let known = self.told().admitted.get(&node).cloned();
+        known.unwrap_or_else(|| {
+            let told = told_at_join(self, node, FOUNDER);
+            self.told().admitted.insert(node, told.clone());
+            told
+        })
     }
 
     /// Messages of a thousand that are lost, or come twice.
@@ -261,7 +330,7 @@ impl World {
         self.loss_permille.load(SeqCst)
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, State> {
         self.told.lock().unwrap()
     }
 }

@@ -24,7 +24,7 @@ pub fn check(members: &BTreeSet<NodeId>, standings: &BTreeMap<NodeId, Standing>)
         return Some(format!("there is no leader: {standings:?}"));
     }
     if let Some(leaders) = differs(&|standing| format!("{:?}", standing.leader)) {
-        return Some(format!("nodes follow different leaders: {leaders}"));
+        return Some(format!("nodes follow different leaders: {leaders}; {standings:?}"));
     }
     if let Some(states) = differs(&|standing| format!("{:x} at {}", standing.digest, standing.catalog.index())) {
         return Some(format!("nodes have different states: {states}"));
