@@ -215,6 +215,8 @@ async fn a_call_that_is_taken_back_while_it_waits_for_a_thread_leaves_nothing_be
     let node = Node::with(|config| config.threads_max = 1).await;
     let (spin, echo) = (node.publish(slow("spin"), SPIN), node.publish(manifest("echo"), ECHO));
     node.call(echo, b"").await.unwrap();
+    // An answer is there before its thread is free: what holds it next is to be the guest that spins.
+    node.running(0).await;
     let running = node.spawn(spin, LONG);
     node.running(1).await;
     let waits = node.spawn(echo, LONG);
