@@ -554,17 +554,4 @@ mod tests {
             );
         }
     }
-
-    #[test]
-    fn what_is_written_down_already_is_not_written_again() {
-        use std::os::unix::fs::MetadataExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("node.toml");
-        let none = Settings::default();
-        let config = NodeConfig::compose(&none, &none, &none, "n".parse().unwrap());
-        config.remember(&path).unwrap();
-        let first = fs::metadata(&path).unwrap().ino();
-        config.remember(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().ino(), first, "the file was replaced by what it held");
-    }
 }
