@@ -82,7 +82,7 @@ impl Catalog {
                 self.add_member(member::Joiner { name, key: *key, addresses, role: *role }, token.as_deref(), at_ms)
             }
             Command::UpdateMember { node, addresses } => self.update_member(*node, addresses),
-            Command::RemoveMember { node } => self.remove_member(*node),
+            Command::RemoveMember { node, secured } => self.remove_member(*node, *secured),
             Command::SetDraining { node, is_draining } => self.set_draining(*node, *is_draining),
             Command::PublishVersion { manifest, digest, size, holders, note, author, alias, expected } => {
                 let version = VersionRecord {

@@ -54,10 +54,15 @@ pub enum Command {
         addresses: Addresses,
     },
     /// Takes a member off the mesh for good; its id and key are never accepted again. It votes on until the others have
-    /// agreed to do without it. Refused for the last member, and for a voter while another one is on its way out.
+    /// agreed to do without it. Refused for the last member, for a voter while another one is on its way out, and where
+    /// it was counted on for a copy of code meanwhile.
     RemoveMember {
         /// The member.
         node: NodeId,
+        /// The index of the catalogue by which the others were seen to have enough copies of all code without it: a version
+        /// that is younger and names it among its holders keeps it. None takes it off whatever it holds.
+        #[serde(default)]
+        secured: Option<u64>,
     },
     /// Marks a member as leaving (true) or back (false); a draining member gets no new calls.
     SetDraining {

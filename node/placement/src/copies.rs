@@ -35,6 +35,15 @@ pub fn others_least(peers: usize) -> usize {
     (COPIES_LEAST - 1).min(peers)
 }
 
+/// Puts those that are asked to keep an artifact into its own order: each artifact begins at another member, so that one
+/// does not get them all.
+pub fn spread(digest: Digest, nodes: &mut [NodeId]) {
+    if !nodes.is_empty() {
+        let first = usize::from(digest.as_bytes()[0]) % nodes.len();
+        nodes.rotate_left(first);
+    }
+}
+
 /// A member as far as copies go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
@@ -181,11 +190,7 @@ fn short_of(survey: &Survey, nodes: &BTreeSet<NodeId>, wanted: usize) -> Vec<Sho
         let holders: Vec<NodeId> = survey.has.keys().copied().filter(|node| has(node, at)).collect();
         let lacks = |node: &&NodeId| survey.has.contains_key(node) && !has(node, at);
         let mut targets: Vec<NodeId> = nodes.iter().filter(lacks).copied().collect();
-        if !targets.is_empty() {
-            // Each artifact begins at another member, so that one does not get them all.
-            let first = usize::from(digest.as_bytes()[0]) % targets.len();
-            targets.rotate_left(first);
-        }
+        spread(*digest, &mut targets);
         short.push(Shortage { digest: *digest, holders, missing: wanted - have, targets });
     }
     short

@@ -8,7 +8,7 @@ use std::{
 
 use skein_catalog::Catalog;
 use skein_placement::copies::{
-    Away, COPIES, Keepers, Member, Members, Shortage, Survey, others_least, others_wanted, shortages, unsecured,
+    Away, COPIES, Keepers, Member, Members, Shortage, Survey, others_least, others_wanted, shortages, spread, unsecured,
 };
 use skein_proto::{Digest, ErrorCode, Failure, NodeId};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -105,14 +105,15 @@ async fn mend(node: &Node, shortages: Vec<Shortage>) -> bool {
 }
 
 /// Waits until the members other than `gone` have enough copies of everything, and has them made.
-pub(crate) async fn secure_without(node: &Node, gone: NodeId, deadline: Instant) -> Result<(), Failure> {
+pub(crate) async fn secure_without(node: &Node, gone: NodeId, deadline: Instant) -> Result<u64, Failure> {
     let secured = timeout_at(deadline, async {
         loop {
+            let index = node.consensus.state().index();
             let members = members(node).without(gone);
             let survey = survey(node, &members).await;
             let short = unsecured(&survey, &members.staying, gone, COPIES);
             if short.is_empty() || mend(node, short).await {
-                return;
+                return index;
             }
             sleep(LOOK_AGAIN).await;
         }
@@ -130,6 +131,7 @@ pub(crate) async fn replicate(node: &Node, bytes: &bytes::Bytes, deadline: Insta
         let known: BTreeMap<NodeId, bool> = catalog.members().map(|member| (member.node, member.is_draining)).collect();
         let view = node.membership.view();
         let mut peers: Vec<NodeId> = known.keys().copied().filter(|peer| *peer != me && !view.is_down(*peer)).collect();
+        spread(Digest::of(bytes), &mut peers);
         peers.sort_by_key(|peer| known[peer]);
         let kept = node.artifacts.replicate(bytes, &peers, others_wanted(peers.len()), deadline).await;
         if kept.len() >= others_least(peers.len()) {

@@ -50,14 +50,12 @@ async fn run(node: Node, number: u64, errand: Errand) {
         Errand::Remove(gone) => {
             let secured_by = Instant::now() + COPIES_PATIENCE;
             let secured = copies::secure_without(&node, gone, secured_by).await;
-            if secured.is_err() || !may_go(&node, gone) {
-                return;
-            }
+            let Some(secured) = secured.ok().filter(|_| may_go(&node, gone)) else { return };
             if node.world.planted == Planted::UnweighedRemoval {
                 // All that were asked at one moment look before any of them proposes, however long each waited for copies.
                 sleep_until(secured_by).await;
             }
-            Command::RemoveMember { node: gone }
+            Command::RemoveMember { node: gone, secured: Some(secured) }
         }
     };
     let request = RequestId(Uuid::from_u128(REQUESTS + u128::from(number)));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use skein_proto::{
-    AliasName, AppName, ErrorCode, FunctionId, FunctionName, Limits, Manifest, VersionId, codec::encode,
+    AliasName, AppName, ErrorCode, FunctionId, FunctionName, Limits, Manifest, NodeId, VersionId, codec::encode,
 };
 
 use super::Catalog;
@@ -27,6 +27,7 @@ impl Catalog {
         expected: Option<u64>,
     ) -> Result<Outcome, Refusal> {
         check_version(&version)?;
+        self.check_holders(&version)?;
         let Manifest { app, name, .. } = &version.manifest;
         let mut function = match self.function(app, name) {
             Some(function) => (**function).clone(),
@@ -63,6 +64,22 @@ impl Catalog {
         self.function_last = self.function_last.max(function.id.0);
         self.insert_function(function);
         Ok(Outcome::Published(id))
+    }
+
+    /// Whether those that took a copy belong to the mesh still: one may have been removed since it did, and then one broken
+    /// disk must not lose what is left.
+    fn check_holders(&self, version: &VersionRecord) -> Result<(), Refusal> {
+        let (gone, kept): (Vec<NodeId>, Vec<NodeId>) =
+            version.holders.iter().partition(|holder| self.was_removed(**holder));
+        if gone.is_empty() || kept.len() > 1 {
+            return Ok(());
+        }
+        let message = format!(
+            "of the {} nodes that took a copy of the code, these were removed meanwhile: {}; publish again",
+            version.holders.len(),
+            listed(gone)
+        );
+        Err(Refusal::new(ErrorCode::Unavailable, message))
     }
 
     pub(super) fn insert_function(&mut self, function: FunctionRecord) {

@@ -6,7 +6,7 @@ use skein_proto::{Digest, ErrorCode, NodeId, NodeName};
 
 use super::Catalog;
 use crate::{
-    Addresses, Member, MemberRole, Outcome,
+    Addresses, Member, MemberRole, Outcome, VersionRecord,
     binding::check_labels,
     refusal::{Refusal, check_length, listed},
 };
@@ -97,7 +97,7 @@ impl Catalog {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn remove_member(&mut self, node: NodeId) -> Result<Outcome, Refusal> {
+    pub(super) fn remove_member(&mut self, node: NodeId, secured: Option<u64>) -> Result<Outcome, Refusal> {
         if self.was_removed(node) {
             return Ok(Outcome::Done);
         }
@@ -110,6 +110,13 @@ impl Catalog {
                 "node {node} ({}) is the only member that is no worker: without it nobody could ever vote. Let a node \
                  join that is no worker first",
                 member.name
+            );
+            return Err(Refusal::conflict(message));
+        }
+        if let Some(version) = secured.and_then(|index| self.copied_to_since(node, index)) {
+            let message = format!(
+                "node {node} ({}) took a copy of {}/{}@{} since the others were seen to have enough of all code: see again",
+                member.name, version.manifest.app, version.manifest.name, version.number
             );
             return Err(Refusal::conflict(message));
         }
@@ -128,6 +135,12 @@ impl Catalog {
         self.members.remove_mut(&node);
         self.removed.insert_mut(node, member.key);
         Ok(Outcome::Done)
+    }
+
+    /// A version that was published after `index` and counts on `node` for a copy.
+    fn copied_to_since(&self, node: NodeId, index: u64) -> Option<&Arc<VersionRecord>> {
+        let mut versions = self.functions().flat_map(|function| function.versions.values());
+        versions.find(|version| version.index > index && version.holders.contains(&node))
     }
 
     pub(super) fn set_draining(&mut self, node: NodeId, is_draining: bool) -> Result<Outcome, Refusal> {

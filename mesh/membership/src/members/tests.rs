@@ -43,7 +43,7 @@ fn members(told: Told, is_removed: bool) -> (Members, tokio::sync::watch::Sender
     let mut commands =
         vec![add(1, None), Command::CreateToken { id: "t".to_owned(), token: record }, add(2, Some("t"))];
     if is_removed {
-        commands.extend([add(3, Some("t")), Command::RemoveMember { node: NodeId(3) }]);
+        commands.extend([add(3, Some("t")), Command::RemoveMember { node: NodeId(3), secured: None }]);
     }
     let (tx, watch) = tokio::sync::watch::channel(Arc::new(catalog(commands)));
     let members = Members::new(told);

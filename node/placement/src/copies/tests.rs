@@ -96,6 +96,20 @@ fn a_publish_wants_two_others_and_needs_one_where_there_are_as_many() {
 }
 
 #[test]
+fn each_artifact_begins_at_another_member() {
+    let firsts: BTreeSet<NodeId> = (0_u64..64)
+        .map(|at| {
+            let mut nodes = [1, 2, 3].map(NodeId);
+            spread(Digest::of(&at.to_le_bytes()), &mut nodes);
+            assert_eq!(BTreeSet::from(nodes), self::nodes(&[1, 2, 3]));
+            nodes[0]
+        })
+        .collect();
+    assert_eq!(firsts, nodes(&[1, 2, 3]));
+    spread(Digest::of(b"none"), &mut []);
+}
+
+#[test]
 fn each_member_is_asked_counted_or_waited_for() {
     let member = |(node, is_alive, is_draining)| Member { node: NodeId(node), is_alive, is_draining };
     let seen = [(1, true, false), (2, true, true), (3, false, false), (4, false, true), (5, true, false)];

@@ -221,11 +221,12 @@ async fn ask_leader(shared: &Shared) -> Option<CopiesReport> {
     codec::decode(&answer).ok()
 }
 
-/// Waits until the members other than `node` have enough copies of everything, and has them made.
+/// Waits until the members other than `node` have enough copies of everything, and has them made. Gives the index of the
+/// catalogue that was looked at.
 ///
 /// # Errors
 /// `conflict` when that is not so by the deadline, with what is missing. Nothing is undone; asking again goes on.
-pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Instant) -> Result<(), Failure> {
+pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Instant) -> Result<u64, Failure> {
     let mut left = Unsecured::default();
     let secured = timeout_at(deadline, async {
         loop {
@@ -237,7 +238,7 @@ pub(super) async fn secure_without(shared: &Shared, node: NodeId, deadline: Inst
             left.silent = survey.silent(&members.staying).collect();
             left.report = CopiesReport::of(&short);
             if short.is_empty() || mend(shared, short).await.is_empty() {
-                return;
+                return catalog.index();
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

@@ -148,6 +148,14 @@ impl NodeOperations {
         removal.check(is_alive)
     }
 
+    /// Waits until the others have enough copies of all code, unless `force` goes without; the index by which they have.
+    async fn secure_without(&self, node: NodeId, force: bool, deadline: Instant) -> Result<Option<u64>, Failure> {
+        if force {
+            return Ok(None);
+        }
+        copies::secure_without(&self.shared, node, deadline).await.map(Some)
+    }
+
     /// Waits until no other removed node votes any more: voters are taken off one at a time.
     async fn await_turn(&self, node: NodeId, deadline: Instant) -> Result<(), Failure> {
         let mut catalog = self.shared.consensus.watch();
@@ -227,20 +235,20 @@ impl Operations for NodeOperations {
         if self.shared.consensus.catalog().leaving().next().is_none() {
             self.check_removal(name, node)?;
         }
-        if !force {
-            copies::secure_without(&self.shared, node, Instant::now() + COPIES_DEADLINE).await?;
-        }
+        let mut secured = self.secure_without(node, force, Instant::now() + COPIES_DEADLINE).await?;
         let deadline = Instant::now() + REMOVAL_DEADLINE;
         let done = loop {
             if self.shared.consensus.status().voters.contains(&node) {
                 self.await_turn(node, deadline).await?;
             }
             self.check_removal(name, node)?;
-            match self.propose(Command::RemoveMember { node }).await {
-                // Somebody else's removal was applied in between; by then its node is among those that are waited for.
-                Err(failure) if failure.code == ErrorCode::Conflict && Instant::now() < deadline => continue,
+            match self.propose(Command::RemoveMember { node, secured }).await {
+                // Somebody else's removal was applied in between, and by now its node is among those that are waited for;
+                // or a publish left a copy with this node.
+                Err(failure) if failure.code == ErrorCode::Conflict && Instant::now() < deadline => {}
                 done => break done?,
             }
+            secured = self.secure_without(node, force, deadline).await?;
         };
         self.revoke_key_of(name).await;
         self.await_gone(name, node, deadline).await?;

@@ -9,7 +9,7 @@ use skein_artifacts::Artifacts;
 use skein_catalog::{Command, Outcome, Propose, RequestId, VersionRecord};
 use skein_gateway::api::{PublishReport, PublishRequest, PublishTimings};
 use skein_membership::Membership;
-use skein_placement::copies::{others_least, others_wanted};
+use skein_placement::copies::{others_least, others_wanted, spread};
 use skein_proto::{AppName, Digest, ErrorCode, Failure, Manifest, NodeId, NodeName, VersionId, codec};
 use skein_runtime::CodeSource;
 use skein_transport::Service;
@@ -157,6 +157,7 @@ async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result
     let give_up = deadline.min(Instant::now() + REFUSED_PATIENCE);
     let (peers, kept, others) = loop {
         let mut peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
+        spread(digest, &mut peers);
         // Who is about to leave comes last: its copy would soon be made elsewhere.
         peers.sort_by_key(is_leaving);
         let others = others_wanted(peers.len());

@@ -37,7 +37,7 @@ fn an_app_is_bound_to_the_nodes_with_its_labels() {
     bench.done(Command::BindApp { app: app(), binding: Binding::default() });
     assert_eq!((places(&bench), bench.catalog.binding(&app())), ([true, true], None));
     bench.done(Command::BindApp { app: app(), binding: zone("eu") });
-    bench.done(Command::RemoveMember { node: NodeId(2) });
+    bench.done(Command::RemoveMember { node: NodeId(2), secured: None });
     assert_eq!(places(&bench), [true, false], "a node that was removed is no place");
     bench.done(Command::RemoveApp { app: app() });
     assert_eq!(bench.catalog.apps().count(), 0);

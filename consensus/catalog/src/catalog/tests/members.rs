@@ -37,7 +37,7 @@ fn a_name_is_borne_by_one_member_and_free_again_when_it_left() {
     let mut bench = founded();
     bench.tell(join("gander", "k2", Some("t")));
     bench.refused(join("gander", "k3", Some("t")), ErrorCode::Conflict, "taken: goose, gander");
-    bench.done(Command::RemoveMember { node: NodeId(2) });
+    bench.done(Command::RemoveMember { node: NodeId(2), secured: None });
     assert_eq!(bench.tell(join("gander", "k3", Some("t"))), Outcome::Member(NodeId(3)));
 }
 
@@ -46,11 +46,11 @@ fn a_removed_member_is_never_accepted_again() {
     let mut bench = founded();
     bench.tell(join("gander", "k2", Some("t")));
     assert!(bench.catalog.trusts(NodeId(2), &Digest::of(b"k2")));
-    bench.done(Command::RemoveMember { node: NodeId(2) });
+    bench.done(Command::RemoveMember { node: NodeId(2), secured: None });
     assert!(bench.catalog.was_removed(NodeId(2)) && bench.catalog.member(NodeId(2)).is_none());
     assert!(!bench.catalog.trusts(NodeId(2), &Digest::of(b"k2")));
     bench.refused(join("gander", "k2", Some("t")), ErrorCode::Untrusted, "removed for good");
-    bench.done(Command::RemoveMember { node: NodeId(2) });
+    bench.done(Command::RemoveMember { node: NodeId(2), secured: None });
     bench.refused(Command::SetDraining { node: NodeId(2), is_draining: true }, ErrorCode::NotFound, "removed for good");
 }
 
@@ -70,7 +70,7 @@ fn voting(count: u64) -> Bench {
 }
 
 fn remove(node: u64) -> Command {
-    Command::RemoveMember { node: NodeId(node) }
+    Command::RemoveMember { node: NodeId(node), secured: None }
 }
 
 fn leaving(bench: &Bench) -> Vec<u64> {
@@ -114,11 +114,52 @@ fn a_member_without_a_vote_is_gone_when_it_is_removed() {
     assert_eq!(leaving(&bench), [3]);
 }
 
+/// Publishes `name`, which these nodes have.
+fn publish_on(name: &str, nodes: &[u64]) -> Command {
+    let mut command = publish(name, None, None);
+    if let Command::PublishVersion { holders, .. } = &mut command {
+        *holders = nodes.iter().copied().map(NodeId).collect();
+    }
+    command
+}
+
+#[test]
+fn a_member_stays_that_took_a_copy_since_the_others_were_seen_to_have_enough() {
+    let mut bench = voting(4);
+    let before = bench.catalog.index();
+    assert!(matches!(bench.tell(publish_on("price", &[1, 4])), Outcome::Published(_)));
+    let seen_at = |secured| Command::RemoveMember { node: NodeId(4), secured };
+    bench.refused(seen_at(Some(before)), ErrorCode::Conflict, "took a copy of shop/price@1 since");
+    let published = before + 1;
+    bench.done(Command::RemoveMember { node: NodeId(3), secured: Some(before) });
+    bench.voters(&[1, 2, 4]);
+    bench.done(seen_at(Some(published)));
+}
+
+#[test]
+fn a_member_is_taken_off_whatever_it_holds_if_that_is_asked_for() {
+    let mut bench = voting(3);
+    assert!(matches!(bench.tell(publish_on("price", &[1, 3])), Outcome::Published(_)));
+    bench.done(remove(3));
+}
+
+#[test]
+fn a_publication_of_which_a_removal_left_one_copy_is_refused() {
+    let mut bench = voting(4);
+    bench.done(remove(4));
+    let says = "these were removed meanwhile: 4; publish again";
+    bench.refused(publish_on("price", &[1, 4]), ErrorCode::Unavailable, says);
+    bench.refused(publish_on("price", &[4]), ErrorCode::Unavailable, says);
+    // What was promised is still there; and what nobody else could take was never promised.
+    assert!(matches!(bench.tell(publish_on("price", &[1, 2, 4])), Outcome::Published(_)));
+    assert!(matches!(bench.tell(publish_on("price", &[1])), Outcome::Published(_)));
+}
+
 #[test]
 fn the_last_member_stays() {
     let mut bench = founded();
-    bench.refused(Command::RemoveMember { node: NodeId(1) }, ErrorCode::Conflict, "last member");
-    bench.refused(Command::RemoveMember { node: NodeId(9) }, ErrorCode::NotFound, "members: 1 (goose)");
+    bench.refused(Command::RemoveMember { node: NodeId(1), secured: None }, ErrorCode::Conflict, "last member");
+    bench.refused(Command::RemoveMember { node: NodeId(9), secured: None }, ErrorCode::NotFound, "members: 1 (goose)");
 }
 
 #[test]

@@ -48,7 +48,8 @@ fn member_commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => (one_of(NAMES), one_of(IDS), prop::option::of(one_of(IDS)))
             .prop_map(|(name, key, token)| join(name, key, token)),
-        1 => node().prop_map(|node| Command::RemoveMember { node }),
+        1 => (node(), prop::option::of(0_u64..40))
+            .prop_map(|(node, secured)| Command::RemoveMember { node, secured }),
         1 => (node(), any::<bool>()).prop_map(|(node, is_draining)| Command::SetDraining { node, is_draining }),
         1 => (node(), one_of(NAMES)).prop_map(|(node, zone)| Command::SetLabels { node, labels: labels(zone) }),
         1 => (node(), one_of(NAMES)).prop_map(|(node, mesh)| {

@@ -12,7 +12,7 @@ fn full() -> Catalog {
     bench.tell(join("gander", "k2", Some("t")));
     bench.tell(join("gosling", "k3", Some("t")));
     bench.voters(&[1, 2, 3]);
-    bench.done(Command::RemoveMember { node: NodeId(2) });
+    bench.done(Command::RemoveMember { node: NodeId(2), secured: None });
     bench.done(key("root", Role::Admin));
     for name in ["price", "tax", "price"] {
         bench.publish(name, Some("live"));
