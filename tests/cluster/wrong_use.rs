@@ -35,7 +35,8 @@ fn a_node_that_comes_back_keeps_its_name_and_role_and_needs_no_token() {
     assert!(mesh.nodes[1].terminate().success());
     let settings = mesh.nodes[1].data.join("node.toml");
     let remembered = fs::read_to_string(&settings).unwrap();
-    says(&up(&mesh, 1, &["--name", "other"]).failed(1, "conflict"), &["--name is `other`", "`n2`", "node remove n2"]);
+    let refused = up(&mesh, 1, &["--name", "other", "--memory", "256MiB", "--label", "zone=b"]).failed(1, "conflict");
+    says(&refused, &["--name is `other`", "`n2`", "node remove n2"]);
     says(&up(&mesh, 1, &["--role", "voter"]).failed(1, "conflict"), &["--role is `voter`", "`worker`"]);
     let file = mesh.file("config.toml", b"name = 'other'");
     says(&up(&mesh, 1, &["--config", &file]).failed(1, "conflict"), &["`name` in the configuration file"]);

@@ -123,10 +123,10 @@ impl Node {
         let egress = outward::egress(&config, descriptors)?;
         let boot = boot::establish(&config, &data, &entry).await?;
         if !boot.is_resumed {
-            let let_in_as = boot.let_in_as.as_ref();
-            let kept = let_in_as.map_or(Ok(()), |(name, role)| config.keep_to(name, *role));
+            if let Some((name, role)) = &boot.let_in_as {
+                config.keep_to(name, *role)?;
+            }
             remember(&config, &data);
-            kept?;
         }
         let me = boot.identity.node();
 
@@ -138,10 +138,10 @@ impl Node {
             Artifacts::open(data.artifacts(), transport.clone()).await.map_err(|error| artifacts_failure(&error))?;
         let engine = open_engine(&config, &data)?;
         let consensus = start_consensus(&data, &boot, transport.clone()).await?;
-        let member = consensus.catalog().member(me).cloned();
-        let kept = member.map_or(Ok(()), |member| config.keep_to(&member.name, member.role));
+        if let Some(member) = consensus.catalog().member(me) {
+            config.keep_to(&member.name, member.role)?;
+        }
         remember(&config, &data);
-        kept?;
         members.follow(consensus.watch());
         describe_metrics();
         let membership = Membership::spawn(skein_membership::Config::default(), transport.clone(), me);
@@ -201,9 +201,8 @@ impl Node {
         // The catalogue that was there at the start may not have had it yet.
         if let Some(member) = self.consensus.catalog().member(self.network.local()) {
             let mut config = self.config.clone();
-            let kept = config.keep_to(&member.name, member.role);
+            config.keep_to(&member.name, member.role)?;
             remember(&config, &self.data);
-            kept?;
         }
         shared.freshness.settled(Instant::now() + self.config.catch_up.max(access::ENTRY_DEADLINE)).await?;
         self.wait_until_reached(patience).await;
@@ -378,7 +377,7 @@ fn open_engine(config: &NodeConfig, data: &DataDir) -> Result<Engine, Failure> {
     Ok(Engine::open(engine)?)
 }
 
-/// Writes down what this run uses. A node that comes back does so only once it is known that it may use it.
+/// Writes down what this run uses, once it is known that it may use it: what was refused is never found again.
 fn remember(config: &NodeConfig, data: &DataDir) {
     if let Err(failure) = config.remember(&data.settings()) {
         tracing::warn!(%failure, "what this run uses could not be written down: a restart needs the same flags");

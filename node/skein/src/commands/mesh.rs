@@ -75,7 +75,8 @@ pub(super) async fn node(common: &Common, command: Node) -> Result<(), Failure> 
             let keys = Keys::look(&admin).await;
             let removed = admin.delete(&format!("/v1/nodes/{name}?force={force}")).await;
             let is_gone = removed.as_ref().err().is_none_or(|failure: &Failure| failure.progress == Progress::Executed);
-            if is_gone && keys.is_of(&admin, &name) {
+            // It stays good where it is the last that may administer the mesh.
+            if is_gone && keys.is_of(&admin, &name) && !Keys::look(&admin).await.is_of(&admin, &name) {
                 keys.warn(common, &admin, format_args!("was {name}'s own and is no longer good"));
             }
             (removed?, format!("{name} is removed"))

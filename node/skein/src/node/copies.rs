@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, future::join_all, stream};
 use serde::{Deserialize, Serialize};
 use skein_catalog::{Catalog, Propose};
+use skein_membership::View;
 use skein_placement::copies::{Away, COPIES, Keepers, Member, Members, Shortage, Survey, shortages, unsecured};
 use skein_proto::{Digest, ErrorCode, Failure, NodeId, codec};
 use tokio::{
@@ -114,10 +115,14 @@ fn leads(shared: &Shared) -> bool {
     status.is_leader() && status.is_quorum_alive
 }
 
-/// The members by what their copies are worth.
 fn members(shared: &Shared) -> Members {
-    let (catalog, view, me) = (shared.consensus.catalog(), shared.membership.view(), shared.transport.local());
-    let is_alive = |node| node == me || view.is_alive(node);
+    members_by(&shared.consensus.catalog(), &shared.membership.view(), shared.transport.local())
+}
+
+/// The members by what their copies are worth, those that were not heard of yet with the living: they are asked, and until
+/// they answer, nothing is taken to be on them.
+fn members_by(catalog: &Catalog, view: &View, me: NodeId) -> Members {
+    let is_alive = |node| node == me || !view.is_down(node);
     Members::sorted(catalog.members().map(|member| Member {
         node: member.node,
         is_alive: is_alive(member.node),
@@ -300,4 +305,51 @@ pub(super) fn named(catalog: &Catalog, report: &CopiesReport) -> String {
         names.push(format!("and {others} more"));
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use skein_catalog::{Addresses, Command, MemberRole, Proposal, RequestId, TokenRecord};
+    use skein_membership::{Peer, PeerState};
+    use skein_proto::{Load, MeshId};
+
+    use super::*;
+
+    /// A mesh of these, of which node 1 looks.
+    fn seen(states: &[(u64, PeerState)]) -> Members {
+        let token = TokenRecord { hash: Digest::of(b"t"), role: None, expires_ms: u64::MAX };
+        let mut commands =
+            vec![Command::Found { mesh: MeshId::random() }, Command::CreateToken { id: "t".to_owned(), token }];
+        commands.extend(states.iter().map(|(node, _)| {
+            let address = || "127.0.0.1:1".to_owned();
+            Command::AddMember {
+                name: format!("n{node}").parse().unwrap(),
+                key: Digest::of(&node.to_le_bytes()),
+                addresses: Addresses { mesh: address(), http: address(), admin: address() },
+                role: MemberRole::Auto,
+                token: (*node > 1).then(|| "t".to_owned()),
+            }
+        }));
+        let mut catalog = Catalog::default();
+        for (index, command) in (1..).zip(commands) {
+            let request = RequestId(uuid::Uuid::now_v7());
+            catalog.apply(index, &Proposal { request, at_ms: 0, command });
+        }
+        assert_eq!(catalog.members().count(), states.len());
+        let peer =
+            |(node, state): (u64, PeerState)| (NodeId(node), Peer { node: NodeId(node), state, load: Load::default() });
+        members_by(&catalog, &View { peers: states.iter().copied().map(peer).collect() }, NodeId(1))
+    }
+
+    #[test]
+    fn who_was_not_heard_of_yet_is_asked_before_a_node_may_go() {
+        use PeerState::{Alive, Down, Unheard};
+        let (digests, nodes) = (vec![Digest::of(b"code")], |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect());
+        let members = seen(&[(1, Alive), (2, Unheard), (3, Unheard), (4, Down)]).without(NodeId(3));
+        assert_eq!(members.staying, nodes(&[1, 2]));
+        // Only this node has answered, and has it; whether another one has it is not known.
+        let has = [(NodeId(1), vec![true]), (NodeId(3), vec![true])].into();
+        let short = unsecured(&Survey { digests, has }, &members.staying, NodeId(3), COPIES);
+        assert_eq!(short.iter().map(|shortage| shortage.missing).collect::<Vec<_>>(), [1]);
+    }
 }

@@ -137,7 +137,8 @@ impl NodeOperations {
     fn check_removal(&self, name: &NodeName, node: NodeId) -> Result<(), Failure> {
         let (raft, view) = (self.shared.consensus.status(), self.shared.membership.view());
         let (catalog, me) = (self.shared.consensus.catalog(), self.shared.transport.local());
-        let is_alive = |node: NodeId| node == me || view.is_alive(node);
+        // Who was not heard of yet may vote all the same: the leader decides.
+        let is_alive = |node: NodeId| node == me || !view.is_down(node);
         let removal = Removal {
             name,
             node,

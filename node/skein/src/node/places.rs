@@ -56,7 +56,8 @@ pub(super) async fn follow(
         let (now, newest) = (catalog.borrow_and_update().clone(), records.borrow_and_update().clone());
         let places = places(&now, &newest, &shared.members.vouched(&now), me);
         let ids: BTreeSet<NodeId> = places.keys().copied().collect();
-        for (node, addresses) in places {
+        // Of a place that nobody can read, nothing is known: where the member was met stays good.
+        for (node, addresses) in places.into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
             network.set_addresses(node, addresses);
         }
         known.extend(ids.iter().copied());

@@ -60,6 +60,8 @@ impl CodeSource for PeerCode {
         let others: Vec<NodeId> =
             view.peers.keys().copied().filter(|node| is_peer(node) && !peers.contains(node)).collect();
         peers.extend(others);
+        // A dial of one that may be gone takes longer than the answers of all others.
+        peers.sort_by_key(|node| !view.is_alive(*node));
         self.artifacts.fetch(version.digest, &peers, deadline).await
     }
 
@@ -158,8 +160,9 @@ async fn replicate(shared: &Shared, digest: Digest, deadline: Instant) -> Result
     let (peers, kept, others) = loop {
         let mut peers: Vec<NodeId> = live(shared).into_iter().filter(|node| *node != me).collect();
         spread(digest, &mut peers);
-        // Who is about to leave comes last: its copy would soon be made elsewhere.
-        peers.sort_by_key(is_leaving);
+        let view = shared.membership.view();
+        // Who is about to leave comes last: its copy would soon be made elsewhere. Who was not heard of yet may be gone.
+        peers.sort_by_key(|node| (is_leaving(node), !view.is_alive(*node)));
         let others = others_wanted(peers.len());
         let kept = shared.artifacts.replicate(digest, &peers, others, deadline).await?;
         // Who died a moment ago is still among the live ones, and soon is not.

@@ -25,6 +25,10 @@ impl Removal<'_> {
     pub(super) fn check(&self, is_alive: impl Fn(NodeId) -> bool) -> Result<(), Failure> {
         let (name, catalog) = (self.name, self.catalog);
         let refuse = |code: ErrorCode, message: String| Err(Failure::not_executed(code, message));
+        // Somebody else was faster: to ask again does no harm.
+        if catalog.was_removed(self.node) {
+            return Ok(());
+        }
         if catalog.members().count() == 1 {
             let message = format!(
                 "{name} is the only node of the mesh, which would end with it: to end the mesh, stop {name} and delete its \
@@ -148,6 +152,18 @@ mod tests {
         refused(check(&[Auto, Worker], &[1], &[1, 2], 1), "the only node that is no worker");
         refused(check(&[Auto; 2], &[1], &[1], 1), "start another node");
         refused(check(&[Auto; 3], &[1, 2, 3], &[1, 2], 1), "would be no majority: start n3 first");
+    }
+
+    #[test]
+    fn who_is_removed_already_may_be_removed_again() {
+        let mut catalog = catalog(&[MemberRole::Auto; 2]);
+        let command = Command::RemoveMember { node: NodeId(2), secured: None };
+        let request = RequestId(uuid::Uuid::now_v7());
+        catalog.apply(catalog.index() + 1, &Proposal { request, at_ms: 0, command });
+        let (name, voters) = ("n2".parse().unwrap(), BTreeSet::from([NodeId(1)]));
+        let removal =
+            Removal { name: &name, node: NodeId(2), catalog: &catalog, voters: &voters, is_quorum_lost: false };
+        assert!(removal.check(|_| true).is_ok(), "not: it is the only node of the mesh");
     }
 
     #[test]
