@@ -7,7 +7,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     thread,
 };
 
@@ -129,18 +129,19 @@ impl Node {
 
     fn spawn(&mut self, args: &[String]) {
         let log = self.log_target();
-        let mut command = match &self.netns {
-            // `ip` becomes the node: its process id is the node's.
-            Some(netns) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", netns]).arg(&self.binary);
-                command
-            }
-            // The shell becomes the node.
-            None if self.files_max.is_some() => {
-                let mut command = Command::new("sh");
-                let most = self.files_max.unwrap_or_default();
-                command.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(&self.binary);
+        // Each of these becomes the next, and the last one the node: the process id is the node's.
+        let mut words: Vec<String> = Vec::new();
+        if let Some(netns) = &self.netns {
+            words.extend(["ip", "netns", "exec", netns].map(String::from));
+        }
+        if let Some(most) = self.files_max {
+            words.extend(["sh", "-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")].map(String::from));
+        }
+        words.extend(as_ordinary_user().iter().map(|word| (*word).to_owned()));
+        let mut command = match words.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.binary);
                 command
             }
             None => Command::new(&self.binary),
@@ -273,4 +274,15 @@ impl Drop for Node {
             eprintln!("--- the end of {}'s log\n{}", self.name, self.log_tail());
         }
     }
+}
+
+/// What takes root's privileges from the command behind it, since that is how nodes run in life: as an ordinary user, who
+/// owns the files. Empty where the tests themselves have none, and where no tool takes them.
+fn as_ordinary_user() -> &'static [&'static str] {
+    const WITHOUT: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    static WORDS: OnceLock<&[&str]> = OnceLock::new();
+    WORDS.get_or_init(|| {
+        let tried = Command::new(WITHOUT[0]).args(&WITHOUT[1..]).arg("true").stderr(Stdio::null()).status();
+        if tried.is_ok_and(|status| status.success()) { &WITHOUT } else { &[] }
+    })
 }

@@ -37,7 +37,9 @@ pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
     limit(libc::RLIMIT_FSIZE, 0, 0)?;
     limit(libc::RLIMIT_CORE, 0, 0)?;
     limit(libc::RLIMIT_NOFILE, DESCRIPTORS_MAX, 0)?;
-    lower_priority(bounds.nice)
+    // A bound on what others wait, and none on the module: nothing fails for want of it.
+    let _ = lower_priority(bounds.nice);
+    Ok(())
 }
 
 /// Blocks no signal in the calling thread. A process begins with the mask of the thread that started it, and a guest's
@@ -52,10 +54,14 @@ fn unblock_signals() -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// Stands further back in line for a core: the calling thread, and those that it starts from now on.
+/// Stands further back in line for a core: the calling thread, and those that it starts from now on. Who stands further
+/// back already stays there: only a privileged process may come forward again.
 pub(crate) fn lower_priority(nice: i32) -> io::Result<()> {
     // SAFETY: plain values. 0 is the caller, by which Linux means its thread.
-    done(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })
+    match done(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
+        lowered => lowered,
+    }
 }
 
 /// Bounds a resource by `most`, and what the process may raise that to by as much more as `grace`.
@@ -117,3 +123,29 @@ fn done(result: libc::c_int) -> io::Result<()> {
 
 /// Enough for a thread pool, and for nothing else.
 const DESCRIPTORS_MAX: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The calling thread's place in line.
+    fn nice() -> i32 {
+        // SAFETY: plain values; 0 is the calling thread.
+        unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+    }
+
+    #[test]
+    fn who_stands_further_back_already_stays_there_and_goes_on() {
+        // A thread of its own, which has no privileges: the raw call, unlike the C library's, is for one thread.
+        let stood = std::thread::spawn(|| {
+            // SAFETY: plain values. Where this thread has no privileges to begin with, it fails, and there is nothing to lose.
+            unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+            lower_priority(10).unwrap();
+            assert_eq!(nice(), 10);
+            lower_priority(5).unwrap();
+            lower_priority(11).unwrap();
+            nice()
+        });
+        assert_eq!(stood.join().unwrap(), 11);
+    }
+}
