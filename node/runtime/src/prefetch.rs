@@ -81,7 +81,8 @@ fn broke(error: &JoinError) -> Failure {
     Failure::not_executed(ErrorCode::Internal, format!("the preparation broke: {error}"))
 }
 
-/// The versions still to prepare, the newest first.
+/// The versions still to prepare: first what aliases point at, which is what is called; of those, and of the others, the
+/// newest first.
 #[derive(Debug, Default)]
 struct Plan {
     me: NodeId,
@@ -91,8 +92,8 @@ struct Plan {
     in_hand: HashSet<VersionId>,
 }
 
-/// Newest publication first.
-type Order = (Reverse<u64>, FunctionId, u64);
+/// Whether no alias points at it; newest publication first.
+type Order = (bool, Reverse<u64>, FunctionId, u64);
 
 #[derive(Debug)]
 struct Wanted {
@@ -118,10 +119,13 @@ impl Plan {
                 function.aliases.values().filter_map(|history| history.last().copied()).collect();
             for record in function.versions.values() {
                 let is_new = record.index > before.index() && before.index() > 0;
-                if is_new || aliased.contains(&record.number) {
-                    let order = (Reverse(record.index), function.id, record.number);
-                    let wanted = Wanted { record: record.clone(), attempts: 0, not_before: None };
-                    self.wanted.entry(order).or_insert(wanted);
+                let is_aliased = aliased.contains(&record.number);
+                let order = |is_spare| (is_spare, Reverse(record.index), function.id, record.number);
+                // An alias that moved changes its place.
+                let kept = self.wanted.remove(&order(is_aliased));
+                if is_new || is_aliased || kept.is_some() {
+                    let fresh = || Wanted { record: record.clone(), attempts: 0, not_before: None };
+                    self.wanted.entry(order(!is_aliased)).or_insert_with(|| kept.unwrap_or_else(fresh));
                 }
             }
         }
@@ -170,7 +174,7 @@ impl Plan {
     }
 }
 
-fn id((_, function, number): Order) -> VersionId {
+fn id((_, _, function, number): Order) -> VersionId {
     VersionId { function, number }
 }
 

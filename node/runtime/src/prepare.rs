@@ -122,7 +122,7 @@ impl Preparer {
         let take = || self.shared.engine.room_to_load(record.digest);
         let (_turn, room) = match room {
             Some(room) => (shared.loads.take(&record.manifest).await?, room),
-            None => shared.turn_and_room(&shared.loads, &record, take).await?,
+            None => shared.turn_and_room(&shared.loads, &record, &mut Patience::default(), take).await?,
         };
         on_thread(&self.shared.executor, move || {
             // Only an artefact that turns out unsound is compiled again, and needs the bytes for it.
@@ -174,6 +174,24 @@ impl Preparer {
     }
 }
 
+/// How long may still be waited for memory, at all that is done for one preparation together.
+struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(LOAD_PATIENCE)
+    }
+}
+
+impl Patience {
+    /// A wait is over that could have lasted until then.
+    fn waited(&mut self, until: Option<Instant>) {
+        if let Some(until) = until {
+            self.0 = until.saturating_duration_since(Instant::now());
+        }
+    }
+}
+
 /// The end of a flight, however it comes: after it the next caller begins a new one.
 struct Landing {
     shared: Arc<Shared>,
@@ -201,9 +219,11 @@ impl Drop for Landing {
 
 impl Shared {
     async fn fly(self: &Arc<Self>, record: &Arc<VersionRecord>) -> Result<(), Failure> {
-        self.fetch(record).await?;
+        let mut patience = Patience::default();
+        self.fetch(record, &mut patience).await?;
         let wanted = COMPILE_BYTES_EACH.saturating_mul(record.size).saturating_add(COMPILE_BYTES_MIN);
-        let (_turn, _room) = self.turn_and_room(&self.turns, record, || self.engine.room(wanted)).await?;
+        let (_turn, _room) =
+            self.turn_and_room(&self.turns, record, &mut patience, || self.engine.room(wanted)).await?;
         // An earlier flight may have landed between its caller's look and this one.
         if self.engine.is_cached(record.digest) {
             return Ok(());
@@ -219,11 +239,12 @@ impl Shared {
     }
 
     /// Has the bytes on this node. What is here waits for nobody who fetches.
-    async fn fetch(&self, record: &VersionRecord) -> Result<(), Failure> {
+    async fn fetch(&self, record: &VersionRecord, patience: &mut Patience) -> Result<(), Failure> {
         if self.source.has(record) {
             return Ok(());
         }
-        let (_turn, _room) = self.turn_and_room(&self.fetches, record, || self.engine.room(record.size)).await?;
+        let (_turn, _room) =
+            self.turn_and_room(&self.fetches, record, patience, || self.engine.room(record.size)).await?;
         self.code(record, Instant::now() + FETCH_MAX).await.map(drop)
     }
 
@@ -233,19 +254,22 @@ impl Shared {
         &self,
         turns: &Turns,
         record: &VersionRecord,
+        patience: &mut Patience,
         take: impl Fn() -> Result<Room, NoRoom>,
     ) -> Result<(Turn, Room), Failure> {
         let mut until = None;
         loop {
             let turn = turns.take(&record.manifest).await?;
             if let Ok(room) = take() {
+                patience.waited(until);
                 return Ok((turn, room));
             }
             drop(turn);
-            let until = *until.get_or_insert_with(|| Instant::now() + LOAD_PATIENCE);
+            let until = *until.get_or_insert_with(|| Instant::now() + patience.0);
             // It was there, and went to somebody else before the turn came: as often as there is time for.
             drop(self.rooms.find(&take, until).await?);
             if Instant::now() >= until {
+                patience.waited(Some(until));
                 let turn = turns.take(&record.manifest).await?;
                 return Ok((turn, self.rooms.find(&take, until).await?));
             }
@@ -368,7 +392,7 @@ mod tests {
         let waits = tokio::spawn(async move {
             let none = NoRoom { wanted: 1, missing: 1, budget: u64::MAX };
             let take = || if free.load(SeqCst) { shared.engine.room(1) } else { Err(none) };
-            shared.turn_and_room(&shared.turns, &record, take).await.map(drop)
+            shared.turn_and_room(&shared.turns, &record, &mut Patience::default(), take).await.map(drop)
         });
         // As often as there is a look: the only turn is free, and whoever is small has it at once.
         for _ in 0..3 {

@@ -38,6 +38,29 @@ fn what_is_published_later_is_wanted_with_or_without_an_alias() {
 }
 
 #[test]
+fn what_an_alias_points_at_comes_before_all_that_is_newer_and_called_by_nobody() {
+    let (mut plan, mut catalog) = (plan(), Catalog::default());
+    publish(&mut catalog, manifest("other"), b"0", false);
+    let before = catalog.clone();
+    publish(&mut catalog, manifest("a"), b"1", true);
+    publish(&mut catalog, manifest("b"), b"2", false);
+    publish(&mut catalog, manifest("b"), b"3", false);
+    plan.catalog_changed(&before, &catalog);
+    let mut fresh = Plan { parallel: 1, ..Plan::default() };
+    fresh.catalog_changed(&before, &catalog);
+    assert_eq!(order(&mut plan, Instant::now()), ["2@1", "3@2", "3@1"]);
+    // An alias that moves takes what it points at to the front, and leaves what it pointed at among the others.
+    let before = catalog.clone();
+    let (app, alias) = (skein_proto::AppName::default(), skein_proto::AliasName::default());
+    let set = Command::SetAlias { app, name: "b".parse().unwrap(), alias, version: 1, expected: None };
+    apply(&mut catalog, set);
+    fresh.catalog_changed(&before, &catalog);
+    assert_eq!(fresh.wanted.len(), 3);
+    fresh.parallel = usize::MAX;
+    assert_eq!(order(&mut fresh, Instant::now()), ["3@1", "2@1", "3@2"]);
+}
+
+#[test]
 fn a_failure_is_tried_again_later_but_not_for_ever() {
     let (mut plan, mut catalog) = (plan(), Catalog::default());
     let version = publish(&mut catalog, manifest("a"), b"1", true);
@@ -77,7 +100,7 @@ fn the_plan_is_bounded_and_gives_up_the_oldest() {
     }
     plan.catalog_changed(&Catalog::default(), &catalog);
     assert_eq!(plan.wanted.len(), WANTED_MAX);
-    assert!(plan.wanted.keys().all(|(Reverse(index), ..)| *index > 1));
+    assert!(plan.wanted.keys().all(|(_, Reverse(index), ..)| *index > 1));
 }
 
 #[test]
