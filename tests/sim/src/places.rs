@@ -52,8 +52,8 @@ pub(crate) fn start(node: &Node) {
     node.spawn(keep(node.clone()));
     node.spawn(ask_members(node.clone()));
     node.spawn(correct_record(node.clone()));
-    for hint in node.world.hints(node.boot.0) {
-        node.spawn(seek(node.clone(), hint));
+    if let Some(named) = node.world.hint_of(node.boot.0) {
+        node.spawn(seek(node.clone(), named));
     }
 }
 
@@ -144,9 +144,10 @@ async fn ask_members(node: Node) {
     }
 }
 
-/// Looks for a peer at a place that the operator named, until one is met there.
-async fn seek(node: Node, place: u16) {
+/// Looks for a peer at a host that the operator named, until one is met there. The name is looked up anew each time.
+async fn seek(node: Node, named: NodeId) {
     loop {
+        let place = node.world.place(named);
         if let Ok(peer) = node.network.meet(place, Instant::now() + MEET_DEADLINE).await {
             return node.book.meet(peer);
         }

@@ -346,14 +346,16 @@ impl Stage {
                 let left = self.world.moved_at(*other).map_or(Duration::ZERO, |at| at + BELIEF_MAX);
                 self.met.get(&(*node, *other)).is_some_and(|met| *met >= left)
             };
-            if running.iter().any(is_known) {
+            // One that came later does not help by itself: it is not trusted by who was away meanwhile, or whose disk lost
+            // with the power that it came.
+            let was_there = |other: &&NodeId| other.0 <= NODES && *other != node;
+            if running.iter().filter(was_there).any(is_known) {
                 continue;
             }
-            // One that came while it was away does not help: it would not be trusted.
-            let has_met = |other: &&NodeId| self.met.contains_key(&(*node, **other));
-            let named = running.iter().find(has_met).or_else(|| nodes.iter().find(|other| *other != node));
+            let has_met = |other: &&NodeId| was_there(other) && self.met.contains_key(&(*node, **other));
+            let named = running.iter().find(has_met).or_else(|| nodes.iter().find(was_there));
             if let Some(named) = named {
-                self.world.hint(*node, self.world.place(*named));
+                self.world.hint(*node, *named);
             }
         }
         nodes.iter().for_each(|node| self.restart(*node));

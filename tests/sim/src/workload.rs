@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::{Rng, rngs::SmallRng};
 use skein_catalog::{Catalog, Command, Outcome, Proposal, RequestId};
-use skein_proto::{Digest, Invocation, InvocationId, Invoke, Manifest};
+use skein_proto::{Digest, ErrorCode, Failure, Invocation, InvocationId, Invoke, Manifest};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -116,9 +116,15 @@ async fn write(node: &Node, chance: &mut SmallRng) -> bool {
     let request = RequestId(Uuid::from_u128((1 << 32) + number as u128));
     let proposal = Proposal { request, at_ms: now_ms(), command };
     let outcome = node.consensus.submit(&proposal, Instant::now() + WRITE_PATIENCE).await;
-    if let Ok((_, Outcome::Refused { message, .. })) = &outcome {
-        node.world.history.fault(format!("publish {number} was refused: {message}"));
-    }
+    let outcome = outcome.and_then(|(index, outcome)| match outcome {
+        // Nodes that took a copy were removed meanwhile: whoever publishes is told, and nothing is acknowledged.
+        Outcome::Refused { code: code @ ErrorCode::Unavailable, message } => Err(Failure::not_executed(code, message)),
+        Outcome::Refused { message, .. } => {
+            node.world.history.fault(format!("publish {number} was refused: {message}"));
+            Ok((index, Outcome::Done))
+        }
+        outcome => Ok((index, outcome)),
+    });
     let is_ok = outcome.is_ok();
     node.world.history.write_ends(number, outcome.map(|(index, _)| index));
     is_ok

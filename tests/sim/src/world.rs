@@ -155,8 +155,8 @@ struct State {
     /// Where nodes are that have moved, and when they did last.
     moved: BTreeMap<NodeId, (u16, Duration)>,
     moves: usize,
-    /// Places that the operator names to nodes as they start.
-    hints: BTreeMap<NodeId, BTreeSet<u16>>,
+    /// Whose host name the operator names to nodes as they start.
+    hints: BTreeMap<NodeId, NodeId>,
     /// What nodes were told when they were let in.
     admitted: BTreeMap<NodeId, Told>,
 }
@@ -305,14 +305,14 @@ impl World {
         }
     }
 
-    /// Places that the operator names to a node.
-    pub fn hints(&self, node: NodeId) -> BTreeSet<u16> {
-        self.told().hints.get(&node).cloned().unwrap_or_default()
+    /// Whose host name the operator names to a node.
+    pub fn hint_of(&self, node: NodeId) -> Option<NodeId> {
+        self.told().hints.get(&node).copied()
     }
 
-    /// Has the operator name a place to a node at its starts from now on, in the place of others.
-    pub fn hint(&self, node: NodeId, place: u16) {
-        self.told().hints.insert(node, BTreeSet::from([place]));
+    /// Has the operator name another node's host to a node at its starts from now on. The name leads to wherever that is.
+    pub fn hint(&self, node: NodeId, named: NodeId) {
+        self.told().hints.insert(node, named);
     }
 
     /// What a node was told when it was let in: who the members were, and where.
