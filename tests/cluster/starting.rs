@@ -107,6 +107,25 @@ fn a_node_that_lost_its_log_does_not_start_and_says_what_to_do() {
 }
 
 #[test]
+fn a_node_that_lost_its_identity_does_not_become_another_one_on_its_old_log() {
+    let mut mesh = Mesh::start(SKEIN, 2);
+    for i in 0..2 {
+        mesh.nodes[i].kill();
+        let (identity, aside) = (mesh.nodes[i].data.join("identity"), mesh.nodes[i].data.join("identity.aside"));
+        fs::rename(&identity, &aside).unwrap();
+        let data = mesh.nodes[i].data.to_str().unwrap().to_owned();
+        for args in [vec!["up", "--data", &data], vec!["up", "--data", &data, "--token", "skein1.any"]] {
+            let ran = mesh.skein_bare(&args).failed(1, "corrupt-store");
+            assert!(ran.stderr.contains("identity.pem") && ran.stderr.contains("skein node remove"), "{}", ran.stderr);
+            assert!(!identity.exists(), "nothing is made anew");
+        }
+        fs::rename(&aside, &identity).unwrap();
+        mesh.nodes[i].restart();
+    }
+    mesh.settle();
+}
+
+#[test]
 fn damage_to_what_a_start_reads_first_is_told_by_the_name_of_the_file() {
     let mut mesh = Mesh::found(SKEIN);
     mesh.nodes[0].kill();

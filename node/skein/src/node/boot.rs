@@ -164,11 +164,13 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: &Entry
             }
             return resume(dir, identity, config);
         }
-        Err(IdentityError::Absent { .. }) if is_there(&dir.join(BEGUN_FILE)) => {
+        // Its log says that somebody was here, too: whoever founds or joins beside it would serve what a mesh of before said.
+        Err(IdentityError::Absent { .. }) if is_there(&dir.join(BEGUN_FILE)) || is_there(&data.raft()) => {
             let message = format!(
                 "there is no identity.pem in {} any more, and with it is gone who this node is: put it back if it was \
-                 moved",
-                dir.display()
+                 moved; if not, take the node off at another one with `skein node remove`, delete {} and join anew",
+                dir.display(),
+                dir.parent().unwrap_or(&dir).display()
             );
             return Err(Failure::not_executed(ErrorCode::CorruptStore, message));
         }

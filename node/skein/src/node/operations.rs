@@ -15,6 +15,7 @@ use skein_gateway::{
         TokenCreated, WhyReport,
     },
 };
+use skein_membership::View;
 use skein_proto::{AppName, Digest, ErrorCode, Failure, InvocationId, MeshId, NodeId, NodeName, VersionId};
 use skein_router::Router;
 use skein_runtime::CodeSource;
@@ -41,6 +42,8 @@ const EVACUATION_DEADLINE: Duration = Duration::from_secs(10);
 const COPIES_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest removal: another one may be under way, and each takes two changes of who votes, each of two commits.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest a resumed node is waited for to say itself that it takes calls: the next of its digests, or the one after.
+const RESUMED_MAX: Duration = Duration::from_secs(2);
 /// Longest move that is asked for: the target may have to fetch and compile the code first.
 const MOVE_DEADLINE: Duration = Duration::from_secs(25);
 
@@ -226,7 +229,14 @@ impl Operations for NodeOperations {
 
     async fn resume(&self, node: &NodeName) -> Result<Done, Failure> {
         let node = self.find(node)?;
-        self.propose(Command::SetDraining { node, is_draining: false }).await
+        let done = self.propose(Command::SetDraining { node, is_draining: false }).await?;
+        // By its own word it takes calls a moment later: who is told that it does may call at once.
+        let mut view = self.shared.membership.watch();
+        let takes_calls = |view: &View| view.peers.get(&node).is_none_or(|peer| !peer.load.is_draining);
+        let told = timeout_at(Instant::now() + RESUMED_MAX, view.wait_for(|view| takes_calls(view)));
+        // One that is down, or leaves, says so still.
+        let _ = told.await;
+        Ok(done)
     }
 
     async fn remove(&self, name: &NodeName, force: bool) -> Result<Done, Failure> {
