@@ -1,5 +1,5 @@
 //! Bodies on their way in: read whole, but never more than a limit, never for ever, and together never more than a
-//! budget.
+//! budget. What has arrived counts, not what was announced.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{GatewayConfig, problem::Refusal};
+use crate::{GatewayConfig, problem::Refusal, shares::ShareOfBytes};
 
 /// What bodies of one listener may take.
 #[derive(Clone)]
@@ -46,7 +46,18 @@ impl BodyPolicy {
 /// Bytes with their share of the budget, given back when this is dropped.
 pub(crate) struct Held {
     pub(crate) bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Budget,
+}
+
+/// How one body may arrive.
+pub(crate) struct Allowed<'a> {
+    pub(crate) bodies: &'a BodyPolicy,
+    /// Most bytes.
+    pub(crate) most: u64,
+    /// By when it must be there, if not only in the time that all bodies have.
+    pub(crate) deadline: Option<Instant>,
+    /// What its sender may have here.
+    pub(crate) share: Option<ShareOfBytes>,
 }
 
 /// A body that has not been read.
@@ -63,18 +74,13 @@ impl Inbound {
         Self { body, is_discardable }
     }
 
-    /// Reads it all, if it is at most `most` bytes and there by `deadline`; each piece passes `on_piece`.
+    /// Reads it all, if that is allowed; each piece passes `on_piece`.
     pub(crate) async fn read(
         mut self,
-        policy: &BodyPolicy,
-        most: u64,
-        deadline: Option<Instant>,
+        allowed: Allowed<'_>,
         on_piece: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Held, Refusal> {
-        if self.body.is_end_stream() {
-            return Ok(Held { bytes: Bytes::new(), _share: None });
-        }
-        match self.collect(policy, most, deadline, on_piece).await {
+        match self.collect(allowed, on_piece).await {
             Ok(held) => Ok(held),
             Err(refusal) => {
                 self.discard().await;
@@ -85,24 +91,22 @@ impl Inbound {
 
     async fn collect(
         &mut self,
-        policy: &BodyPolicy,
-        most: u64,
-        deadline: Option<Instant>,
+        allowed: Allowed<'_>,
         on_piece: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Held, Refusal> {
+        let Allowed { bodies, most, deadline, share } = allowed;
         let announced = self.body.size_hint().lower();
         if announced > most {
             return Err(too_large(most));
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let end = Instant::now() + policy.total;
+        let end = Instant::now() + bodies.total;
         let end = deadline.map_or(end, |deadline| deadline.min(end));
-        let mut share = Share { budget: policy.budget.clone(), permit: None, units: 0 };
-        share.grow_to(usize::try_from(announced).unwrap_or(usize::MAX))?;
+        let mut budget = Budget { of_all: bodies.budget.clone(), permit: None, units: 0, own: share };
         let mut bytes = BytesMut::new();
         let mut first = Bytes::new();
-        loop {
-            let until = end.min(Instant::now() + policy.idle);
+        while !self.body.is_end_stream() {
+            let until = end.min(Instant::now() + bodies.idle);
             let Ok(frame) = timeout_at(until, self.body.frame()).await else {
                 return Err(too_slow(deadline));
             };
@@ -113,7 +117,7 @@ impl Inbound {
             if total > most {
                 return Err(too_large(most as u64));
             }
-            share.grow_to(total)?;
+            budget.grow_to(total)?;
             on_piece(&piece);
             if first.is_empty() && bytes.is_empty() {
                 first = piece;
@@ -126,7 +130,7 @@ impl Inbound {
             bytes.extend_from_slice(&piece);
         }
         let bytes = if bytes.is_empty() { first } else { bytes.freeze() };
-        Ok(Held { bytes, _share: share.permit })
+        Ok(Held { bytes, _share: budget })
     }
 
     /// Reads some of the rest and throws it away.
@@ -145,14 +149,15 @@ impl Inbound {
     }
 }
 
-/// What one body has taken of the budget.
-struct Share {
-    budget: Arc<Semaphore>,
+/// What one body has taken of the budgets.
+struct Budget {
+    of_all: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
     units: usize,
+    own: Option<ShareOfBytes>,
 }
 
-impl Share {
+impl Budget {
     /// Takes what is missing for `bytes` in all. Never waits: bodies that wait for each other could wait for ever.
     fn grow_to(&mut self, bytes: usize) -> Result<(), Refusal> {
         let units = bytes.div_ceil(UNIT_BYTES);
@@ -160,8 +165,11 @@ impl Share {
         if missing == 0 {
             return Ok(());
         }
+        if let Some(own) = &mut self.own {
+            own.grow_to(units * UNIT_BYTES)?;
+        }
         let count = u32::try_from(missing).unwrap_or(u32::MAX);
-        match self.budget.clone().try_acquire_many_owned(count) {
+        match self.of_all.clone().try_acquire_many_owned(count) {
             Ok(more) => match &mut self.permit {
                 Some(permit) => permit.merge(more),
                 None => self.permit = Some(more),

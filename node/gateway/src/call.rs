@@ -26,10 +26,12 @@ use uuid::fmt::Hyphenated;
 
 use crate::{
     GatewayConfig, KeyIdentity, Operations, Parts,
-    body::Inbound,
+    body::{Allowed, Inbound, overloaded},
     entrance::{Entrance, index_min},
     listener::Front,
+    places::Here,
     problem::{Refusal, no_route},
+    shares::Share,
 };
 
 /// What a call without a deadline of its own may take beyond its function's: waiting for a permit, and for a first
@@ -71,6 +73,7 @@ struct Admitted {
     /// The function's own deadline, for a caller that did not.
     limits: Limits,
     index_min: u64,
+    share: Share,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -105,8 +108,19 @@ impl Calls {
                 return Err(refusal);
             }
         };
-        let most = admitted.limits.payload_bytes;
-        let held = inbound.read(&self.entrance.bodies, most, admitted.deadline, &mut |_| {}).await?;
+        let allowed = Allowed {
+            bodies: &self.entrance.bodies,
+            most: admitted.limits.payload_bytes,
+            deadline: admitted.deadline,
+            share: Some(admitted.share.bytes()),
+        };
+        let held = inbound.read(allowed, &mut |_| {}).await?;
+        if let Some(here) = head.extensions.get::<Here>() {
+            here.let_in();
+            if !here.has_room() {
+                return Err(overloaded("clients have not read as many answers of this node as it may hold"));
+            }
+        }
         let default = || Instant::now() + Duration::from_millis(admitted.limits.deadline_ms) + DEADLINE_MARGIN;
         let deadline = admitted.deadline.unwrap_or_else(default);
         let mut invocation = Invocation::with_id(id, admitted.reference, held.bytes.clone(), deadline);
@@ -136,10 +150,11 @@ impl Calls {
             self.operations.until_serving().await?;
         }
         let is_let_in = |caller: &KeyIdentity| caller.allow(Role::Invoke, Some(&reference.app));
-        let catalog = self.entrance.catalog_for(&head.headers, deadline, is_let_in).await?;
+        let (catalog, caller) = self.entrance.catalog_for(&head.headers, deadline, is_let_in).await?;
+        let share = self.entrance.share(&caller)?;
         let limits = catalog.resolve(&reference)?.version.manifest.limits;
         let index_min = index_min(&head.headers)?;
-        Ok(Admitted { reference, rest, catalog, deadline, limits, index_min, _permit: permit })
+        Ok(Admitted { reference, rest, catalog, deadline, limits, index_min, share, _permit: permit })
     }
 }
 

@@ -18,12 +18,14 @@ use crate::{
     auth::identify,
     body::{BodyPolicy, overloaded},
     problem::Refusal,
+    shares::{Share, Shares},
 };
 
 /// The door of one listener.
 pub(crate) struct Entrance {
     consensus: Arc<dyn Propose>,
     permits: Arc<Semaphore>,
+    shares: Arc<Shares>,
     pub(crate) bodies: BodyPolicy,
 }
 
@@ -35,6 +37,7 @@ impl Entrance {
         Self {
             consensus,
             permits: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
+            shares: Shares::new(config),
             bodies: BodyPolicy::new(config),
         }
     }
@@ -45,30 +48,38 @@ impl Entrance {
         self.permits.clone().try_acquire_owned().map_err(refuse)
     }
 
+    /// What whoever holds this key may have under way here, given back when dropped. Never waits.
+    pub(crate) fn share(&self, caller: &KeyIdentity) -> Result<Share, Refusal> {
+        self.shares.request(caller)
+    }
+
     /// The catalogue as applied here.
     pub(crate) fn known(&self) -> Arc<Catalog> {
         self.consensus.catalog()
     }
 
-    /// The catalogue as applied here, once it is as new as the caller asks for with `skein-min-index`, for a caller whom
+    /// The catalogue as applied here, once it is as new as the caller asks for with `skein-min-index`, and the caller, whom
     /// `is_let_in` lets in. Nobody gets to wait without a key, and the key may have ended in what was waited for.
     pub(crate) async fn catalog_for<E>(
         &self,
         headers: &HeaderMap,
         by: Option<Instant>,
         is_let_in: impl Fn(&KeyIdentity) -> Result<(), E>,
-    ) -> Result<Arc<Catalog>, Refusal>
+    ) -> Result<(Arc<Catalog>, KeyIdentity), Refusal>
     where
         Refusal: From<E>,
     {
         let known = self.known();
-        is_let_in(&identify_in(&known, headers)?)?;
+        let mut caller = identify_in(&known, headers)?;
+        is_let_in(&caller)?;
         let catalog = self.catalog(headers, by).await?;
         if !Arc::ptr_eq(&known, &catalog) {
-            is_let_in(&identify_in(&catalog, headers)?)?;
+            caller = identify_in(&catalog, headers)?;
+            is_let_in(&caller)?;
         }
-        Ok(catalog)
+        Ok((catalog, caller))
     }
+
     async fn catalog(&self, headers: &HeaderMap, by: Option<Instant>) -> Result<Arc<Catalog>, Refusal> {
         let index_min = index_min(headers)?;
         let catalog = self.consensus.catalog();

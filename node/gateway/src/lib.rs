@@ -32,7 +32,10 @@ mod listener;
 mod metrics;
 mod openapi;
 mod operations;
+mod outbound;
+mod places;
 mod problem;
+mod shares;
 mod stall;
 
 pub use auth::{KeyIdentity, MintedKey, authorize, identify, key_id, mint, role_text};

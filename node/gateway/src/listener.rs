@@ -1,12 +1,12 @@
 //! The accept loop: a bounded number of connections, each HTTP/1.1 or cleartext HTTP/2, and an end that waits.
 //!
 //! Nothing a client does or omits keeps a connection for ever: the first bytes, each head and each piece of an answer
-//! have a time limit, and HTTP/2 connections are pinged.
+//! have a time limit, and HTTP/2 connections are pinged. Who leaves for whom when there are too many, `places` says.
 
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{
         Arc,
@@ -16,6 +16,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,7 +26,7 @@ use hyper_util::{
 use metrics::gauge;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::{JoinError, JoinSet},
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -36,6 +37,8 @@ use crate::{
     GatewayConfig, GatewayError,
     call::Calls,
     metrics::{CONNECTIONS, Meters, Route},
+    outbound::Outbound,
+    places::{Here, Place, Places, Room},
     stall::StallGuard,
 };
 
@@ -53,6 +56,8 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// connection has that has not said anything yet. Closing them would lose requests that are on their way.
 const LAST_ACCEPTS: Duration = Duration::from_millis(20);
 const FIRST_BYTES: Duration = Duration::from_millis(250);
+/// How long a connection that was idle for too long may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -70,7 +75,7 @@ pub(crate) struct Listener {
     name: &'static str,
     socket: TcpListener,
     answering: Arc<Answering>,
-    connections_max: usize,
+    places: Arc<Places>,
     head_timeout: Duration,
     write_timeout: Duration,
 }
@@ -111,7 +116,7 @@ impl Listener {
             name,
             socket,
             answering: Arc::new(Answering { front, meters: Meters::new(), leaving }),
-            connections_max: config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
+            places: Places::new(name, room(config)),
             head_timeout: config.head_timeout,
             write_timeout: config.write_timeout,
         };
@@ -120,14 +125,17 @@ impl Listener {
 
     /// Serves until `stop` says otherwise, and returns when the last connection is closed.
     pub(crate) async fn run(self, mut stop: Stop) {
-        let places = Arc::new(Semaphore::new(self.connections_max));
-        let mut connections = JoinSet::new();
+        let (mut connections, mut waiting) = (JoinSet::new(), None);
+        // Ends with the connections, of which it is none.
+        let mut watch = JoinSet::new();
+        watch.spawn(self.places.clone().watch());
         loop {
             let (stream, place) = tokio::select! {
                 biased;
                 _ = stop.changed() => break,
-                accepted = accept(&self.socket, &places) => match accepted {
-                    Ok(accepted) => accepted,
+                accepted = accept(&self.socket, &self.places, &mut waiting) => match accepted {
+                    Ok(Some(accepted)) => accepted,
+                    Ok(None) => continue,
                     Err(error) => {
                         warn!(listener = self.name, %error, "connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -142,8 +150,10 @@ impl Listener {
         }
         // Who has been let in by the kernel has sent a request, or is about to.
         let until = Instant::now() + LAST_ACCEPTS;
-        while let Ok(Ok((stream, place))) = timeout_at(until, accept(&self.socket, &places)).await {
-            connections.spawn(self.connection(place, &stop).serve(stream));
+        while let Ok(Ok(accepted)) = timeout_at(until, accept(&self.socket, &self.places, &mut waiting)).await {
+            if let Some((stream, place)) = accepted {
+                connections.spawn(self.connection(place, &stop).serve(stream));
+            }
         }
         let name = self.name;
         drop(self);
@@ -159,14 +169,14 @@ impl Listener {
         connections.shutdown().await;
     }
 
-    fn connection(&self, place: OwnedSemaphorePermit, stop: &Stop) -> Connection {
+    fn connection(&self, place: Place, stop: &Stop) -> Connection {
         Connection {
             name: self.name,
             answering: self.answering.clone(),
             head_timeout: self.head_timeout,
             write_timeout: self.write_timeout,
             stop: stop.clone(),
-            _place: place,
+            place,
         }
     }
 }
@@ -180,11 +190,33 @@ fn report(listener: &str, ended: Result<(), JoinError>) {
     }
 }
 
-/// A place first, then a connection: while there is none, clients wait in the kernel's queue.
-async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = socket.accept().await?;
-    Ok((stream, place))
+/// A connection and a place for it; while there is none, further clients wait in the kernel's queue. None if its address
+/// has too many: it is closed. Whoever waits for a place is in `waiting`: nobody is lost when this is dropped.
+async fn accept(
+    socket: &TcpListener,
+    places: &Arc<Places>,
+    waiting: &mut Option<(TcpStream, IpAddr)>,
+) -> io::Result<Option<(TcpStream, Place)>> {
+    let from = match waiting {
+        Some((_, from)) => *from,
+        None => {
+            let (stream, from) = socket.accept().await?;
+            *waiting = Some((stream, from.ip()));
+            from.ip()
+        }
+    };
+    let place = places.take(from).await;
+    Ok(waiting.take().and_then(|(stream, _)| Some((stream, place?))))
+}
+
+fn room(config: &GatewayConfig) -> Room {
+    Room {
+        connections: config.connections_max.max(1),
+        of_one_address: config.connections_per_address_max.max(1),
+        idle: config.head_timeout,
+        patience: config.write_timeout,
+        unread_bytes: config.answer_bytes_max,
+    }
 }
 
 /// What answers the requests of all connections.
@@ -201,7 +233,7 @@ struct Connection {
     head_timeout: Duration,
     write_timeout: Duration,
     stop: Stop,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Connection {
@@ -210,19 +242,21 @@ impl Connection {
         let _count = OpenCount(self.name);
         // Answers are written whole; waiting for more to send only adds delay.
         let _ = stream.set_nodelay(true);
-        let mut stop = self.stop;
+        let (mut stop, seat) = (self.stop, self.place.seat.clone());
         let is_http2 = tokio::select! {
             biased;
+            () = seat.end.cancelled() => return,
             spoken = timeout(self.head_timeout, speaks_http2(&stream)) => match spoken {
                 Ok(Ok(is_http2)) => is_http2,
                 Ok(Err(_)) | Err(_) => return,
             },
             () = silent_at_the_end(stop.clone()) => return,
         };
-        let service = service_fn(move |request| answer(self.answering.clone(), request));
+        let here = self.place.here();
+        let service = service_fn(move |request| answer(self.answering.clone(), here.clone(), request));
         let builder = builder(self.head_timeout);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let stream = TokioIo::new(StallGuard::new(stream, self.write_timeout));
+        let stream = TokioIo::new(StallGuard::new(stream, self.write_timeout, seat.clone()));
         let mut connection = pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
             // A request that has arrived is taken before the connection is told to end.
@@ -230,7 +264,26 @@ impl Connection {
             ended = connection.as_mut() => ended,
             () = told_to_end(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = seat.end.cancelled() => return,
+                }
+            }
+            () = seat.end_softly.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = seat.end.cancelled() => return,
+                    () = sleep(GOODBYE) => return,
+                }
+            }
+            // Others need the place, or the memory: what can be said without waiting is said.
+            () = seat.end.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                match connection.as_mut().now_or_never() {
+                    Some(ended) => ended,
+                    None => return,
+                }
             }
         };
         if let Err(error) = ended {
@@ -290,8 +343,10 @@ fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
 }
 
 /// Answers one request, measured and traced. Dropped by hyper when the client goes away.
-async fn answer(answering: Arc<Answering>, request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(answering: Arc<Answering>, here: Here, mut request: Request<Incoming>) -> Result<Response, Infallible> {
     let Answering { front, meters, leaving } = &*answering;
+    let busy = here.begin();
+    request.extensions_mut().insert(here);
     let is_http1 = request.version() < Version::HTTP_2;
     let path = request.uri().path();
     let route = Route::of(path);
@@ -308,5 +363,5 @@ async fn answer(answering: Arc<Answering>, request: Request<Incoming>) -> Result
     }
     span.in_scope(|| debug!(status = response.status().as_u16(), "answered"));
     measured.end(response.status());
-    Ok(response)
+    Ok(response.map(|body| Body::new(Outbound::new(body, busy))))
 }

@@ -17,12 +17,21 @@ pub(crate) const SECONDS: &str = "skein_gateway_request_seconds";
 /// Open connections, by listener.
 pub(crate) const CONNECTIONS: &str = "skein_gateway_open_connections";
 
+/// Connections that the gateway ended, by listener and reason.
+pub(crate) const ENDED: &str = "skein_gateway_connections_ended_total";
+
 /// Gives the metrics their descriptions.
 pub(crate) fn describe() {
     describe_counter!(REQUESTS, Unit::Count, "requests answered, by route class and status");
     describe_gauge!(IN_FLIGHT, Unit::Count, "requests being answered, by route class");
     describe_histogram!(SECONDS, Unit::Seconds, "time from a request's head to its answer's head, by route class");
     describe_gauge!(CONNECTIONS, Unit::Count, "open connections, by listener");
+    describe_counter!(
+        ENDED,
+        Unit::Count,
+        "connections that the gateway ended, by listener and reason: idle for too long (idle), to make way for others \
+         (crowded), too many of one address (address), answers that were not read (unread)"
+    );
 }
 
 /// The kind of route a path belongs to: few, so that labels stay few.

@@ -5,6 +5,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,6 +16,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::places::Seat;
+
 /// A connection whose writes fail once none of them has got on for a while.
 pub(crate) struct StallGuard {
     stream: TcpStream,
@@ -22,26 +25,36 @@ pub(crate) struct StallGuard {
     /// Runs while a write waits; made at the first wait, since most writes never do.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
+    /// Is told whether a write waits.
+    seat: Arc<Seat>,
 }
 
 impl StallGuard {
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, timer: None, is_waiting: false }
+    pub(crate) fn new(stream: TcpStream, patience: Duration, seat: Arc<Seat>) -> Self {
+        Self { stream, patience, timer: None, is_waiting: false, seat }
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        if self.is_waiting != is_waiting {
+            self.is_waiting = is_waiting;
+            self.seat.is_writing.store(is_waiting, Ordering::Relaxed);
+        }
     }
 
     /// Passes on what a write said, unless it has waited too long.
     fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.is_waiting = false;
+            self.set_waiting(false);
             return outcome;
         }
         let patience = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         if !self.is_waiting {
             timer.as_mut().reset(Instant::now() + patience);
-            self.is_waiting = true;
         }
-        ready!(timer.as_mut().poll(cx));
+        let is_over = timer.as_mut().poll(cx);
+        self.set_waiting(true);
+        ready!(is_over);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
     }
 }

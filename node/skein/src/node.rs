@@ -321,7 +321,9 @@ pub(crate) fn compile_worker() -> WorkerCommand {
 fn gateway_config(config: &NodeConfig, listen: Listen, descriptors: Descriptors) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(listen.http, listen.admin);
     gateway.connections_max = gateway.connections_max.min(descriptors.share());
+    gateway.connections_per_address_max = gateway.connections_per_address_max.min(gateway.connections_max / 2);
     gateway.body_bytes_max = an_eighth(config, gateway.body_bytes_max, BODY_BYTES_LEAST);
+    gateway.answer_bytes_max = an_eighth(config, gateway.answer_bytes_max, BODY_BYTES_LEAST);
     gateway
 }
 

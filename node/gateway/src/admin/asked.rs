@@ -12,7 +12,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Access, Admin, Scope};
-use crate::{KeyIdentity, body::Inbound, entrance::identify_in, problem::Refusal};
+use crate::{
+    KeyIdentity,
+    body::{Allowed, Inbound},
+    entrance::identify_in,
+    places::Here,
+    problem::Refusal,
+    shares::Share,
+};
 
 /// Largest JSON body: a manifest is a few KiB.
 const JSON_BYTES_MAX: u64 = 1 << 20;
@@ -21,6 +28,8 @@ const JSON_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct Asked {
     pub(crate) admin: Arc<Admin>,
     caller: Option<KeyIdentity>,
+    /// What its caller has under way here.
+    share: Option<Share>,
     /// Who may make it.
     access: &'static Access,
     head: Head,
@@ -29,7 +38,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(super) fn new(admin: Arc<Admin>, head: Head, params: BTreeMap<String, String>) -> Self {
-        Self { admin, caller: None, access: &Access::Public, head, params }
+        Self { admin, caller: None, share: None, access: &Access::Public, head, params }
     }
 
     /// The same, once its caller is known and allowed to make it.
@@ -43,7 +52,11 @@ impl Asked {
         self.access = access;
         let caller = identify_in(&self.admin.entrance.known(), &self.head.headers)?;
         self.allow(&caller)?;
+        self.share = Some(self.admin.entrance.share(&caller)?);
         self.caller = Some(caller);
+        if let Some(here) = self.head.extensions.get::<Here>() {
+            here.let_in();
+        }
         Ok(self)
     }
 
@@ -86,18 +99,26 @@ impl Asked {
 
     /// The catalogue here, at least as new as the caller asks for.
     pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, Refusal> {
-        self.admin.entrance.catalog_for(&self.head.headers, None, |caller| self.allow(caller)).await
+        let (catalog, _) =
+            self.admin.entrance.catalog_for(&self.head.headers, None, |caller| self.allow(caller)).await?;
+        Ok(catalog)
+    }
+
+    /// How its body may arrive, of `most` bytes.
+    pub(super) fn allowed(&self, most: u64) -> Allowed<'_> {
+        let share = self.share.as_ref().map(Share::bytes);
+        Allowed { bodies: &self.admin.entrance.bodies, most, deadline: None, share }
     }
 
     /// The body, which must be there.
     pub(super) async fn json<T: DeserializeOwned>(&self, body: Inbound) -> Result<T, Refusal> {
-        let held = body.read(&self.admin.entrance.bodies, JSON_BYTES_MAX, None, &mut |_| {}).await?;
+        let held = body.read(self.allowed(JSON_BYTES_MAX), &mut |_| {}).await?;
         from_json(&held.bytes)
     }
 
     /// The body, or its default if there is none.
     pub(super) async fn json_or_default<T: DeserializeOwned + Default>(&self, body: Inbound) -> Result<T, Refusal> {
-        let held = body.read(&self.admin.entrance.bodies, JSON_BYTES_MAX, None, &mut |_| {}).await?;
+        let held = body.read(self.allowed(JSON_BYTES_MAX), &mut |_| {}).await?;
         if held.bytes.trim_ascii().is_empty() { Ok(T::default()) } else { from_json(&held.bytes) }
     }
 

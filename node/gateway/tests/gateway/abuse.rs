@@ -89,19 +89,181 @@ async fn who_says_nothing_or_half_a_head_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_wait_for_a_place() {
+async fn while_all_connections_are_busy_others_wait_for_a_place() {
     let fixture = Fixture::with(|config| config.connections_max = 1).await;
-    let request = format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    fixture.invoke.set(|_| std::future::pending());
+    let key = fixture.key("invoke");
     let mut first = Raw::connect(fixture.gateway.http_addr()).await;
+    let request =
+        format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n");
     first.send(request.as_bytes()).await;
-    first.read_response().await;
+    timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
     let mut second = Raw::connect(fixture.gateway.http_addr()).await;
-    second.send(request.as_bytes()).await;
+    second.send(format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
     let mut byte = [0];
     let unanswered = timeout(Duration::from_millis(100), second.0.peek(&mut byte)).await;
     assert!(unanswered.is_err(), "answered beside the first");
     drop(first);
     assert!(second.read_response().await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
+async fn who_says_nothing_leaves_for_who_asks() {
+    let fixture = Fixture::with(|config| config.connections_max = 2).await;
+    let mut silent = Raw::connect(fixture.gateway.http_addr()).await;
+    let mut half = Raw::connect(fixture.gateway.http_addr()).await;
+    half.send(b"POST / HTTP/1.1\r\nhost: a\r\nx-a: ").await;
+    let mut asking = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+        raw.send(format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
+        assert!(raw.read_response().await.starts_with("HTTP/1.1 401"));
+        asking.push(raw);
+    }
+    assert_eq!((silent.read_to_end().await, half.read_to_end().await), (String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn one_address_has_its_part_of_the_connections_and_no_more() {
+    let fixture = Fixture::with(|config| config.connections_per_address_max = 2).await;
+    fixture.invoke.set(|_| std::future::pending());
+    let key = fixture.key("invoke");
+    let request =
+        format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n");
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+        raw.send(request.as_bytes()).await;
+        timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+        busy.push(raw);
+    }
+    assert_eq!(Raw::connect(fixture.gateway.http_addr()).await.read_to_end().await, "", "one too many is closed");
+    busy.pop();
+    timeout(SOON, fixture.invoke.dropped.notified()).await.unwrap();
+    let again = async {
+        loop {
+            let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+            raw.send(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+            if raw.read_to_end().await.starts_with("HTTP/1.1 404") {
+                return;
+            }
+        }
+    };
+    timeout(SOON, again).await.unwrap();
+}
+
+/// The preface of an HTTP/2 client and its settings, which give each stream a window of this many bytes.
+fn http2(window: u32) -> Vec<u8> {
+    let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4][..], &window.to_be_bytes()].concat();
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat()
+}
+
+/// A request of HTTP/2 without a body: each field is a literal that is not indexed (RFC 7541, section 6.2.2).
+fn http2_request(stream: u32, path: &str, key: &str) -> Vec<u8> {
+    let authorization = format!("Bearer {key}");
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "a"),
+        ("authorization", &authorization),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        let length = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap();
+        block.extend([&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat());
+    }
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    [&length[1..], &[1, 0x05], &stream.to_be_bytes(), &block].concat()
+}
+
+#[tokio::test]
+async fn an_http2_connection_without_a_request_is_sent_away() {
+    let fixture = Fixture::with(|config| config.head_timeout = Duration::from_millis(100)).await;
+    let mut idle = Raw::connect(fixture.gateway.http_addr()).await;
+    idle.send(&http2(65_535)).await;
+    let mut used = Raw::connect(fixture.gateway.http_addr()).await;
+    used.send(&http2(65_535)).await;
+    used.send(&http2_request(1, PRICE, fixture.key("invoke"))).await;
+    timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+    // Both are closed by the gateway, though their clients still answer.
+    idle.read_to_end().await;
+    used.read_to_end().await;
+}
+
+#[tokio::test]
+async fn answers_that_an_http2_client_does_not_take_end_its_connection() {
+    let fixture = Fixture::with(|config| config.write_timeout = Duration::from_millis(100)).await;
+    fixture.invoke.set(|call| async move { Ok(skein_proto::Reply { payload: "x".into(), ..echo(&call) }) });
+    let mut deaf = Raw::connect(fixture.gateway.http_addr()).await;
+    deaf.send(&http2(0)).await;
+    deaf.send(&http2_request(1, PRICE, fixture.key("invoke"))).await;
+    deaf.read_to_end().await;
+    assert_eq!(fixture.invoke.count(), 1);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_keep_no_others_out() {
+    let fixture = Fixture::with(|config| config.answer_bytes_max = 4 << 10).await;
+    fixture
+        .invoke
+        .set(|call| async move { Ok(skein_proto::Reply { payload: vec![b'x'; 1 << 10].into(), ..echo(&call) }) });
+    let mut deaf = Raw::connect(fixture.gateway.http_addr()).await;
+    deaf.send(&http2(0)).await;
+    for stream in 0..4 {
+        deaf.send(&http2_request(1 + 2 * stream, PRICE, fixture.key("invoke"))).await;
+        timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+    }
+    let taken = async {
+        loop {
+            let response = fixture.call(PRICE).send().await.unwrap();
+            match response.status().as_u16() {
+                200 => return,
+                429 => drop(response.text().await.unwrap()),
+                status => panic!("{status}"),
+            }
+        }
+    };
+    timeout(SOON, taken).await.unwrap();
+    deaf.read_to_end().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_announced_and_do_not_come_keep_no_others_out() {
+    let fixture = Fixture::with(|config| config.body_bytes_max = 2 << 10).await;
+    let key = fixture.key("invoke-shop");
+    let mut announcing = Vec::new();
+    for _ in 0..16 {
+        let mut raw = Raw::connect(fixture.gateway.http_addr()).await;
+        let head =
+            format!("POST {PRICE} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 1000\r\n\r\n");
+        raw.send(head.as_bytes()).await;
+        announcing.push(raw);
+    }
+    for _ in 0..16 {
+        assert_eq!(fixture.call(PRICE).body(vec![b'x'; 1_000]).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn one_apps_keys_leave_half_of_the_requests_to_others() {
+    let fixture = Fixture::with(|config| config.requests_max = 4).await;
+    fixture.invoke.set(|call| async move {
+        if call.payload == "hang" {
+            std::future::pending::<()>().await;
+        }
+        Ok(echo(&call))
+    });
+    let url = format!("http://{}{PRICE}", fixture.gateway.http_addr());
+    let of_shop = |body| fixture.http.post(&url).bearer_auth(fixture.key("invoke-shop")).body(body).send();
+    let hanging: Vec<_> = (0..2).map(|_| tokio::spawn(of_shop("hang"))).collect();
+    while fixture.invoke.count() < 2 {
+        timeout(SOON, fixture.invoke.entered.notified()).await.unwrap();
+    }
+    let refused = problem(of_shop("x").await.unwrap(), 429, "overloaded").await;
+    assert!(refused.detail.contains("the keys of app `shop` have 2 requests"), "{}", refused.detail);
+    assert_eq!(fixture.call(PRICE).body("x").send().await.unwrap().status(), 200);
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
