@@ -8,9 +8,9 @@ pub(crate) mod test_disk;
 
 use std::{
     fmt::Debug,
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -182,7 +182,7 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
         || Errno::from_io_error(error).is_some_and(is_short)
 }
 
-/// The operating system's file system.
+/// The operating system's file system. What is made there only its owner may use.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileSystem;
 
@@ -193,7 +193,7 @@ impl Volume for FileSystem {
         }
         let parent = parent(dir);
         self.create_dir_all(parent)?;
-        match fs::create_dir(dir) {
+        match DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
             made => made?,
         }
@@ -213,7 +213,9 @@ impl Volume for FileSystem {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn VolumeFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        Ok(Arc::new(options.open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -272,5 +274,22 @@ impl VolumeFile for File {
     fn sync(&self) -> io::Result<()> {
         // Of the metadata only the size matters, and that comes with the data.
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (deep, file) = (dir.path().join("a/b"), dir.path().join("a/b/file"));
+        FileSystem.create_dir_all(&deep).unwrap();
+        FileSystem.create(&file).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(&dir.path().join("a")), mode(&deep), mode(&file)], [0o700, 0o700, 0o600]);
     }
 }

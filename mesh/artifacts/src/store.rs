@@ -8,8 +8,9 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -82,7 +83,7 @@ impl Store {
     /// Opens or makes the store; what interrupted writes left behind is removed.
     pub(crate) fn open(dir: PathBuf, bytes_max: u64) -> io::Result<Self> {
         let temp = dir.join(TEMP);
-        fs::create_dir_all(&temp)?;
+        create_private_dir(&temp)?;
         for entry in fs::read_dir(&temp)? {
             let remove = |path: &Path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             // What cannot be removed takes up room and is in nobody's way.
@@ -182,13 +183,13 @@ impl Store {
     /// False if somebody else put it there meanwhile.
     fn write(&self, digest: Digest, bytes: &[u8]) -> io::Result<bool> {
         let temp = Temp(self.dir.join(TEMP).join(self.temp_next.fetch_add(1, Ordering::Relaxed).to_string()));
-        let mut file = File::create(&temp.0)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp.0)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
         let shard = self.shard(digest);
         if !shard.is_dir() {
-            fs::create_dir_all(&shard)?;
+            create_private_dir(&shard)?;
             sync_dir(&self.dir)?;
         }
         let is_new = {
@@ -295,6 +296,11 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(Limits::ARTIFACT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// Makes a directory, and those above it, that only its owner may use.
+fn create_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

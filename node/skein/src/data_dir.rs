@@ -1,10 +1,14 @@
 //! A node's data directory: its layout, its format version and the lock that keeps a second process out.
 //!
-//! It never looks inside what others keep there; see `identity`, `raft`, `artifacts` and `cache` for that.
+//! It never looks inside what others keep there; see `identity`, `raft`, `artifacts` and `cache` for that. It only sees to
+//! it that no other user may.
+
+mod private;
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +16,9 @@ use skein_proto::{ErrorCode, Failure};
 
 /// The layout this release reads and writes. Raise it when an older release could misread the directory.
 const FORMAT: u32 = 1;
+/// Names it.
+const FORMAT_FILE: &str = "FORMAT";
+const LOCK_FILE: &str = "LOCK";
 
 /// An open data directory, locked while this value lives.
 #[derive(Debug)]
@@ -22,14 +29,14 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Opens or creates `path` for this process alone.
+    /// Opens or creates `path` for this process alone, and closes it to other users.
     ///
     /// # Errors
-    /// `bad-request` for a file or what this user may not use, `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for
+    /// `bad-request` for a file, what this user may not use, or what others may and cannot be closed to them, `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for
     /// an unreadable format file, `disk-full`, or `internal` with the system's message.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let failed = |what: &str, error: io::Error| io_failure(what, path, &error);
-        create_private(path).map_err(|error| match error.kind() {
+        private::create(path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
                 let message = format!("--data takes a directory, and {} is a file", path.display());
                 Failure::not_executed(ErrorCode::BadRequest, message)
@@ -38,6 +45,7 @@ impl DataDir {
         })?;
         let path = path.canonicalize().map_err(|error| failed("find the data directory", error))?;
         let lock = lock(&path)?;
+        private::close(&path, &path.join(FORMAT_FILE), &[LOCK_FILE])?;
         check_format(&path)?;
         Ok(Self { path, _lock: lock })
     }
@@ -73,11 +81,12 @@ impl DataDir {
 }
 
 fn lock(path: &Path) -> Result<File, Failure> {
-    let lock_path = path.join("LOCK");
+    let lock_path = path.join(LOCK_FILE);
     let lock = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&lock_path)
         .map_err(|error| io_failure("open the lock", &lock_path, &error))?;
     match lock.try_lock() {
@@ -91,7 +100,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
 }
 
 fn check_format(path: &Path) -> Result<(), Failure> {
-    let file = path.join("FORMAT");
+    let file = path.join(FORMAT_FILE);
     match fs::read(&file) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
@@ -118,9 +127,12 @@ fn check_format(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn create_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// Makes a directory that only its owner may use, and those above it, unless it is there.
+///
+/// # Errors
+/// As [`io_failure`].
+pub(crate) fn create_private(path: &Path) -> Result<(), Failure> {
+    private::create(path).map_err(|error| io_failure("create", path, &error))
 }
 
 /// Writes a file that only its owner may read, whole or not at all, and durably.
@@ -128,7 +140,6 @@ fn create_private(path: &Path) -> io::Result<()> {
 /// # Errors
 /// `disk-full` or `internal`; the old file, if any, is still there.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    use std::os::unix::fs::OpenOptionsExt;
     let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;

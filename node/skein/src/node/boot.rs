@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Shared, join};
 use crate::{
     config::NodeConfig,
-    data_dir::{DataDir, aside, io_failure, write_private},
+    data_dir::{DataDir, aside, create_private, io_failure, write_private},
 };
 
 /// What the command line asks of a node whose data directory is empty.
@@ -177,7 +177,7 @@ pub(super) async fn establish(config: &NodeConfig, data: &DataDir, entry: &Entry
         Err(IdentityError::Absent { .. }) => {}
         Err(error) => return Err(identity_failure(error)),
     }
-    fs::create_dir_all(&dir).map_err(|error| io_failure("create", &dir, &error))?;
+    create_private(&dir)?;
     match &entry.token {
         Some(token) => {
             let token: JoinToken = token.parse().map_err(|error| {
