@@ -63,7 +63,7 @@ struct Shared {
 
 impl Artefacts {
     pub(crate) fn open(config: &EngineConfig) -> Result<Self, EngineError> {
-        let cache = Cache::open(&config.cache_dir, &fingerprint(), config.cache_bytes_max)
+        let cache = Cache::open(&config.cache_dir, &config.cache_key, &fingerprint(), config.cache_bytes_max)
             .map_err(|error| EngineError::Cache(format!("cannot open {}: {error}", config.cache_dir.display())))?;
         let internal = |error: io::Error| EngineError::Internal(format!("compiler: {error}"));
         let shared = Arc::new(Shared {
@@ -211,6 +211,8 @@ impl Artefacts {
         let Some(entry) = self.shared.cache.find(key)? else { return Ok(None) };
         match Image::open(&entry) {
             Ok(image) => Ok(Some(image)),
+            // It was removed, or replaced by another process.
+            Err(_) if entry.is_gone() => Ok(None),
             Err(error) => self.shared.cache.condemn(key, &error.to_string()).map(|()| None),
         }
     }
@@ -287,8 +289,8 @@ impl Shared {
                     metrics::mapped(tier, clock::now().saturating_duration_since(begin));
                     return Ok(Some((tier, report, code)));
                 }
-                // Better code came, and this was removed.
-                Err(_) if !entry.path.exists() => {}
+                // Better code came, and this was removed; or another process put its own there.
+                Err(_) if entry.is_gone() => {}
                 // It is gone then, and the next look finds another or none.
                 Err(problem) => self.cache.condemn(Key::code(digest, tier), &problem)?,
             }

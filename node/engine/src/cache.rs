@@ -1,17 +1,18 @@
 //! What is kept on disk of each module: machine code by tier, the source of code yet to be optimised, images.
 //!
-//! Files are [`sealed`]: checked as a whole the first time this process looks at one, and not again as long as it is the
-//! same file. The directory is private and has a budget; what was not used for longest leaves first.
+//! Files are [`sealed`] by a [key](seal_key) that only this user has: checked as a whole the first time this process looks at
+//! one, and not again as long as it is the same file. No link is followed. The directory is private and has a budget; what was not used for longest leaves first.
 
 mod budget;
 mod key;
+mod seal_key;
 pub(crate) mod sealed;
 
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, DirBuilder, File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -19,6 +20,7 @@ use std::{
 
 use budget::Usage;
 pub(crate) use key::{Key, Kind};
+use seal_key::SealKey;
 use sealed::{Label, Stamp};
 use sha2::{Digest as _, Sha256};
 use skein_proto::Digest;
@@ -34,10 +36,9 @@ pub(crate) struct Cache {
     dir: PathBuf,
     fingerprint: [u8; 32],
     bytes_max: u64,
-    /// Whom files must belong to.
-    owner: u32,
-    /// Files found sound, and what they looked like then.
-    verified: Mutex<HashMap<PathBuf, (Stamp, Entry)>>,
+    key: SealKey,
+    /// Files found sound.
+    verified: Mutex<HashMap<PathBuf, Entry>>,
     usage: Mutex<Usage>,
 }
 
@@ -49,11 +50,28 @@ pub(crate) struct Entry {
     pub(crate) payload_bytes: u64,
     /// What was kept with it.
     pub(crate) meta: Arc<[u8]>,
+    stamp: Stamp,
+}
+
+impl Entry {
+    /// Opens the very file that was found sound.
+    ///
+    /// # Errors
+    /// `InvalidData` if another is there by now; `NotFound`; what the system says.
+    pub(crate) fn open(&self) -> io::Result<File> {
+        sealed::open(&self.path, &self.stamp)
+    }
+
+    /// Whether the file that was found sound is not there any more, for whatever reason.
+    pub(crate) fn is_gone(&self) -> bool {
+        !Stamp::of(&self.path).is_ok_and(|stamp| stamp == self.stamp)
+    }
 }
 
 impl Cache {
-    /// Opens `dir`, for files that depend on what `fingerprint` describes. Beyond `bytes_max` files are removed.
-    pub(crate) fn open(dir: &Path, fingerprint: &str, bytes_max: u64) -> io::Result<Self> {
+    /// Opens `dir`, for files that depend on what `fingerprint` describes, sealed by the key in the file `key`. Beyond
+    /// `bytes_max` files are removed.
+    pub(crate) fn open(dir: &Path, key: &Path, fingerprint: &str, bytes_max: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         remove_abandoned(dir)?;
@@ -61,7 +79,7 @@ impl Cache {
             dir: dir.to_path_buf(),
             fingerprint: Sha256::digest(fingerprint.as_bytes()).into(),
             bytes_max,
-            owner: fs::metadata(dir)?.uid(),
+            key: SealKey::open(key),
             verified: Mutex::default(),
             usage: Mutex::default(),
         };
@@ -71,12 +89,12 @@ impl Cache {
 
     /// True if there is a file. Whether it is sound shows when it is used.
     pub(crate) fn contains(&self, key: Key) -> bool {
-        self.path(key).is_file()
+        fs::symlink_metadata(self.path(key)).is_ok_and(|meta| meta.is_file())
     }
 
     /// The size of the file, if there is one.
     pub(crate) fn bytes(&self, key: Key) -> Option<u64> {
-        fs::metadata(self.path(key)).ok().map(|meta| meta.len())
+        fs::symlink_metadata(self.path(key)).ok().map(|meta| meta.len())
     }
 
     /// The file of `key`, if there is a sound one; it counts as used. A damaged one is removed.
@@ -96,8 +114,8 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &path, &error)),
         };
-        if let Some((verified, entry)) = lock(&self.verified).get(&path)
-            && *verified == stamp
+        if let Some(entry) = lock(&self.verified).get(&path)
+            && entry.stamp == stamp
         {
             return Ok(Some(entry.clone()));
         }
@@ -112,19 +130,16 @@ impl Cache {
     }
 
     fn verify(&self, key: Key, path: &Path) -> io::Result<Entry> {
-        let (sealed, stamp) = sealed::verify(path, &self.label(key))?;
-        if stamp.owner != self.owner {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "another user's"));
-        }
-        let entry =
-            Entry { path: path.to_path_buf(), payload_bytes: sealed.payload_bytes, meta: Arc::from(sealed.meta) };
-        lock(&self.verified).insert(path.to_path_buf(), (stamp, entry.clone()));
+        let (sealed, stamp) = sealed::verify(path, &self.label(key), &self.key)?;
+        let (payload_bytes, meta) = (sealed.payload_bytes, Arc::from(sealed.meta));
+        let entry = Entry { path: path.to_path_buf(), payload_bytes, meta, stamp };
+        lock(&self.verified).insert(path.to_path_buf(), entry.clone());
         Ok(entry)
     }
 
     /// Removes a file that is damaged, as `problem` says.
     pub(crate) fn condemn(&self, key: Key, problem: &str) -> Result<(), EngineError> {
-        tracing::warn!(path = %self.path(key).display(), %problem, "cached file damaged, made again when it is needed");
+        tracing::warn!(path = %self.path(key).display(), %problem, "cached file damaged or forged, made again when it is needed");
         ::metrics::counter!(metrics::CACHE_CORRUPT).increment(1);
         self.remove(key)
     }
@@ -148,13 +163,12 @@ impl Cache {
             payload_bytes = fill(file)?;
             Ok(payload_bytes)
         };
-        sealed::write(&path, &self.label(key), meta, fill).map_err(|error| failed("write", &path, &error))?;
-        if let Ok(stamp) = Stamp::of(&path) {
-            // Written and checksummed by this very process.
-            let entry = Entry { path: path.clone(), payload_bytes, meta: Arc::from(meta) };
-            lock(&self.verified).insert(path.clone(), (stamp, entry));
-            lock(&self.usage).add(key.digest, &path, stamp.bytes);
-        }
+        let written = sealed::write(&path, &self.label(key), &self.key, meta, fill);
+        let stamp = written.map_err(|error| failed("write", &path, &error))?;
+        // Written and sealed by this very process.
+        let entry = Entry { path: path.clone(), payload_bytes, meta: Arc::from(meta), stamp };
+        lock(&self.verified).insert(path.clone(), entry);
+        lock(&self.usage).add(key.digest, &path, stamp.bytes);
         Ok(())
     }
 
@@ -215,7 +229,7 @@ impl Cache {
             .files()?
             .into_iter()
             .filter(|(path, digest)| self.is_of_this_release(path, *digest))
-            .filter_map(|(path, digest)| Some((fs::metadata(&path).ok()?.modified().ok()?, digest)))
+            .filter_map(|(path, digest)| Some((fs::symlink_metadata(&path).ok()?.modified().ok()?, digest)))
             .collect();
         files.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
         let mut seen = HashSet::new();
@@ -249,7 +263,7 @@ impl Cache {
         let mut files = Vec::new();
         for (path, digest) in self.files()? {
             // Somebody else may just have removed it.
-            if let Ok(meta) = fs::metadata(&path) {
+            if let Ok(meta) = fs::symlink_metadata(&path) {
                 files.push((meta.modified().ok(), digest, path, meta.len()));
             }
         }

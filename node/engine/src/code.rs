@@ -3,7 +3,9 @@
 
 use std::{
     mem::ManuallyDrop,
+    os::fd::AsRawFd as _,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::Mutex,
 };
 
@@ -32,13 +34,16 @@ impl Code {
     /// # Errors
     /// What wasmer has against the file.
     pub(crate) fn map(artefact: &Entry) -> Result<Self, String> {
+        let file = artefact.open().map_err(|error| error.to_string())?;
+        // The file that is open, whatever has its name by now.
+        let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
         let _mapping = lock(&MAPPING);
         let engine = Engine::headless();
         // SAFETY: the file is one that this crate wrote: in a directory only this user can write to, with our label, the
-        // fingerprint of this very compiler and machine, and a checksum that covers every byte and was checked when the
-        // file was last changed. Files are never written again once they have their name, so that it does not change
-        // while it is mapped.
-        let map = || unsafe { Module::deserialize_from_file(&engine, &artefact.path) };
+        // fingerprint of this very compiler and machine, and a code over every byte that nobody makes without this user's
+        // key, which was checked when the file was last changed. Files are never written again once they have their name,
+        // so that it does not change while it is mapped.
+        let map = || unsafe { Module::deserialize_from_file(&engine, Path::new(&opened)) };
         let module = catch_unwind(AssertUnwindSafe(map));
         let module = module.map_err(|_| "wasmer panicked".to_owned())?.map_err(|error| error.to_string())?;
         Ok(Self { module: ManuallyDrop::new(module), engine: ManuallyDrop::new(engine), bytes: artefact.payload_bytes })

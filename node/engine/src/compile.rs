@@ -34,8 +34,8 @@ use wasmparser::{Parser, Payload};
 
 use crate::{EngineConfig, Tier, clock, headroom, inspect, metrics, safepoint, stop::lock};
 
-/// Raised when what is compiled changes in a way that nothing else in the fingerprint shows.
-const FORMAT_VERSION: u32 = 3;
+/// Raised when what is compiled, or how it is kept, changes in a way that nothing else in the fingerprint shows.
+const FORMAT_VERSION: u32 = 4;
 
 /// All that artefacts depend on besides their module: those of another fingerprint are not looked at.
 pub(crate) fn fingerprint() -> String {

@@ -33,6 +33,10 @@ pub struct EngineConfig {
     /// Where compiled artefacts are kept: machine code, so the directory is made private (0700). Several engines, also
     /// of several processes, may share it.
     pub cache_dir: PathBuf,
+    /// The file of the key that artefacts are sealed with (0600): what was not written with it is not loaded but made
+    /// anew. Made if it is not there. Default `key` in [`EngineConfig::cache_dir`]; elsewhere, it also protects from who can
+    /// write to that directory and read nothing else.
+    pub cache_key: PathBuf,
     /// The program that compiles, each module in a process of its own, held to
     /// [`EngineConfig::compile_memory_bytes_max`] and to its CPU time. Default none: modules are compiled in this
     /// process, where memory is not bounded, time is only looked at between functions, and a module that makes the
@@ -87,6 +91,7 @@ impl EngineConfig {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             cache_dir: cache_dir.as_ref().to_path_buf(),
+            cache_key: cache_dir.as_ref().join("key"),
             worker: None,
             tiering: Tiering::Both { baseline_from_bytes: 128 << 10 },
             cache_bytes_max: 16 << 30,

@@ -90,7 +90,7 @@ impl Image {
             return Err(invalid("its pages are not where it says"));
         }
         let (at, bytes) = (description.at as usize, description.bytes as usize);
-        let pages = if bytes > 0 { Some(Pages { file: Arc::new(File::open(&entry.path)?), at, bytes }) } else { None };
+        let pages = if bytes > 0 { Some(Pages { file: Arc::new(entry.open()?), at, bytes }) } else { None };
         Ok(Self { pages, description })
     }
 }
@@ -189,7 +189,7 @@ mod tests {
 
     fn stored(mut draft: Draft) -> (tempfile::TempDir, Image) {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), "this release", 1 << 30).unwrap();
+        let cache = Cache::open(dir.path(), &dir.path().join("key"), "this release", 1 << 30).unwrap();
         let key = Key::image(Digest::of(b"a"), [7; 32]);
         let meta = draft.describe().unwrap();
         cache.store_with(key, &meta, |file| draft.fill(file)).unwrap();

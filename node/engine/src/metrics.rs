@@ -53,7 +53,7 @@ pub(crate) fn describe() {
     describe_counter!(CACHE_LOOKS, Unit::Count, "looks into the cache for code, hit or miss");
     describe_gauge!(CACHE_BYTES, Unit::Bytes, "what the cache takes of the disk");
     describe_counter!(CACHE_EVICTIONS, Unit::Count, "files removed to hold the cache to its size");
-    describe_counter!(CACHE_CORRUPT, Unit::Count, "cached files found damaged, and made again");
+    describe_counter!(CACHE_CORRUPT, Unit::Count, "cached files found damaged or forged, and made again");
     describe_gauge!(INSTANCES, Unit::Count, "instances alive");
     describe_gauge!(INSTANCES_IDLE, Unit::Count, "instances alive that nobody uses at the moment");
     describe_gauge!(SLOTS_MAX, Unit::Count, "most instances alive at a time");

@@ -66,6 +66,11 @@ impl DataDir {
         self.path.join("cache")
     }
 
+    /// The key that the files of the cache are sealed with.
+    pub(crate) fn cache_key(&self) -> PathBuf {
+        self.path.join("cache.key")
+    }
+
     /// The last known records of where the members are reached.
     pub(crate) fn addresses(&self) -> PathBuf {
         self.path.join("addresses")

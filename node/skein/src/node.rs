@@ -374,6 +374,7 @@ fn register(network: &Network, shared: &Shared, router: Arc<Router>, boot: &Boot
 
 fn open_engine(config: &NodeConfig, data: &DataDir) -> Result<Engine, Failure> {
     let mut engine = EngineConfig::new(data.cache());
+    engine.cache_key = data.cache_key();
     engine.worker = Some(compile_worker());
     engine.memory_bytes_max = config.memory.as_u64();
     Ok(Engine::open(engine)?)

@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, Read as _},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -146,8 +146,9 @@ fn try_optimise(shared: &Shared, digest: Digest) -> Result<(), String> {
     let text = |error: crate::EngineError| error.to_string();
     let Some(source) = shared.cache.find(source_key).map_err(text)? else { return Ok(()) };
     if !shared.cache.contains(optimised) {
-        let mut code = std::fs::read(&source.path).map_err(|error| error.to_string())?;
-        code.truncate(usize::try_from(source.payload_bytes).unwrap_or(usize::MAX));
+        let mut code = Vec::new();
+        let opened = source.open().map(|file| file.take(source.payload_bytes));
+        opened.and_then(|mut payload| payload.read_to_end(&mut code)).map_err(|error| error.to_string())?;
         match shared.compiler.compile(&code, Tier::Optimised, Urgency::Background) {
             Ok(artefact) => shared.cache.store(optimised, &artefact, &source.meta).map_err(text)?,
             Err(failed) if failed.cause == Cause::Shutdown => return Ok(()),

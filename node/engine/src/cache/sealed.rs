@@ -1,10 +1,12 @@
-//! A file that says what it is and shows when it is damaged.
+//! A file that says what it is and shows when it is damaged or forged.
 //!
 //! The payload comes first, so that it can be mapped as it is; then what is to be known of it, then a trailer:
 //!
 //! ```text
-//! payload | meta | fingerprint 32 | digest 32 | kind 32 | payload length 8 | meta length 4 | CRC-32 4 | magic 8
+//! payload | meta | fingerprint 32 | digest 32 | kind 32 | payload length 8 | meta length 4 | code 32 | magic 8
 //! ```
+//! The code is a keyed BLAKE3 of all before it: whoever has not the [key](SealKey) makes no file that is taken.
+//!
 //! Files are written under another name, synced and renamed, and never written again: processes may share them, and
 //! what is mapped does not change.
 
@@ -18,10 +20,12 @@ use std::{
 
 use skein_proto::Digest;
 
-const MAGIC: &[u8; 8] = b"skeinsf1";
-const TRAILER_BYTES: usize = 32 + 32 + 32 + 8 + 4 + 4 + 8;
-/// What the checksum does not cover: itself and the magic after it.
-const UNCOVERED_BYTES: u64 = 4 + 8;
+use super::seal_key::{SealKey, invalid, open_own};
+
+const MAGIC: &[u8; 8] = b"skeinsf2";
+const TRAILER_BYTES: usize = 32 + 32 + 32 + 8 + 4 + 32 + 8;
+/// What the code does not cover: itself and the magic after it.
+const UNCOVERED_BYTES: u64 = 32 + 8;
 /// Longest meta: names of at most 1,000 imports, and an image's globals, which the inspection bounds.
 const META_BYTES_MAX: u32 = 8 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
@@ -48,8 +52,8 @@ pub(crate) struct Sealed {
 /// By what one sees that a file is still the one that was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    pub(crate) owner: u32,
     pub(crate) bytes: u64,
+    owner: u32,
     device: u64,
     inode: u64,
     modified: (i64, i64),
@@ -57,9 +61,9 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of the file at `path` now.
+    /// The stamp of what is at `path` now; of a link, its own.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self::from(&fs::metadata(path)?))
+        Ok(Self::from(&fs::symlink_metadata(path)?))
     }
 }
 
@@ -77,21 +81,25 @@ impl From<&fs::Metadata> for Stamp {
 }
 
 /// Writes a file at `path`, whole and synced or not at all, in place of one that may be there. `fill` writes the payload,
-/// from the start of an empty file, and says how long it is; it may leave holes.
+/// from the start of an empty file, and says how long it is; it may leave holes. Gives the stamp of the file.
 pub(crate) fn write(
     path: &Path,
     label: &Label,
+    key: &SealKey,
     meta: &[u8],
     fill: impl FnOnce(&mut File) -> io::Result<u64>,
-) -> io::Result<()> {
+) -> io::Result<Stamp> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let first = dir.join(format!(".{name}-{}-{number}.tmp", std::process::id()));
-    let written = write_synced(&first, label, meta, fill)
-        .and_then(|()| fs::rename(&first, path))
-        .and_then(|()| File::open(dir)?.sync_all());
+    let written = write_synced(&first, label, key, meta, fill).and_then(|file| {
+        fs::rename(&first, path)?;
+        File::open(dir)?.sync_all()?;
+        // Of what was written, whatever has that name by now.
+        Ok(Stamp::from(&file.metadata()?))
+    });
     if written.is_err() {
         // What cannot be removed now is removed as abandoned later.
         let _ = fs::remove_file(&first);
@@ -102,9 +110,10 @@ pub(crate) fn write(
 fn write_synced(
     path: &Path,
     label: &Label,
+    key: &SealKey,
     meta: &[u8],
     fill: impl FnOnce(&mut File) -> io::Result<u64>,
-) -> io::Result<()> {
+) -> io::Result<File> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "its description is too long");
     let meta_bytes = u32::try_from(meta.len()).ok().filter(|length| *length <= META_BYTES_MAX).ok_or_else(too_long)?;
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
@@ -120,15 +129,22 @@ fn write_synced(
     file.write_all(&tail)?;
     file.rewind()?;
     // Of what the file says, not of what it was told: it is checked once before it counts as sound.
-    let crc = checksum(&mut file)?;
-    file.write_all(&crc.to_le_bytes())?;
+    let code = code(&mut file, key)?;
+    file.write_all(code.as_bytes())?;
     file.write_all(MAGIC)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Opens the file, if it is still the one that was looked at; `InvalidData` if it is not.
+pub(crate) fn open(path: &Path, stamp: &Stamp) -> io::Result<File> {
+    let file = open_own(path)?;
+    if Stamp::from(&file.metadata()?) == *stamp { Ok(file) } else { Err(invalid("another file by now")) }
 }
 
 /// Reads the whole file and checks all that can be; `InvalidData` says what is wrong with it.
-pub(crate) fn verify(path: &Path, label: &Label) -> io::Result<(Sealed, Stamp)> {
-    let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+pub(crate) fn verify(path: &Path, label: &Label, key: &SealKey) -> io::Result<(Sealed, Stamp)> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, open_own(path)?);
     let stamp = Stamp::from(&file.get_ref().metadata()?);
     let tail_at = stamp.bytes.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| invalid("too short"))?;
     let mut tail = [0; TRAILER_BYTES];
@@ -139,7 +155,7 @@ pub(crate) fn verify(path: &Path, label: &Label) -> io::Result<(Sealed, Stamp)> 
     let (kind, rest) = rest.split_at(32);
     let (payload_bytes, rest) = rest.split_at(8);
     let (meta_bytes, rest) = rest.split_at(4);
-    let (crc, magic) = rest.split_at(4);
+    let (found, magic) = rest.split_at(32);
     if magic != MAGIC {
         return Err(invalid("not ours, or cut off"));
     }
@@ -152,8 +168,11 @@ pub(crate) fn verify(path: &Path, label: &Label) -> io::Result<(Sealed, Stamp)> 
         return Err(invalid("its lengths do not add up"));
     }
     file.rewind()?;
-    if checksum(&mut file.by_ref().take(stamp.bytes - UNCOVERED_BYTES))?.to_le_bytes() != crc {
-        return Err(invalid("its checksum is wrong"));
+    let made = code(&mut file.by_ref().take(stamp.bytes - UNCOVERED_BYTES), key)?;
+    let found: [u8; 32] = found.try_into().unwrap_or_default();
+    // In constant time: nobody finds the code out byte by byte.
+    if made != blake3::Hash::from_bytes(found) {
+        return Err(invalid("changed, or not written with this node's key"));
     }
     let mut meta = vec![0; meta_bytes as usize];
     file.seek(SeekFrom::Start(payload_bytes))?;
@@ -161,17 +180,14 @@ pub(crate) fn verify(path: &Path, label: &Label) -> io::Result<(Sealed, Stamp)> 
     Ok((Sealed { payload_bytes, meta }, stamp))
 }
 
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
-}
-
-fn checksum(source: &mut impl io::Read) -> io::Result<u32> {
-    let mut crc = crc32fast::Hasher::new();
+/// The code of all that `source` gives.
+fn code(source: &mut impl io::Read, key: &SealKey) -> io::Result<blake3::Hash> {
+    let mut hasher = key.hasher();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match source.read(&mut buffer)? {
-            0 => return Ok(crc.finalize()),
-            read => crc.update(&buffer[..read]),
-        }
+            0 => return Ok(hasher.finalize()),
+            read => hasher.update(&buffer[..read]),
+        };
     }
 }
