@@ -23,6 +23,7 @@ mod placing;
 mod releases;
 mod reporting;
 mod scripts;
+mod secrecy;
 mod starting;
 mod stuck;
 mod warmth;

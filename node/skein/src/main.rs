@@ -17,6 +17,7 @@ mod node;
 mod output;
 mod script;
 mod telemetry;
+mod terminal;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();

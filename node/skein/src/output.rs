@@ -1,13 +1,21 @@
 //! How results and failures look: data on stdout, talk on stderr, one JSON document if asked for.
 
-use std::{fmt::Display, io::Write, path::Path, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{IsTerminal as _, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use skein_gateway::api::Problem;
 use skein_proto::{ErrorCode, Failure};
 
-use crate::data_dir::io_failure;
+use crate::{
+    data_dir::io_failure,
+    terminal::{one_line, printable},
+};
 
 /// Prints a result: `value` as JSON if `json`, else what `text` says.
 ///
@@ -20,7 +28,19 @@ pub(crate) fn emit<T: Serialize>(json: bool, value: &T, text: impl FnOnce() -> S
     } else {
         text()
     };
-    write_stdout(format!("{}\n", shown.trim_end()).as_bytes())
+    write_stdout(format!("{}\n", printable(shown.trim_end())).as_bytes())
+}
+
+/// Writes what a function answered to stdout: as it is, for a file or another program; for a terminal, which would obey
+/// it, as text with its control characters written out.
+///
+/// # Errors
+/// As [`write_stdout`].
+pub(crate) fn write_reply(payload: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().is_terminal() {
+        true => write_stdout(printable(&String::from_utf8_lossy(payload)).as_bytes()),
+        false => write_stdout(payload),
+    }
 }
 
 /// Writes bytes to stdout as they are. A reader that has gone away is no failure of ours.
@@ -40,7 +60,7 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
 /// Says something on stderr, beside the data. Nothing that is only said may stop the work: a line that cannot be written
 /// is lost.
 pub(crate) fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(&line.to_string()));
 }
 
 /// A plain table; columns are parted by two spaces, as in other tools' listings.
@@ -48,7 +68,8 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     for row in rows {
-        table.add_row(row);
+        // Widths are those of what is shown; and nobody's text makes rows of its own.
+        table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -62,7 +83,8 @@ pub(crate) fn fail(failure: &Failure, json: bool) -> ExitCode {
         let problem = Problem::of(failure.clone());
         let _ = emit(true, &problem, String::new);
     }
-    say(format_args!("error: {} [{}]", failure.message, failure.code));
+    // Further lines stand back, so that none of them passes for one of ours.
+    say(format_args!("error: {} [{}]", failure.message.replace('\n', "\n       "), failure.code));
     if !failure.log_tail.is_empty() {
         say(format_args!("log: {}", failure.log_tail.trim_end().replace('\n', "\n     ")));
     }
@@ -88,6 +110,12 @@ pub(crate) fn micros(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_is_one_line_of_what_can_be_shown() {
+        let shown = table(&["NAME", "SAYS"], [vec!["a".to_owned(), "x\u{1b}[2J\nb  forged".to_owned()]]);
+        assert_eq!(shown, "NAME  SAYS\na     x\\u001b[2J\\u000ab  forged\n");
+    }
 
     #[test]
     fn times_have_the_unit_that_fits() {

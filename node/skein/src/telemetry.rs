@@ -40,24 +40,25 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Starts structured logs on stderr. `SKEIN_LOG` chooses what is logged (`info` unless set, and `error` for openraft), `SKEIN_LOG_FORMAT=json`
 /// makes each line a JSON object.
 ///
+/// Each event is one line in which nothing is left that a terminal obeys but the log's own colours, which it has only on a
+/// terminal; what others wrote has been rid of escape characters before they are added.
+///
 /// Logging is best effort: a line that cannot be written, or that finds the queue full because nobody reads the other
 /// end, is dropped and counted ([`LOG_LINES_DROPPED`]); what logged it goes on. Dropping what is returned writes the
 /// lines that are queued, for a second at most.
 #[must_use = "lines that are queued are lost unless this is dropped at the end"]
 pub(crate) fn start_logs() -> LogGuard {
     let filter = EnvFilter::try_from_env("SKEIN_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let (writer, guard) = log_writer::start(std::io::stderr());
+    let is_json = std::env::var("SKEIN_LOG_FORMAT").is_ok_and(|format| format == "json");
+    let has_colours = !is_json && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let (writer, guard) = log_writer::start(std::io::stderr(), has_colours);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // What it would say of a failed write it says by `eprintln!`, which panics where that fails, too.
         .log_internal_errors(false)
         .with_writer(writer);
     // A subscriber that is there already (another node of this process started it) goes on.
-    let _ = if std::env::var("SKEIN_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        builder.json().try_init()
-    } else {
-        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-    };
+    let _ = if is_json { builder.json().try_init() } else { builder.with_ansi(has_colours).try_init() };
     guard
 }
 

@@ -22,6 +22,7 @@ use crate::{
     data_dir::io_failure,
     function_toml::Source,
     output::{table, write_stdout},
+    terminal::printable,
 };
 
 /// Longest a call of an example may take: a renderer's first one loads megabytes of code.
@@ -112,7 +113,7 @@ fn invite(nodes: &DemoNodes) -> Result<(), Failure> {
 }
 
 fn say(line: &str) -> Result<(), Failure> {
-    write_stdout(format!("{line}\n").as_bytes())
+    write_stdout(format!("{}\n", printable(line)).as_bytes())
 }
 
 /// Builds the examples from their sources, by their own script.

@@ -7,7 +7,7 @@ use super::payload;
 use crate::{
     cli::{Common, Invoke},
     contexts::Contexts,
-    output::{emit, micros, say, write_stdout},
+    output::{emit, micros, say, write_reply},
 };
 
 pub(super) async fn invoke(common: &Common, command: Invoke) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(super) async fn invoke(common: &Common, command: Invoke) -> Result<(), Failu
     if common.json {
         return emit(true, &document(&reply), String::new);
     }
-    write_stdout(&reply.payload)
+    write_reply(&reply.payload)
 }
 
 /// Where and how it ran, and where its time went.

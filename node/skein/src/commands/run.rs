@@ -20,7 +20,8 @@ use crate::{
     data_dir::io_failure,
     function_toml::Source,
     node::compile_worker,
-    output::{fail, write_stdout},
+    output::{fail, write_reply},
+    terminal::printable,
 };
 
 /// Runs the function. A guest that ends with an exit code ends `skein` with the same one, without a word: what it had
@@ -115,8 +116,9 @@ impl Guest {
         };
         if let Some(output) = output {
             // The log is the guest's own talk, as on the mesh it would be its log.
-            let _ = std::io::stderr().write_all(String::from_utf8_lossy(&output.log).as_bytes());
-            write_stdout(&output.payload)?;
+            let log = String::from_utf8_lossy(&output.log);
+            let _ = std::io::stderr().write_all(printable(&log).as_bytes());
+            write_reply(&output.payload)?;
         }
         let mut failure = match ran {
             Ok(_) => return Ok(()),

@@ -22,6 +22,7 @@ use crate::{
     cli::Common,
     contexts::Contexts,
     output::{emit, table},
+    terminal::printable,
 };
 
 /// Longest wait for one node's answer: a page that is late is worth less than one without a node.
@@ -72,6 +73,7 @@ pub(super) async fn top(common: &Common, every: Duration, once: bool) -> Result<
 /// Writes a page over the last one. What does not fit is left out: a line that wraps would push the rest down.
 fn show(term: &Term, text: &str) {
     let (rows, columns) = term.size();
+    let text = printable(text);
     let lines = text.lines().take(usize::from(rows).saturating_sub(1));
     let fitting = lines.fold(String::new(), |mut page, line| {
         let _ = writeln!(page, "{}", truncate_str(line, usize::from(columns), "…"));

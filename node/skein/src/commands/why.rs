@@ -9,6 +9,7 @@ use super::admin;
 use crate::{
     cli::Common,
     output::{emit, micros, table, time},
+    terminal::one_line,
 };
 
 pub(super) async fn why(common: &Common, invocation: InvocationId) -> Result<(), Failure> {
@@ -20,7 +21,7 @@ fn page(report: &WhyReport) -> String {
     let mut page = String::new();
     let mut line = |what: &str, says: String| {
         // Writing to a string cannot fail.
-        let _ = writeln!(page, "{what:<11} {says}");
+        let _ = writeln!(page, "{what:<11} {}", one_line(&says));
     };
     line("invocation", report.invocation.to_string());
     line("function", report.function.clone().unwrap_or_else(|| "none: the name meant nothing".to_owned()));

@@ -17,6 +17,8 @@ use std::{
 use metrics::counter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use crate::terminal::log_line;
+
 /// Log lines that were not written, because the log could not be written or nobody read it fast enough.
 pub(crate) const LOG_LINES_DROPPED: &str = "skein_log_lines_dropped_total";
 
@@ -52,13 +54,13 @@ impl Drop for LogGuard {
     }
 }
 
-/// Starts the thread that writes to `target`.
-pub(super) fn start(target: impl Write + Send + 'static) -> (NonBlocking, LogGuard) {
+/// Starts the thread that writes to `target` lines that have colours or have none.
+pub(super) fn start(target: impl Write + Send + 'static, has_colours: bool) -> (NonBlocking, LogGuard) {
     let (writer, worker) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_QUEUED_MAX)
         .thread_name("skein-log")
-        .finish(BestEffort { target, lost: 0 });
+        .finish(BestEffort { target, has_colours, lost: 0 });
     QUEUES.lock().unwrap_or_else(PoisonError::into_inner).push(writer.error_counter());
     (writer, LogGuard { worker: Some(worker) })
 }
@@ -74,6 +76,7 @@ pub(super) fn count_dropped() {
 /// Writes a line or loses it; the caller never hears of it.
 struct BestEffort<W> {
     target: W,
+    has_colours: bool,
     /// Lines lost since the last that was written.
     lost: u64,
 }
@@ -84,7 +87,8 @@ impl<W: Write> BestEffort<W> {
             writeln!(self.target, "{} lines of this log are missing here: they could not be written", self.lost)?;
             self.lost = 0;
         }
-        self.target.write_all(line)
+        // What others wrote is in it, and whoever reads the log reads it on a terminal some day.
+        self.target.write_all(log_line(&String::from_utf8_lossy(line), self.has_colours).as_bytes())
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_written_are_lost_counted_and_told_of_later() {
-        let mut writer = BestEffort { target: Door { is_shut: true, taken: Vec::new() }, lost: 0 };
+        let mut writer = BestEffort { target: Door { is_shut: true, taken: Vec::new() }, has_colours: false, lost: 0 };
         let before = UNWRITTEN.load(Ordering::Relaxed);
         for line in ["one\n", "two\n"] {
             assert_eq!(writer.write(line.as_bytes()).unwrap(), line.len());
@@ -142,5 +146,13 @@ mod tests {
         writer.write_all(b"four\n").unwrap();
         let taken = String::from_utf8(writer.target.taken).unwrap();
         assert_eq!(taken, "2 lines of this log are missing here: they could not be written\nthree\nfour\n");
+    }
+
+    #[test]
+    fn an_event_is_one_line_without_anything_that_a_terminal_obeys() {
+        let mut writer = BestEffort { target: Door { is_shut: false, taken: Vec::new() }, has_colours: false, lost: 0 };
+        writer.write_all("INFO a guest's log=\u{1b}[2J\nERROR forged\u{202e}\n".as_bytes()).unwrap();
+        let taken = String::from_utf8(writer.target.taken).unwrap();
+        assert_eq!(taken, "INFO a guest's log=\\u001b[2J\\u000aERROR forged\\u202e\n");
     }
 }
