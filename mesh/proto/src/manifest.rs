@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, FunctionName, HttpGrant, InvokeGrant, Scale};
+use crate::{AppName, ErrorCode, Failure, FunctionName, HttpGrant, InvokeGrant, Scale, codec::encode};
 
 /// The settings of one version; immutable once published. `function.toml` is its text form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,25 @@ impl Manifest {
         }
     }
 
+    /// Refuses one that is too large as it is kept: in the log, and in every node's memory.
+    ///
+    /// # Errors
+    /// `too-large`, with what to do.
+    pub fn check_size(&self) -> Result<(), Failure> {
+        let bytes = encode(self)?.len();
+        if bytes <= Self::BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "the manifest of {}/{} takes {bytes} bytes; at most {} are allowed: shorten what is longest in function.toml \
+             (description, tags, args, grants.env), and put data into the artifact",
+            self.app,
+            self.name,
+            Self::BYTES_MAX,
+        );
+        Err(Failure::not_executed(ErrorCode::TooLarge, message))
+    }
+
     /// Says what of it is out of range or of no known form, if something is: a limit, a grant, the entry.
     pub fn check(&self) -> Result<(), String> {
         if let Some(entry) = self.entry.as_deref().filter(|entry| !(1..=Self::ENTRY_BYTES_MAX).contains(&entry.len())) {
@@ -90,6 +109,10 @@ impl Manifest {
 
     /// Longest name of an export or file that is called, in bytes.
     pub const ENTRY_BYTES_MAX: usize = 1_024;
+
+    /// Largest manifest: 16 KiB in the form in which it is kept (the names of its fields are some 400 bytes of it). A
+    /// thousand versions of this size are 16 MiB on every node.
+    pub const BYTES_MAX: usize = 16 << 10;
 }
 
 /// How the code is called.
@@ -296,5 +319,33 @@ impl Grants {
         }
         self.invoke.iter().try_for_each(|entry| entry.parse::<InvokeGrant>().map(|_| ()))?;
         self.http.iter().try_for_each(|entry| entry.parse::<HttpGrant>().map(|_| ()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manifest that takes this many bytes.
+    fn of_bytes(bytes: usize) -> Manifest {
+        let mut manifest = Manifest::named(AppName::default(), "guest".parse().unwrap());
+        // Long enough for the length of text to be written in as many bytes as later.
+        manifest.description = "x".repeat(1_000);
+        let rest = encode(&manifest).unwrap().len() - 1_000;
+        manifest.description = "x".repeat(bytes - rest);
+        assert_eq!(encode(&manifest).unwrap().len(), bytes);
+        manifest
+    }
+
+    #[test]
+    fn a_manifest_has_16_kib_at_most() {
+        for bytes in [Manifest::BYTES_MAX - 1, Manifest::BYTES_MAX] {
+            of_bytes(bytes).check_size().unwrap();
+        }
+        let failure = of_bytes(Manifest::BYTES_MAX + 1).check_size().unwrap_err();
+        assert_eq!(failure.code, ErrorCode::TooLarge);
+        for word in ["default/guest", "16385 bytes", "16384", "description"] {
+            assert!(failure.message.contains(word), "{word}: {failure}");
+        }
     }
 }

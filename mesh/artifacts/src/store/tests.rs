@@ -151,7 +151,8 @@ impl Drop for Mount {
 fn what_is_kept_is_its_owners_alone() {
     let (dir, store) = store(PLENTY);
     let (digest, _) = store.put(None, b"code").unwrap();
-    let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions()) & 0o777;
+    let mode =
+        |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions()) & 0o777;
     assert_eq!(mode(&store.path(digest)), 0o600);
     for made in [dir.path().join("artifacts"), store.shard(digest), dir.path().join("artifacts/tmp")] {
         assert_eq!(mode(&made), 0o700, "{}", made.display());

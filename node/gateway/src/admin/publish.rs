@@ -42,6 +42,7 @@ pub(super) async fn publish(asked: Asked, body: Inbound) -> Result<Bytes, Refusa
         let named = format!("{}/{}", manifest.app, manifest.name);
         return Err(Refusal::bad_request(format!("the manifest is of `{named}`, the path of `{app}/{name}`")));
     }
+    manifest.check_size()?;
     manifest.check().map_err(|message| Failure::not_executed(ErrorCode::BadManifest, message))?;
     let request = asked.request_id()?;
     to_json(&asked.admin.parts.operations.publish(publish, asked.author(), request).await?)

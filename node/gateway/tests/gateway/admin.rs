@@ -69,6 +69,9 @@ async fn a_version_is_published_for_its_author_once_per_idempotency_key() {
         assert_eq!((author.as_str(), request.0, publish.wait), ("040404040404", id, true));
     }
     problem(post(&body).header("idempotency-key", "x").send().await.unwrap(), 400, "bad-request").await;
+    body["manifest"]["description"] = json!("x".repeat(16 << 10));
+    problem(post(&body).send().await.unwrap(), 413, "too-large").await;
+    body["manifest"]["description"] = json!("x".repeat(15 << 10));
     body["manifest"]["limits"] = json!({ "memory_bytes": 0 });
     problem(post(&body).send().await.unwrap(), 422, "bad-manifest").await;
     body["manifest"] = json!({ "app": "shop", "name": "other" });

@@ -82,6 +82,7 @@ pub(super) async fn publish(
 ) -> Result<PublishReport, Failure> {
     let mut timings = PublishTimings::default();
     let manifest = publish.manifest;
+    manifest.check_size()?;
     manifest.check().map_err(|message| Failure::not_executed(ErrorCode::BadManifest, message))?;
     let started = Instant::now();
     let size = inspect(shared, publish.digest, &manifest).await?;
