@@ -9,6 +9,7 @@ mod child;
 mod failed;
 mod frame;
 mod native;
+mod sandbox;
 mod sys;
 mod worker;
 
@@ -69,6 +70,8 @@ pub(crate) struct Compiler {
     time_max: Duration,
     memory_bytes_max: u64,
     is_cancelled: Arc<AtomicBool>,
+    /// Whether it was said what the processes' sandbox lacks.
+    has_told: AtomicBool,
     /// Closed at shutdown, which whoever waits for a process sees at the reader.
     hold: Mutex<Option<PipeWriter>>,
     cancelled: PipeReader,
@@ -83,6 +86,7 @@ impl Compiler {
             time_max: config.compile_time_max,
             memory_bytes_max: config.compile_memory_bytes_max,
             is_cancelled: Arc::default(),
+            has_told: AtomicBool::new(false),
             hold: Mutex::new(Some(hold)),
             cancelled,
         })
@@ -126,7 +130,20 @@ impl Compiler {
             nice,
             code_bytes: code.len() as u64,
         };
-        child::compile(worker, &request, code, self.cancelled.as_fd())
+        let compiled = child::compile(worker, &request, code, self.cancelled.as_fd())?;
+        self.tell(&compiled.missing);
+        Ok(compiled.artefact)
+    }
+
+    /// Says once what this machine's kernel does not take from a compiler's process.
+    fn tell(&self, missing: &[String]) {
+        if missing.is_empty() || self.has_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            missing = missing.join(", "),
+            "compiling is less confined than it could be: this kernel, or the container's policy, does not give all of it"
+        );
     }
 
     /// Ends every compilation under way, and lets none begin.

@@ -45,6 +45,14 @@ impl WorkerCommand {
     }
 }
 
+/// What a process made.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) artefact: Vec<u8>,
+    /// What it could not have of its sandbox.
+    pub(super) missing: Vec<String>,
+}
+
 /// Has `code` compiled by a process of its own. Ends early, and the process with it, when `cancelled` is closed at its
 /// other end.
 pub(super) fn compile(
@@ -52,7 +60,7 @@ pub(super) fn compile(
     request: &Request,
     code: &[u8],
     cancelled: BorrowedFd<'_>,
-) -> Result<Vec<u8>, Failed> {
+) -> Result<Compiled, Failed> {
     let header = frame::encode(request).map_err(|error| Failed::new(Cause::Garbage, error.to_string()))?;
     let wall = Duration::from_millis(request.time_ms) + GRACE;
     let mut child = spawn(command)?;
@@ -177,7 +185,7 @@ impl Talk<'_> {
                 Ok(answer) => {
                     let header_bytes = (self.answer.len() - rest.len()) as u64;
                     let artefact_bytes = match answer {
-                        Answer::Compiled { artefact_bytes } => artefact_bytes,
+                        Answer::Compiled { artefact_bytes, .. } => artefact_bytes,
                         Answer::Failed(_) => 0,
                     };
                     self.answer_bytes = header_bytes.checked_add(artefact_bytes);
@@ -190,7 +198,7 @@ impl Talk<'_> {
         self.answer_bytes.is_some_and(|most| self.answer.len() as u64 <= most)
     }
 
-    fn judge(mut self, status: ExitStatus, request: &Request) -> Result<Vec<u8>, Failed> {
+    fn judge(mut self, status: ExitStatus, request: &Request) -> Result<Compiled, Failed> {
         if let Some(signal) = status.signal() {
             return Err(self.judge_signal(signal, request));
         }
@@ -201,10 +209,12 @@ impl Talk<'_> {
         let mut rest = self.answer.as_slice();
         match frame::read::<Answer>(&mut rest).map_err(|_| garbage("what cannot be read"))? {
             Answer::Failed(failed) => Err(failed),
-            Answer::Compiled { artefact_bytes } if artefact_bytes == rest.len() as u64 && artefact_bytes > 0 => {
+            Answer::Compiled { artefact_bytes, missing }
+                if artefact_bytes == rest.len() as u64 && artefact_bytes > 0 =>
+            {
                 let header_bytes = self.answer.len() - rest.len();
                 self.answer.drain(..header_bytes);
-                Ok(self.answer)
+                Ok(Compiled { artefact: self.answer, missing })
             }
             Answer::Compiled { .. } => Err(garbage("too much or too little")),
         }

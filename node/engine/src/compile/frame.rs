@@ -34,8 +34,8 @@ pub(super) struct Request {
 /// The header of the answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// The artefact follows, in so many bytes.
-    Compiled { artefact_bytes: u64 },
+    /// The artefact follows, in so many bytes. Of the sandbox, this is `missing`.
+    Compiled { artefact_bytes: u64, missing: Vec<String> },
     /// There is none.
     Failed(Failed),
 }

@@ -42,6 +42,12 @@ pub(super) fn confine(bounds: Bounds) -> io::Result<()> {
     Ok(())
 }
 
+/// Has no program that this thread starts be given more than the thread has, by its owner's bit or otherwise.
+pub(super) fn renounce_privileges() -> io::Result<()> {
+    // SAFETY: plain values.
+    done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1_u64, 0_u64, 0_u64, 0_u64) })
+}
+
 /// Blocks no signal in the calling thread. A process begins with the mask of the thread that started it, and a guest's
 /// thread blocks nearly all (`signals`): the one that says that the CPU time is used up would wait for ever.
 fn unblock_signals() -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The compiler's process: reads one request from stdin, writes its answer to stdout, ends.
 //!
-//! It holds itself to its bounds before it reads any code. Whatever the code makes of the compiler then ends with the
+//! It holds itself to its bounds, and gives up what it has no use for ([`sandbox`]), before it reads any code. Whatever the code makes of the compiler then ends with the
 //! process, and is the parent's to tell.
 
 use std::{
@@ -14,6 +14,7 @@ use super::{
     Cause, Failed, fingerprint,
     frame::{self, Answer, Request},
     native::{self, Effort},
+    sandbox,
     sys::{self, Bounds},
 };
 
@@ -37,12 +38,14 @@ fn serve() -> io::Result<()> {
         cpu: Duration::from_millis(request.cpu_ms),
         nice: request.nice,
     })?;
+    // Before a byte of the code is read.
+    let missing = sandbox::enter();
     let answer = compile(&request, &mut input);
     let mut output = io::stdout().lock();
     match answer {
         Ok(artefact) => {
             let artefact_bytes = artefact.len() as u64;
-            output.write_all(&frame::encode(&Answer::Compiled { artefact_bytes })?)?;
+            output.write_all(&frame::encode(&Answer::Compiled { artefact_bytes, missing })?)?;
             output.write_all(&artefact)?;
         }
         Err(mut failed) => {

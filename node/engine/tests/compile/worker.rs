@@ -43,6 +43,17 @@ fn its_code_is_as_good_as_ours() {
 }
 
 #[test]
+fn it_has_as_many_threads_as_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = with(dir.path(), worker());
+    config.compile_threads = 4;
+    let engine = Engine::open(config).unwrap();
+    prepare(&engine, &large(100)).unwrap();
+    assert_eq!(exit_code(&load(&engine, &exits_with(9))), 9);
+    engine.shutdown();
+}
+
+#[test]
 fn it_inherits_nothing_but_its_pipes() {
     let dir = tempfile::tempdir().unwrap();
     let _open = std::fs::File::open("/dev/null").unwrap();
@@ -108,6 +119,26 @@ fn one_that_was_killed_by_somebody_gets_a_second_attempt() {
     let script = format!("if test -e {0}; then exec $WORKER; fi; touch {0}; kill -9 $$", mark.display());
     let engine = Engine::open(with(&dir.path().join("cache"), shell(&script))).unwrap();
     prepare(&engine, &exits_with(7)).unwrap();
+    engine.shutdown();
+}
+
+#[test]
+fn it_has_no_privileges_while_it_compiles() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("echo $$ > {0}.tmp; mv {0}.tmp {0}; exec $WORKER", pid.display());
+    let engine = Engine::open(with(&dir.path().join("cache"), shell(&script))).unwrap();
+    std::thread::scope(|scope| {
+        let compiled = scope.spawn(|| prepare(&engine, &large(800)));
+        // It ends with the compilation; only then would this wait in vain.
+        wait_until("the compiler's process is confined", || {
+            let Ok(pid) = std::fs::read_to_string(&pid) else { return false };
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+            let has = |line: &str| status.lines().any(|found| found.replace('\t', " ") == line);
+            has("NoNewPrivs: 1") && has("Seccomp: 2")
+        });
+        compiled.join().unwrap().unwrap();
+    });
     engine.shutdown();
 }
 
