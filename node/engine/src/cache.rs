@@ -1,7 +1,8 @@
 //! What is kept on disk of each module: machine code by tier, the source of code yet to be optimised, images.
 //!
-//! Files are [`sealed`] by a [key](seal_key) that only this user has: checked as a whole the first time this process looks at
-//! one, and not again as long as it is the same file. No link is followed. The directory is private and has a budget; what was not used for longest leaves first.
+//! Files are [`sealed`] by a [key](seal_key) that only this user has: checked as a whole the first time this process
+//! looks at one, and not again as long as it is the same file. No link is followed. The directory is private and has a
+//! budget; what was not used for longest leaves first.
 
 mod budget;
 mod key;

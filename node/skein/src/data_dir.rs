@@ -32,8 +32,9 @@ impl DataDir {
     /// Opens or creates `path` for this process alone, and closes it to other users.
     ///
     /// # Errors
-    /// `bad-request` for a file, what this user may not use, or what others may and cannot be closed to them, `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for
-    /// an unreadable format file, `disk-full`, or `internal` with the system's message.
+    /// `bad-request` for a file, what this user may not use, or what others may and cannot be closed to them,
+    /// `data-dir-in-use`, `data-dir-too-new`, `corrupt-store` for an unreadable format file, `disk-full`, or
+    /// `internal` with the system's message.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let failed = |what: &str, error: io::Error| io_failure(what, path, &error);
         private::create(path).map_err(|error| match error.kind() {

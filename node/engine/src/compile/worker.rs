@@ -1,7 +1,7 @@
 //! The compiler's process: reads one request from stdin, writes its answer to stdout, ends.
 //!
-//! It holds itself to its bounds, and gives up what it has no use for ([`sandbox`]), before it reads any code. Whatever the code makes of the compiler then ends with the
-//! process, and is the parent's to tell.
+//! It holds itself to its bounds, and gives up what it has no use for ([`sandbox`]), before it reads any code.
+//! Whatever the code makes of the compiler then ends with the process, and is the parent's to tell.
 
 use std::{
     io::{self, Read as _, Write as _},
