@@ -19,6 +19,7 @@ const FORMAT: u32 = 1;
 /// Names it.
 const FORMAT_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "LOCK";
+const CACHE: &str = "cache";
 
 /// An open data directory, locked while this value lives.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl DataDir {
         })?;
         let path = path.canonicalize().map_err(|error| failed("find the data directory", error))?;
         let lock = lock(&path)?;
-        private::close(&path, &path.join(FORMAT_FILE), &[LOCK_FILE])?;
+        private::close(&path, &path.join(FORMAT_FILE), &path.join(CACHE), &[LOCK_FILE])?;
         check_format(&path)?;
         Ok(Self { path, _lock: lock })
     }
@@ -64,7 +65,7 @@ impl DataDir {
     }
 
     pub(crate) fn cache(&self) -> PathBuf {
-        self.path.join("cache")
+        self.path.join(CACHE)
     }
 
     /// The key that the files of the cache are sealed with.

@@ -29,11 +29,12 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
 
 /// Closes the directory and all that is in it to everybody but this user. `format` is the file in it that tells a data
 /// directory from any other: one that is used for something else, such as `/tmp`, is not closed to its other users.
+/// What lies in `cache` is its reader's to throw out, if it is somebody else's: it is made again.
 ///
 /// # Errors
 /// `bad-request` for what group or others may use and this user cannot or should not close, with what to do about it;
 /// `internal` with the system's message.
-pub(super) fn close(dir: &Path, format: &Path, own: &[&str]) -> Result<(), Failure> {
+pub(super) fn close(dir: &Path, format: &Path, cache: &Path, own: &[&str]) -> Result<(), Failure> {
     let mut closed = Vec::new();
     let failed = |error: io::Error| io_failure("look at", dir, &error);
     let meta = fs::metadata(dir).map_err(failed)?;
@@ -44,7 +45,7 @@ pub(super) fn close(dir: &Path, format: &Path, own: &[&str]) -> Result<(), Failu
     if close_one(dir)? {
         closed.push(dir.to_owned());
     }
-    close_within(dir, DEPTH_MAX, &mut closed)?;
+    close_within(dir, DEPTH_MAX, cache, &mut closed)?;
     if let [first, ..] = closed.as_slice() {
         tracing::warn!(
             dir = %dir.display(),
@@ -67,7 +68,7 @@ fn holds_others(dir: &Path, own: &[&str]) -> io::Result<bool> {
     Ok(false)
 }
 
-fn close_within(dir: &Path, depth: usize, closed: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn close_within(dir: &Path, depth: usize, cache: &Path, closed: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let failed = |error: io::Error| io_failure("look through", dir, &error);
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -82,11 +83,16 @@ fn close_within(dir: &Path, depth: usize, closed: &mut Vec<PathBuf>) -> Result<(
             continue;
         }
         let path = entry.path();
-        if is_open(&meta) && close_one(&path)? {
-            closed.push(path.clone());
+        if is_open(&meta) {
+            match close_one(&path) {
+                Ok(true) => closed.push(path.clone()),
+                Ok(false) => {}
+                Err(failure) if dir != cache => return Err(failure),
+                Err(failure) => tracing::warn!(%failure, "a file of the code cache is not this node's"),
+            }
         }
         if meta.is_dir() && depth > 0 {
-            close_within(&path, depth - 1, closed)?;
+            close_within(&path, depth - 1, cache, closed)?;
         }
     }
     Ok(())
@@ -156,13 +162,13 @@ mod tests {
     /// What becomes of a directory that is a node's.
     fn closed(dir: &Path) -> Result<(), Failure> {
         fs::write(dir.join("FORMAT"), "1").unwrap();
-        close(dir, &dir.join("FORMAT"), &[])
+        close(dir, &dir.join("FORMAT"), &dir.join("cache"), &[])
     }
 
     #[test]
     fn a_directory_for_other_things_is_not_closed_to_its_other_users() {
         let dir = tempfile::tempdir().unwrap();
-        let close = || close(dir.path(), &dir.path().join("FORMAT"), &["LOCK"]);
+        let close = || close(dir.path(), &dir.path().join("FORMAT"), &dir.path().join("cache"), &["LOCK"]);
         set(dir.path(), 0o755);
         fs::write(dir.path().join("LOCK"), "").unwrap();
         close().unwrap();
@@ -209,8 +215,14 @@ mod tests {
     #[test]
     fn an_open_directory_of_somebody_else_is_refused_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
+        let (file, cache) = (dir.path().join("file"), dir.path().join("cache"));
         fs::write(&file, "x").unwrap();
+        fs::create_dir(&cache).unwrap();
+        fs::write(cache.join("code"), "x").unwrap();
+        if std::os::unix::fs::chown(cache.join("code"), Some(12_345), None).is_ok() {
+            // The cache sees to it itself.
+            closed(dir.path()).unwrap();
+        }
         for path in [dir.path(), &file] {
             set(path, 0o750);
             if let Err(error) = std::os::unix::fs::chown(path, Some(12_345), None) {
