@@ -19,6 +19,7 @@ use crate::{
     acknowledged::Acknowledged,
     chance,
     findings::Findings,
+    standing::Standing,
     types::{LogId, Snapshot, Types, Vote},
     wire::{Chunk, Message, Reply},
 };
@@ -29,6 +30,7 @@ pub(crate) struct Peers {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) acknowledged: Acknowledged,
     pub(crate) findings: Findings,
+    pub(crate) standing: Standing,
 }
 
 /// One of them. Nothing is connected until something is said.
@@ -55,7 +57,11 @@ impl Peer {
     async fn say(&self, message: &Message, patience: Duration) -> Result<Reply, Failure> {
         let body = codec::encode(message)?;
         let answer = self.peers.transport.call(self.node, Service::Raft, body, Instant::now() + patience).await?;
-        Ok(codec::decode(&answer)?)
+        let reply: Reply = codec::decode(&answer)?;
+        if let Some(term) = reply.term() {
+            self.peers.standing.check_answer(self.node, message.term(), term)?;
+        }
+        Ok(reply)
     }
 
     async fn send(&mut self, message: Message, patience: Duration) -> Result<Reply, RPCError<Types>> {
