@@ -261,8 +261,8 @@ impl Link {
 
 /// A connection on which the key was shown: until then a node takes few calls at a time, whoever they are from.
 async fn introduced(address: SocketAddr, entry: &Entry, deadline: Instant) -> Result<Stranger, Failure> {
-    let stranger = Stranger::connect(address, entry.pin.clone(), deadline).await?;
-    let body = codec::encode(&NodesRequest { key: entry.key.clone() })?;
+    let stranger = Stranger::connect(address, entry.pin.clone(), deadline).await?.with_key(&entry.key);
+    let body = codec::encode(&NodesRequest {})?;
     match stranger.call(Service::Nodes, body, deadline).await {
         Err(failure) if stranger.is_closed() => Err(failure),
         // A node that does not know the key (yet) says so to each call, and one that is slow may still take them.

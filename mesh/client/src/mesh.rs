@@ -39,7 +39,6 @@ pub struct Mesh {
 }
 
 struct Shared {
-    key: String,
     nodes: Nodes,
     budget: Mutex<RetryBudget>,
     /// A connection was lost or is in doubt: there may be other nodes now.
@@ -69,9 +68,8 @@ impl Mesh {
     /// `bad-request` for a context without nodes; `untrusted` if its CA is no certificate, or a node is not signed by
     /// it; `unreachable` when no node answers. Nothing was executed.
     pub async fn connect(context: Context) -> Result<Self, Failure> {
-        let entry = Entry { pin: CaPin::from_pem(&context.ca)?, key: context.key.clone() };
+        let entry = Entry { pin: CaPin::from_pem(&context.ca)?, key: context.key };
         let shared = Arc::new(Shared {
-            key: context.key,
             nodes: Nodes::new(entry, context.nodes),
             budget: Mutex::new(RetryBudget::new(Instant::now())),
             lost: Notify::new(),
@@ -101,7 +99,6 @@ impl Mesh {
     pub(crate) async fn send(&self, invocation: Invocation) -> Result<ClientReply, Failure> {
         let deadline = invocation.deadline.min(Instant::now() + DEADLINE_MAX);
         let request = ClientRequest {
-            key: self.shared.key.clone(),
             invocation: invocation.id,
             reference: reference(invocation.target)?,
             payload: invocation.payload,
@@ -151,7 +148,8 @@ impl Shared {
             match next {
                 Next::GiveUp => return Err(settled.exhausted()),
                 Next::Elsewhere => {}
-                Next::Later => {
+                Next::Another if !self.nodes.has_others(&tried) => return Err(settled.exhausted()),
+                Next::Another | Next::Later => {
                     let is_in_time = Instant::now() + pause < call.deadline;
                     let may_repeat = is_in_time && settled.may_repeat();
                     if !may_repeat || !self.with_budget(|budget| budget.withdraw(Instant::now())) {
@@ -263,7 +261,7 @@ impl Shared {
     async fn look_round(&self) {
         let Some(stranger) = self.nodes.open() else { return };
         let asked = async {
-            let body = codec::encode(&NodesRequest { key: self.key.clone() })?;
+            let body = codec::encode(&NodesRequest {})?;
             let answer = stranger.call(Service::Nodes, body, Instant::now() + LOOK_MAX).await?;
             Ok::<NodesReply, Failure>(codec::decode(&answer)?)
         };

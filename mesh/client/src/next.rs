@@ -11,6 +11,8 @@ pub(crate) enum Next {
     Elsewhere,
     /// Another node, after the time that the failure names and if the budget allows it: the mesh has tried already.
     Later,
+    /// The same, but only if there is a node that was not tried: the one that was asked would say the same again.
+    Another,
 }
 
 /// What may follow `failure`; `is_word` if a node said it, and this side did not make it of the node's silence.
@@ -23,8 +25,8 @@ pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_word: bool) -> Nex
     if !is_safe {
         return Next::GiveUp;
     }
-    // These speak of the node that was asked, or of the way to it. What speaks of the call (no such function, no leave,
-    // overloaded everywhere) is the same from every node, and repeating it would only add to the load.
+    // These speak of the node that was asked, or of the way to it. What speaks of the call (no such function, no leave) is
+    // the same from every node, and repeating it would only add to the load.
     match failure.code {
         ErrorCode::Unreachable | ErrorCode::PeerLost if !is_word => Next::Elsewhere,
         // The node has lost two nodes with the call, or one with a call of a version that ends nodes.
@@ -35,6 +37,8 @@ pub(crate) fn next(failure: &Failure, is_idempotent: bool, is_word: bool) -> Nex
         | ErrorCode::Unavailable
         | ErrorCode::Moved
         | ErrorCode::ArtifactUnavailable => Next::Later,
+        // A node may be full, or what it knows of others old, while another has room.
+        ErrorCode::Overloaded => Next::Another,
         _ => Next::GiveUp,
     }
 }
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn only_what_another_node_may_better_is_sent_to_another() {
         use ErrorCode::{Draining, FunctionNotFound, Overloaded, PeerLost, Unavailable, Unreachable};
-        use Next::{Elsewhere, GiveUp, Later};
+        use Next::{Another, Elsewhere, GiveUp, Later};
         check(Draining.not_executed(), [Elsewhere, Elsewhere]);
         check(Unavailable.not_executed(), [Later, Later]);
         check(Unreachable.not_executed(), [Later, Later]);
@@ -149,7 +153,9 @@ mod tests {
         check(Failure::maybe_executed(Unavailable, ""), [GiveUp, Later]);
         check(Failure::executed(PeerLost, ""), [GiveUp, GiveUp]);
         check(FunctionNotFound.not_executed(), [GiveUp, GiveUp]);
-        check(Overloaded.not_executed(), [GiveUp, GiveUp]);
+        check(Overloaded.not_executed(), [Another, Another]);
+        check(Failure::maybe_executed(Overloaded, ""), [GiveUp, Another]);
+        check(Failure::executed(Overloaded, ""), [GiveUp, GiveUp]);
         assert_eq!(next(&Unreachable.not_executed(), false, false), Elsewhere);
         assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), true, false), Elsewhere);
         assert_eq!(next(&Failure::maybe_executed(PeerLost, ""), false, false), GiveUp);

@@ -10,11 +10,17 @@ use skein_proto::{
 use skein_transport::{Caller, Serve};
 use tokio::time::Instant;
 
-use crate::wire::{ClientReply, ClientRequest, NodeAddress, NodesReply, NodesRequest};
+use crate::wire::{ClientReply, ClientRequest, HEADERS_MAX, NodeAddress, NodesReply, NodesRequest};
 
 /// Says whether a key may call a function, and how nodes are called. The assembly answers from its catalogue.
 #[async_trait]
 pub trait Authorize: Send + Sync {
+    /// Whether `key` is one of the mesh's, whatever it allows. Asked before anything of a request is read.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a key that is unknown, revoked or expired.
+    fn identify(&self, key: &str) -> Result<(), Failure>;
+
     /// Leave for the holder of `key` to call `function` now.
     ///
     /// # Errors
@@ -53,16 +59,25 @@ impl ClientService {
 
 #[async_trait]
 impl Serve for ClientService {
-    async fn call(&self, _: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+    /// Nobody calls without a key.
+    async fn call(&self, _: Caller, _: Bytes, _: Instant) -> Result<Bytes, Failure> {
+        Err(keyless())
+    }
+
+    async fn admit(&self, key: &str) -> Result<(), Failure> {
+        self.authorize.identify(key)
+    }
+
+    async fn call_with_key(&self, key: &str, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         let request: ClientRequest = codec::decode(&body)?;
         drop(body);
         let wanted = Duration::from_millis(request.deadline_ms.min(Limits::DEADLINE_MS_MAX));
         let deadline = deadline.min(Instant::now() + wanted);
-        self.authorize.authorize(&request.key, &request.reference)?;
+        self.authorize.authorize(key, &request.reference)?;
         if request.index_min > 0 {
             // Nobody gets to wait without a key, and the catalogue that answers may be one in which the key has ended.
             self.authorize.reach(request.index_min, deadline).await?;
-            self.authorize.authorize(&request.key, &request.reference)?;
+            self.authorize.authorize(key, &request.reference)?;
         }
         let reply = self.invoke.invoke(invocation(request, deadline)?).await?;
         let node_name = self.authorize.node_name(reply.node).map_or_else(String::new, |name| name.to_string());
@@ -88,22 +103,36 @@ impl NodesService {
 
 #[async_trait]
 impl Serve for NodesService {
-    async fn call(&self, _: Caller, body: Bytes, _: Instant) -> Result<Bytes, Failure> {
-        let request: NodesRequest = codec::decode(&body)?;
-        let nodes = self.authorize.nodes(&request.key)?;
+    /// Nobody is told without a key.
+    async fn call(&self, _: Caller, _: Bytes, _: Instant) -> Result<Bytes, Failure> {
+        Err(keyless())
+    }
+
+    async fn admit(&self, key: &str) -> Result<(), Failure> {
+        self.authorize.identify(key)
+    }
+
+    async fn call_with_key(&self, key: &str, body: Bytes, _: Instant) -> Result<Bytes, Failure> {
+        let NodesRequest {} = codec::decode(&body)?;
+        let nodes = self.authorize.nodes(key)?;
         Ok(codec::encode(&NodesReply { nodes })?)
     }
+}
+
+fn keyless() -> Failure {
+    Failure::not_executed(ErrorCode::Unauthenticated, "a client's request begins with its key")
 }
 
 /// The invocation that a request asks for, to end at `deadline`. Pure.
 fn invocation(request: ClientRequest, deadline: Instant) -> Result<Invocation, Failure> {
     let refuse = |message: String| Err(Failure::not_executed(ErrorCode::TooLarge, message));
+    if request.headers.len() > HEADERS_MAX {
+        return refuse(format!("more than {HEADERS_MAX} headers; at most {HEADERS_MAX} are taken"));
+    }
     let bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if request.headers.len() > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
+    if bytes > HEADERS_BYTES_MAX {
         let count = request.headers.len();
-        return refuse(format!(
-            "{count} headers of {bytes} bytes; at most {HEADERS_MAX} of {HEADERS_BYTES_MAX} are taken"
-        ));
+        return refuse(format!("{count} headers of {bytes} bytes; at most {HEADERS_BYTES_MAX} bytes are taken"));
     }
     if request.traceparent.as_ref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
         return refuse(format!("the traceparent has more than {TRACEPARENT_BYTES_MAX} bytes"));
@@ -126,7 +155,6 @@ fn invocation(request: ClientRequest, deadline: Instant) -> Result<Invocation, F
 }
 
 /// What HTTP servers take commonly.
-const HEADERS_MAX: usize = 128;
 const HEADERS_BYTES_MAX: usize = 64 << 10;
 
 /// A version 00 traceparent has 55 bytes; later ones may be longer (W3C Trace Context, section 3.2).

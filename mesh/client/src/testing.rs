@@ -46,6 +46,11 @@ impl Invoke for Functions {
                 let failure = Failure::not_executed(ErrorCode::Unavailable, "no node can take it");
                 Err(failure.retry_after(std::time::Duration::from_millis(40)))
             }
+            "full-on-the-first" if self.node != 1 => Ok(reply(self.node, invocation.payload)),
+            "full" | "full-on-the-first" => {
+                let failure = Failure::not_executed(ErrorCode::Overloaded, "full");
+                Err(failure.retry_after(std::time::Duration::from_millis(1)))
+            }
             "draining" => Err(Failure::not_executed(ErrorCode::Draining, "leaving")),
             "ends-nodes" => match self.end.get() {
                 Some(end) => {
@@ -88,6 +93,13 @@ impl Authorize for Keys {
     async fn reach(&self, index: u64, _: Instant) -> Result<(), Failure> {
         self.index.fetch_max(index, SeqCst);
         Ok(())
+    }
+
+    fn identify(&self, key: &str) -> Result<(), Failure> {
+        match key {
+            KEY if !self.is_revoked() => Ok(()),
+            _ => Err(Failure::not_executed(ErrorCode::Unauthenticated, "unknown key")),
+        }
     }
 
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {

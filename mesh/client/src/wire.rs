@@ -5,22 +5,23 @@
 //! those that came later have defaults.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use skein_proto::{FunctionRef, InvocationId, Reply};
 
-/// One call, as a client sends it.
+/// One call, as a client sends it. The caller's key is not in it: it comes before it, in the first frame.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientRequest {
-    /// The caller's key.
-    pub key: String,
     /// The invocation, the same for every attempt.
     pub invocation: InvocationId,
     /// What to call.
     pub reference: FunctionRef,
     /// The input.
     pub payload: Bytes,
-    /// Names and values for the function.
-    #[serde(default)]
+    /// Names and values for the function. Of more than are taken, one more is read and the rest skipped.
+    #[serde(default, deserialize_with = "few")]
     pub headers: Vec<(String, String)>,
     /// How long the caller goes on waiting, in milliseconds.
     pub deadline_ms: u64,
@@ -49,11 +50,9 @@ pub struct ClientReply {
 }
 
 /// A client asks which nodes there are, on [`Service::Nodes`](skein_transport::Service::Nodes).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodesRequest {
-    /// The caller's key.
-    pub key: String,
-}
+/// The key that it shows is in the first frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesRequest {}
 
 /// The nodes of the mesh, as the one that was asked knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,15 +70,8 @@ pub struct NodeAddress {
     pub mesh: String,
 }
 
-impl std::fmt::Debug for NodesRequest {
-    /// Without the key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodesRequest").finish_non_exhaustive()
-    }
-}
-
 impl std::fmt::Debug for ClientRequest {
-    /// Without the key, and without the payload.
+    /// Without the payload.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientRequest")
             .field("invocation", &self.invocation)
@@ -89,6 +81,37 @@ impl std::fmt::Debug for ClientRequest {
             .finish_non_exhaustive()
     }
 }
+
+/// Headers, of which memory holds at most one more than are taken: one of two empty strings has 3 bytes on the wire and 48
+/// in memory.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of names and values")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut headers = Vec::new();
+            while headers.len() <= HEADERS_MAX {
+                match list.next_element()? {
+                    Some(header) => headers.push(header),
+                    None => return Ok(headers),
+                }
+            }
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(headers)
+        }
+    }
+
+    deserializer.deserialize_seq(Few)
+}
+
+/// Most headers of a request.
+pub(crate) const HEADERS_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests;

@@ -33,10 +33,9 @@ pub struct NetworkConfig {
     pub calls_per_lane_max: usize,
     /// Requests under way on streams of their own, on one connection of a peer. 96.
     pub streams_per_peer_max: u32,
-    /// The same for a stranger. 16: QUIC sets aside some 50 bytes for each stream that it allows, used or not, and
-    /// whoever asks gets them.
+    /// The same for a stranger that has shown no key. 4: its hello, and a key or token beside another.
     pub streams_per_stranger_max: u32,
-    /// The same for a client, which is a stranger one of whose requests was answered well, so that it had a good key.
+    /// The same for a client, which is a stranger that has shown a good key.
     /// 1024: more than the calls of one function that a node has permits for by far, and 50 KiB for each client.
     pub streams_per_client_max: u32,
     /// Connections accepted at once, of peers. 1024: three for each of some 340 peers.
@@ -46,12 +45,8 @@ pub struct NetworkConfig {
     /// Connections at once that have not shown yet who they are; each ends or shows it within `handshake_timeout`.
     /// 1024. Beyond half of them, whoever comes must first show that its address is its own.
     pub handshakes_max: usize,
-    /// Requests of all strangers under way at once; of one connection never more than two, the second of at most 1 MiB.
-    /// 256. Those that only show a key or token have places of their own: two for each connection, 16 KiB each.
-    pub stranger_requests_max: usize,
-    /// Bytes of their bodies held at once. 64 MiB: two of the largest.
-    pub stranger_body_bytes_max: usize,
-    /// Requests of all clients under way at once. 4,096, as at the gateway.
+    /// Requests of all clients under way at once. 4,096, as at the gateway. Those that only show a key or token have
+    /// places of their own: two for each connection, 16 KiB each. A stranger without a good key may not call.
     pub client_requests_max: usize,
     /// Bytes of their bodies held at once. 512 MiB, as at the gateway.
     pub client_body_bytes_max: usize,
@@ -75,13 +70,11 @@ impl NetworkConfig {
             body_bytes_max: 128 << 20,
             calls_per_lane_max: 1024,
             streams_per_peer_max: 96,
-            streams_per_stranger_max: 16,
+            streams_per_stranger_max: 4,
             streams_per_client_max: 1024,
             peer_connections_max: 1024,
             stranger_connections_max: 1024,
             handshakes_max: 1024,
-            stranger_requests_max: 256,
-            stranger_body_bytes_max: 64 << 20,
             client_requests_max: 4_096,
             client_body_bytes_max: 512 << 20,
             goodbye_timeout: Duration::from_secs(2),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Service,
     close::STREAM_BAD_FRAME,
-    frame::Frame,
+    frame::{Frame, ShownKey},
     stream::{FrameReader, QuicDuplex, ReadFailure, Sender},
 };
 
@@ -27,9 +27,16 @@ pub(crate) async fn exchange(
     bytes_max: usize,
 ) -> Result<Bytes, Failure> {
     match timeout_at(deadline, connection.open_bi()).await {
-        Ok(opened) => converse(opened, service, body, deadline, bytes_max).await?,
+        Ok(opened) => converse(opened, Request { service, key: None, body }, deadline, bytes_max).await?,
         Err(_) => Err(late(Progress::NotExecuted)),
     }
+}
+
+/// What is asked, and the key by which it may be.
+pub(crate) struct Request {
+    pub(crate) service: Service,
+    pub(crate) key: Option<ShownKey>,
+    pub(crate) body: Bytes,
 }
 
 /// What the other side says: the answer, or that it failed.
@@ -39,8 +46,7 @@ pub(crate) type Word = Result<Bytes, Failure>;
 /// none came, or none that can be read, is this side's failure.
 pub(crate) async fn converse(
     opened: Result<(SendStream, RecvStream), ConnectionError>,
-    service: Service,
-    body: Bytes,
+    request: Request,
     deadline: Instant,
     bytes_max: usize,
 ) -> Result<Word, Failure> {
@@ -49,7 +55,7 @@ pub(crate) async fn converse(
     let work = async {
         let (sender, receiver) = opened.map_err(|error| lost(&progress, &error))?;
         let (mut sender, mut reader) = (Sender::new(sender), FrameReader::new(receiver));
-        let written = write(&mut sender, service, body, deadline).await;
+        let written = write(&mut sender, request, deadline).await;
         match written {
             Ok(()) => {
                 progress.sent();
@@ -70,15 +76,20 @@ pub(crate) async fn open(connection: &Connection, service: Service, deadline: In
     let work = async {
         let (sender, receiver) = connection.open_bi().await.map_err(|error| lost(&progress, &error))?;
         let mut sender = Sender::new(sender);
-        let frame = Frame::Open { service: Some(service), deadline_ms: remaining_ms(deadline), is_stream: true };
+        let frame =
+            Frame::Open { service: Some(service), deadline_ms: remaining_ms(deadline), is_stream: true, key: None };
         sender.write_chunk(frame.to_bytes()).await.map_err(|error| lost(&progress, &error))?;
         Ok(QuicDuplex::new(sender, FrameReader::new(receiver)))
     };
     timeout_at(deadline, work).await.unwrap_or_else(|_| Err(late(Progress::NotExecuted)))
 }
 
-async fn write(sender: &mut Sender, service: Service, body: Bytes, deadline: Instant) -> Result<(), WriteError> {
-    let frame = Frame::Open { service: Some(service), deadline_ms: remaining_ms(deadline), is_stream: false };
+async fn write(
+    sender: &mut Sender,
+    Request { service, key, body }: Request,
+    deadline: Instant,
+) -> Result<(), WriteError> {
+    let frame = Frame::Open { service: Some(service), deadline_ms: remaining_ms(deadline), is_stream: false, key };
     sender.write_all_chunks(&mut [frame.to_bytes(), body]).await
 }
 

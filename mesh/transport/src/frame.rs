@@ -3,7 +3,7 @@
 //! Pure: bytes in, frames out. A length over the limit is refused before anything is allocated for it; a kind of
 //! frame that a newer peer knows is [`Frame::Unknown`] and skipped.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{
@@ -32,8 +32,9 @@ pub(crate) enum Frame {
     Fail { id: u64, failure: Failure },
     /// The caller takes the call `id` back.
     Cancel { id: u64 },
-    /// First on a stream of its own: a request whose body follows until the stream's end, or a free stream.
-    Open { service: Option<Service>, deadline_ms: u64, is_stream: bool },
+    /// First on a stream of its own: a request whose body follows until the stream's end, or a free stream. Clients show
+    /// their key here, so that it is checked before anything of the body is read.
+    Open { service: Option<Service>, deadline_ms: u64, is_stream: bool, key: Option<ShownKey> },
     /// A datagram; has no length before it.
     Datagram { service: Option<Service>, body: Bytes },
     /// The answering side is leaving: what has been sent is answered, and nothing new should be begun here.
@@ -42,6 +43,16 @@ pub(crate) enum Frame {
     Probe,
     /// A kind that this release does not know.
     Unknown,
+}
+
+/// What a client is believed for. Never shown in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ShownKey(pub(crate) Arc<str>);
+
+impl std::fmt::Debug for ShownKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShownKey(..)")
+    }
 }
 
 /// Bytes that are no frame. The stream they came on has ended; its calls are lost.
@@ -124,8 +135,8 @@ impl Frame {
                 (wire.kind, wire.id, wire.failure) = (FAIL, Some(*id), Some(Cow::Borrowed(failure)));
             }
             Self::Cancel { id } => (wire.kind, wire.id) = (CANCEL, Some(*id)),
-            Self::Open { service, deadline_ms, is_stream } => {
-                (wire.kind, wire.service) = (OPEN, *service);
+            Self::Open { service, deadline_ms, is_stream, key } => {
+                (wire.kind, wire.service, wire.key) = (OPEN, *service, key.as_ref().map(|key| &*key.0));
                 (wire.deadline_ms, wire.is_stream) = (Some(*deadline_ms), *is_stream);
             }
             Self::Datagram { service, body } => {
@@ -159,6 +170,8 @@ struct Wire<'a> {
     boot: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_stream: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
 }
 
 impl Wire<'_> {
@@ -178,7 +191,12 @@ impl Wire<'_> {
                 Frame::Fail { id, failure: self.failure.ok_or(FrameError::Lacks("failure"))?.into_owned() }
             }
             CANCEL => Frame::Cancel { id: id()? },
-            OPEN => Frame::Open { service: self.service, deadline_ms: deadline_ms()?, is_stream: self.is_stream },
+            OPEN => Frame::Open {
+                service: self.service,
+                deadline_ms: deadline_ms()?,
+                is_stream: self.is_stream,
+                key: self.key.map(|key| ShownKey(key.into())),
+            },
             DATAGRAM => Frame::Datagram { service: self.service, body: body()? },
             BYE => Frame::Bye,
             PROBE => Frame::Probe,
@@ -216,14 +234,17 @@ const DATAGRAM: u8 = 7;
 const BYE: u8 = 8;
 const PROBE: u8 = 9;
 
-/// The version of the protocol that this release speaks.
-pub(crate) const PROTOCOL_VERSION: u32 = 1;
+/// The version of the protocol that this release speaks. 2: a client's key is in the first frame.
+pub(crate) const PROTOCOL_VERSION: u32 = 2;
 
 /// Bodies up to this size travel in a lane's frames; larger ones would hold up the others.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 << 10;
 
 /// The largest frame: an inline body or a failure's two texts, and their fields.
 pub(crate) const FRAME_BYTES_MAX: usize = 48 << 10;
+
+/// The largest first frame of somebody who has shown no key yet: a key has some 70 bytes, and the other fields as many.
+pub(crate) const STRANGER_FRAME_BYTES_MAX: usize = 1 << 10;
 
 /// A failure's message and log, each.
 const TEXT_BYTES_MAX: usize = 16 << 10;

@@ -40,7 +40,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::{
     doubts::Doubt,
-    host::{Host, draining},
+    host::{Asked, Host, draining},
     io::IoThread,
     link::{Link, Purpose},
     peers::Peers,
@@ -291,7 +291,8 @@ impl Inner {
     /// A call of this node to itself: no network between.
     async fn call_self(&self, service: Service, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         let (host, caller) = (self.host.clone(), Caller::Peer(self.host.local));
-        let work = self.host.spawn(async move { host.answer(caller, Some(service), body, deadline).await });
+        let asked = Asked { service: Some(service), key: None, body };
+        let work = self.host.spawn(async move { host.answer(caller, asked, deadline).await });
         AbortOnDropHandle::new(work)
             .await
             .unwrap_or_else(|_| Err(Failure::maybe_executed(ErrorCode::Internal, "the handler was stopped")))

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skein_proto::{Failure, NodeId};
+use skein_proto::{ErrorCode, Failure, NodeId};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -47,7 +47,7 @@ impl Service {
         matches!(self, Self::Join | Self::Nodes)
     }
 
-    /// Whether its handler answers well only to the holder of a key.
+    /// Whether its requests begin with a key that must be good.
     pub(crate) fn is_for_clients(self) -> bool {
         matches!(self, Self::Client | Self::Nodes)
     }
@@ -115,6 +115,25 @@ pub trait Serve: Send + Sync {
     /// # Errors
     /// Whatever the caller is to see.
     async fn call(&self, from: Caller, body: Bytes, deadline: Instant) -> Result<Bytes, Failure>;
+
+    /// Whether the holder of `key` may send a request at all. Asked of [`Service::Client`] and [`Service::Nodes`] before
+    /// anything of a stranger's request is read but its first frame. Asked on the network's own thread: must not block.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a key that is not good, which is all of them by default.
+    async fn admit(&self, key: &str) -> Result<(), Failure> {
+        let _ = key;
+        Err(Failure::not_executed(ErrorCode::Unauthenticated, "no key is good for this service"))
+    }
+
+    /// Answers one request of the holder of `key`, who was [admitted](Self::admit). By default as if it came without.
+    ///
+    /// # Errors
+    /// Whatever the caller is to see.
+    async fn call_with_key(&self, key: &str, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        let _ = key;
+        self.call(Caller::Stranger, body, deadline).await
+    }
 
     /// Takes over a stream. By default it is dropped, which resets it.
     async fn stream(&self, from: Caller, stream: Box<dyn Duplex>) {

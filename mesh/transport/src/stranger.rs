@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     Address, Service,
     close::{CLOSE_DONE, dial_failure, is_foreign},
-    exchange::{converse, late},
-    frame::{Frame, PROTOCOL_VERSION},
+    exchange::{Request, converse, late},
+    frame::{Frame, PROTOCOL_VERSION, ShownKey},
     network::hello,
     pulse::{Pulse, is_heard},
     quic,
@@ -40,6 +40,8 @@ pub enum CaPin {
 pub struct Stranger {
     connection: Connection,
     node: NodeId,
+    /// Shown with each request of a client.
+    key: Option<ShownKey>,
     pulse: Arc<Pulse>,
     /// Looks at the pulse, until this is dropped.
     _looking: AbortOnDropHandle<()>,
@@ -91,7 +93,7 @@ impl Stranger {
             .ok_or_else(|| Failure::not_executed(ErrorCode::Untrusted, "the other side is no node of a mesh"))?;
         let pulse = Arc::<Pulse>::default();
         let looking = AbortOnDropHandle::new(tokio::spawn(pulse.clone().look(connection.clone(), words)));
-        Ok(Self { connection, node, pulse, _looking: looking })
+        Ok(Self { connection, node, key: None, pulse, _looking: looking })
     }
 
     /// The same at an address that may be a name: whichever of those that it stands for now answers first is taken, one
@@ -115,6 +117,14 @@ impl Stranger {
         }
         let none = || Failure::not_executed(ErrorCode::Unreachable, format!("{address} stands for no address"));
         Err(last.unwrap_or_else(none))
+    }
+
+    /// The same connection, on which `key` is shown at the beginning of each call of [`Service::Client`] and
+    /// [`Service::Nodes`]: the node reads nothing further of a request before it knows the key.
+    #[must_use]
+    pub fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(ShownKey(key.into()));
+        self
     }
 
     /// The node at the other end, as its certificate says.
@@ -195,7 +205,8 @@ impl Stranger {
                 false => Failure::not_executed(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER),
             });
         };
-        converse(opened, service, body, deadline, ANSWER_BYTES_MAX).await
+        let key = self.key.clone().filter(|_| service.is_for_clients());
+        converse(opened, Request { service, key, body }, deadline, ANSWER_BYTES_MAX).await
     }
 
     /// Says goodbye. Returns when that is on its way; should it get lost, the node notices the silence.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     close::STREAM_DROPPED,
-    frame::{FRAME_BYTES_MAX, Frame, FrameError},
+    frame::{FRAME_BYTES_MAX, Frame, FrameError, STRANGER_FRAME_BYTES_MAX},
 };
 
 /// Why reading from a stream ended.
@@ -42,11 +42,20 @@ impl FrameReader {
 
     /// The next frame; none when the stream ended between two. Can be dropped and called again.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadFailure> {
+        self.next_of(FRAME_BYTES_MAX, CHUNK_BYTES).await
+    }
+
+    /// The first frame of somebody who has shown nothing yet: a small one, behind which little more is read.
+    pub(crate) async fn first_of_stranger(&mut self) -> Result<Option<Frame>, ReadFailure> {
+        self.next_of(STRANGER_FRAME_BYTES_MAX, STRANGER_FRAME_BYTES_MAX).await
+    }
+
+    async fn next_of(&mut self, bytes_max: usize, chunk_bytes: usize) -> Result<Option<Frame>, ReadFailure> {
         loop {
-            if let Some(frame) = Frame::take(&mut self.buffer, FRAME_BYTES_MAX)? {
+            if let Some(frame) = Frame::take(&mut self.buffer, bytes_max)? {
                 return Ok(Some(frame));
             }
-            match self.stream.read_chunk(CHUNK_BYTES, true).await? {
+            match self.stream.read_chunk(chunk_bytes, true).await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk.bytes),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(FrameError::Truncated.into()),

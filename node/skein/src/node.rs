@@ -336,12 +336,10 @@ fn gateway_config(config: &NodeConfig, listen: Listen, descriptors: Descriptors)
     gateway
 }
 
-/// What clients send over the mesh's own port may take as much, and so may what those send that have shown no key.
+/// What clients send over the mesh's own port may take as much.
 fn network_config(config: &NodeConfig, listen: Listen) -> NetworkConfig {
     let mut network = NetworkConfig::new(listen.mesh);
-    for bytes_max in [&mut network.client_body_bytes_max, &mut network.stranger_body_bytes_max] {
-        *bytes_max = an_eighth(config, *bytes_max, CLIENT_BODY_BYTES_LEAST);
-    }
+    network.client_body_bytes_max = an_eighth(config, network.client_body_bytes_max, CLIENT_BODY_BYTES_LEAST);
     network
 }
 
@@ -455,14 +453,14 @@ mod tests {
         let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
         let bounds = |config: &NodeConfig| {
             let network = network_config(config, Listen { mesh: any, http: any, admin: any });
-            (network.client_body_bytes_max >> 20, network.stranger_body_bytes_max >> 20)
+            network.client_body_bytes_max >> 20
         };
         config.memory = bytesize::ByteSize::gib(64);
-        assert_eq!(bounds(&config), (512, 64));
+        assert_eq!(bounds(&config), 512);
         config.memory = bytesize::ByteSize::mib(400);
-        assert_eq!(bounds(&config), (50, 50));
+        assert_eq!(bounds(&config), 50);
         config.memory = bytesize::ByteSize::mib(64);
-        assert_eq!(bounds(&config), (32, 32));
+        assert_eq!(bounds(&config), 32);
     }
 
     #[tokio::test(flavor = "multi_thread")]

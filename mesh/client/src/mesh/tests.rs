@@ -361,6 +361,23 @@ async fn a_mesh_that_can_take_no_more_is_asked_a_few_times_and_when_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_node_is_followed_by_the_next_and_asked_once() {
+    let nodes = Nodes::start(2).await;
+    let mesh = Mesh::connect(nodes.context()).await.unwrap();
+    // The first node is asked first, or not at all.
+    mesh.function("full-on-the-first").unwrap().deadline(LONG).invoke("").await.unwrap();
+    let before = nodes.seen().iter().sum::<usize>();
+    let failure = mesh.function("full").unwrap().deadline(LONG).invoke("").await.unwrap_err();
+    assert_eq!((failure.code, failure.progress), (ErrorCode::Overloaded, Progress::NotExecuted));
+    assert_eq!(nodes.seen().iter().sum::<usize>() - before, 2, "each node once");
+    nodes.stop(1).await;
+    let alone = Nodes::start(1).await;
+    let mesh = Mesh::connect(alone.context()).await.unwrap();
+    mesh.function("full").unwrap().deadline(LONG).invoke("").await.unwrap_err();
+    assert_eq!(alone.seen(), [1], "the only node is not asked again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_has_as_many_calls_under_way_as_it_makes() {
     let nodes = Nodes::start(2).await;
     let mesh = Mesh::connect(nodes.context()).await.unwrap();
@@ -567,7 +584,6 @@ async fn a_call_whose_time_is_over_ends_no_connection() {
 
 fn a_request() -> ClientRequest {
     ClientRequest {
-        key: String::new(),
         invocation: InvocationId::random(),
         reference: "echo".parse().unwrap(),
         payload: Bytes::new(),

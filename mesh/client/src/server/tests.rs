@@ -9,7 +9,6 @@ use crate::testing::{Functions, KEY, Keys};
 
 fn request(reference: &str) -> ClientRequest {
     ClientRequest {
-        key: KEY.into(),
         invocation: InvocationId::random(),
         reference: reference.parse().unwrap(),
         payload: Bytes::from_static(b"hi"),
@@ -23,9 +22,13 @@ fn request(reference: &str) -> ClientRequest {
 }
 
 async fn ask(functions: &Arc<Functions>, body: Bytes) -> Result<ClientReply, Failure> {
+    ask_with(KEY, functions, body).await
+}
+
+async fn ask_with(key: &str, functions: &Arc<Functions>, body: Bytes) -> Result<ClientReply, Failure> {
     let service = ClientService::new(functions.clone(), Arc::new(Keys::default()));
     let deadline = Instant::now() + Duration::from_secs(60);
-    let answer = service.call(Caller::Stranger, body, deadline).await?;
+    let answer = service.call_with_key(key, body, deadline).await?;
     Ok(codec::decode(&answer)?)
 }
 
@@ -61,7 +64,15 @@ async fn no_deadline_is_longer_than_the_transports() {
 
 #[tokio::test]
 async fn keys_are_checked_before_anything_is_called() {
-    check(&ClientRequest { key: "sk_other".into(), ..request("echo") }, ErrorCode::Unauthenticated).await;
+    let functions = Arc::new(Functions::default());
+    let refused = ask_with("sk_other", &functions, codec::encode(&request("echo")).unwrap()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unauthenticated);
+    assert!(functions.seen.lock().unwrap().is_empty(), "nothing was called");
+    let service = ClientService::new(functions.clone(), Arc::new(Keys::default()));
+    service.admit(KEY).await.unwrap();
+    assert_eq!(service.admit("sk_other").await.unwrap_err().code, ErrorCode::Unauthenticated);
+    let keyless = service.call(Caller::Stranger, codec::encode(&request("echo")).unwrap(), Instant::now()).await;
+    assert_eq!(keyless.unwrap_err().code, ErrorCode::Unauthenticated);
     check(&request("secret/echo"), ErrorCode::Forbidden).await;
 }
 
@@ -73,8 +84,8 @@ async fn keys_are_checked_by_the_catalogue_that_was_waited_for_and_nobody_waits_
         let (functions, keys) = (Arc::new(Functions::default()), Arc::new(Keys::default()));
         keys.revoked.store(revoked, SeqCst);
         let service = ClientService::new(functions.clone(), keys.clone());
-        let body = codec::encode(&ClientRequest { key: key.into(), ..request("echo") }).unwrap();
-        let failure = service.call(Caller::Stranger, body, Instant::now() + Duration::from_secs(60)).await.unwrap_err();
+        let body = codec::encode(&request("echo")).unwrap();
+        let failure = service.call_with_key(key, body, Instant::now() + Duration::from_secs(60)).await.unwrap_err();
         let (waited_for, called) = (keys.index.load(SeqCst), functions.seen.lock().unwrap().len());
         assert_eq!((failure.code, waited_for, called), expected, "{failure}");
     }
@@ -83,8 +94,13 @@ async fn keys_are_checked_by_the_catalogue_that_was_waited_for_and_nobody_waits_
 #[tokio::test]
 async fn headers_that_are_too_many_or_too_long_are_refused() {
     let header = |name: &str, bytes| (name.to_owned(), "x".repeat(bytes));
-    let many = vec![header("a", 1); HEADERS_MAX + 1];
-    check(&ClientRequest { headers: many, ..request("echo") }, ErrorCode::TooLarge).await;
+    for (count, is_taken) in [(HEADERS_MAX - 1, true), (HEADERS_MAX, true), (HEADERS_MAX + 1, false)] {
+        let request = ClientRequest { headers: vec![header("a", 1); count], ..request("echo") };
+        match is_taken {
+            true => drop(ask(&Arc::default(), codec::encode(&request).unwrap()).await.unwrap()),
+            false => check(&request, ErrorCode::TooLarge).await,
+        }
+    }
     let long = vec![header("a", HEADERS_BYTES_MAX)];
     check(&ClientRequest { headers: long, ..request("echo") }, ErrorCode::TooLarge).await;
     let traceparent = Some("0".repeat(TRACEPARENT_BYTES_MAX + 1));
@@ -112,8 +128,8 @@ async fn which_nodes_there_are_is_told_to_holders_of_a_key() {
     keys.nodes.lock().unwrap().push(known.clone());
     let service = NodesService::new(keys);
     let ask = async |key: &str| {
-        let body = codec::encode(&NodesRequest { key: key.to_owned() }).unwrap();
-        service.call(Caller::Stranger, body, Instant::now() + Duration::from_secs(60)).await
+        let body = codec::encode(&NodesRequest {}).unwrap();
+        service.call_with_key(key, body, Instant::now() + Duration::from_secs(60)).await
     };
     let reply: NodesReply = codec::decode(&ask(KEY).await.unwrap()).unwrap();
     assert_eq!(reply.nodes, [known]);

@@ -21,8 +21,17 @@ fn examples() -> Vec<(Frame, &'static str)> {
         ),
         (Frame::Cancel { id: 1 }, "0000000b82a46b696e6405a2696401"),
         (
-            Frame::Open { service: Some(Service::Join), deadline_ms: 500, is_stream: true },
+            Frame::Open { service: Some(Service::Join), deadline_ms: 500, is_stream: true, key: None },
             "0000002e84a46b696e6406a773657276696365a46a6f696eab646561646c696e655f6d73cd01f4a969735f73747265616dc3",
+        ),
+        (
+            Frame::Open {
+                service: Some(Service::Client),
+                deadline_ms: 500,
+                is_stream: false,
+                key: Some(ShownKey("sk_a_00".into())),
+            },
+            "0000003184a46b696e6406a773657276696365a6636c69656e74ab646561646c696e655f6d73cd01f4a36b6579a7736b5f615f3030",
         ),
         (
             Frame::Datagram { service: Some(Service::Gossip), body },
@@ -64,7 +73,10 @@ fn a_service_of_a_newer_release_leaves_the_call_readable() {
         deadline_ms: u64,
     }
     let bytes = rmp_serde::to_vec_named(&Newer { kind: OPEN, service: "teleport", deadline_ms: 5 }).unwrap();
-    assert_eq!(Frame::decode(&bytes).unwrap(), Frame::Open { service: None, deadline_ms: 5, is_stream: false });
+    assert_eq!(
+        Frame::decode(&bytes).unwrap(),
+        Frame::Open { service: None, deadline_ms: 5, is_stream: false, key: None }
+    );
 }
 
 #[test]
@@ -93,6 +105,13 @@ fn a_failure_is_cut_to_what_a_lane_takes() {
     assert!(failure.log_tail.ends_with("end") && failure.message.starts_with('é'));
 }
 
+#[test]
+fn a_key_is_not_shown_where_a_frame_is() {
+    let key = Some(ShownKey("sk_a_00".into()));
+    let open = Frame::Open { service: Some(Service::Client), deadline_ms: 5, is_stream: false, key };
+    assert!(!format!("{open:?}").contains("sk_a"));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_frame_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
@@ -101,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_frame_never_decodes(which in 0_usize..9, cut in 0.0_f64..1.0) {
+    fn a_truncated_frame_never_decodes(which in 0_usize..10, cut in 0.0_f64..1.0) {
         let (frame, _) = examples().swap_remove(which);
         let bytes = frame.to_bytes();
         let cut = (bytes.len() as f64 * cut) as usize;

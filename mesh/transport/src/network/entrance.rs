@@ -1,5 +1,5 @@
-//! How much strangers may have under way at once, and clients, who are strangers with a good key: doors of their own, so
-//! that whoever has no key cannot keep out those who have one, nor those who are about to show theirs.
+//! How much clients may have under way at once, and those who show a token or ask for nodes: doors of their own, so that
+//! calls do not keep out those who are about to show what they have. A stranger without a good key has no door for calls.
 
 use std::sync::{
     Arc,
@@ -21,38 +21,24 @@ pub(super) struct Place {
     body: Option<OwnedSemaphorePermit>,
     /// Bytes that fit into what is held already.
     spare: usize,
-    turn: Option<Turn>,
+    _turn: Option<Turn>,
 }
 
-/// What one stranger's connection may have under way, so that no connection takes all places of the others.
+/// What one stranger's connection may have under way, so that none takes the places of the others.
 pub(super) struct Share {
-    /// Whether one of its requests had a good answer, for which it needs a key. It has no share then but a client's.
+    /// Whether it has shown a good key.
     is_client: AtomicBool,
-    first: Arc<Semaphore>,
-    second: Arc<Semaphore>,
     introductions: Arc<Semaphore>,
 }
 
 /// One request of a share; given back when dropped.
 pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
-    /// What its body may still grow by.
-    left: usize,
 }
 
 impl Share {
     pub(super) fn new() -> Self {
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self {
-            is_client: AtomicBool::new(false),
-            first: semaphore(1),
-            second: semaphore(1),
-            introductions: semaphore(INTRODUCTIONS_MAX),
-        }
-    }
-
-    pub(super) fn is_client(&self) -> bool {
-        self.is_client.load(Ordering::Relaxed)
+        Self { is_client: AtomicBool::new(false), introductions: Arc::new(Semaphore::new(INTRODUCTIONS_MAX)) }
     }
 
     /// It is a client's from now on; false if it was before.
@@ -60,18 +46,10 @@ impl Share {
         !self.is_client.swap(true, Ordering::Relaxed)
     }
 
-    /// A turn for a call without a key: for one of any size, and for a small one beside it.
-    pub(super) fn turn(&self) -> Option<Turn> {
-        let turn = |of: &Arc<Semaphore>, left| {
-            of.clone().try_acquire_owned().ok().map(|permit| Turn { _permit: permit, left })
-        };
-        turn(&self.first, usize::MAX).or_else(|| turn(&self.second, SECOND_BODY_BYTES_MAX))
-    }
-
     /// A turn to show a key or a token.
     pub(super) fn introduction(&self) -> Option<Turn> {
         let permit = self.introductions.clone().try_acquire_owned().ok()?;
-        Some(Turn { _permit: permit, left: usize::MAX })
+        Some(Turn { _permit: permit })
     }
 }
 
@@ -91,17 +69,13 @@ impl Entrance {
     /// A place for one more request, if there is one. Never waits.
     pub(super) fn admit(&self, turn: Option<Turn>) -> Option<Place> {
         let request = self.requests.clone().try_acquire_owned().ok()?;
-        Some(Place { _request: request, kibibytes: self.kibibytes.clone(), body: None, spare: 0, turn })
+        Some(Place { _request: request, kibibytes: self.kibibytes.clone(), body: None, spare: 0, _turn: turn })
     }
 }
 
 impl Place {
     /// Room for so many bytes more; false if there is none.
     pub(super) fn hold(&mut self, bytes: usize) -> bool {
-        if let Some(turn) = &mut self.turn {
-            let Some(left) = turn.left.checked_sub(bytes) else { return false };
-            turn.left = left;
-        }
         let Some(missing) = bytes.checked_sub(self.spare).filter(|missing| *missing > 0) else {
             self.spare -= bytes;
             return true;
@@ -129,9 +103,6 @@ const INTRODUCTIONS_MAX: usize = 2;
 /// connections hold 32 MiB of them at worst.
 pub(super) const INTRODUCTION_BYTES_MAX: usize = 16 << 10;
 
-/// The largest body of a stranger's call beside another of its connection: the default payload limit is six of these.
-const SECOND_BODY_BYTES_MAX: usize = 1 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,17 +117,5 @@ mod tests {
         assert!(!one.hold(1), "ten KiB are held");
         drop((one, two));
         assert!(entrance.admit(None).unwrap().hold(10 << 10));
-    }
-
-    #[test]
-    fn a_share_is_one_call_of_any_size_and_a_small_one_beside_it() {
-        let (entrance, share) = (Entrance::new(9, 64 << 20), Share::new());
-        let mut first = entrance.admit(share.turn()).unwrap();
-        let mut second = entrance.admit(share.turn()).unwrap();
-        assert!(share.turn().is_none() && share.introduction().is_some());
-        assert!(first.hold(32 << 20) && second.hold(SECOND_BODY_BYTES_MAX));
-        assert!(!second.hold(1));
-        drop(first);
-        assert!(entrance.admit(share.turn()).unwrap().hold(32 << 20));
     }
 }

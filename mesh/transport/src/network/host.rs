@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::entrance::{Entrance, Place, Share};
-use crate::{Caller, NetworkConfig, Serve, Service, metrics::Metrics};
+use crate::{Caller, NetworkConfig, Serve, Service, frame::ShownKey, metrics::Metrics};
 
 /// The node behind the connections.
 pub(crate) struct Host {
@@ -41,9 +41,7 @@ pub(crate) struct Host {
     pub(crate) strangers: TaskTracker,
     /// The member that was the last to say that this node was removed.
     pub(crate) removal: watch::Sender<Option<NodeId>>,
-    /// The requests of strangers that have shown no good key.
-    stranger_requests: Entrance,
-    /// The requests of those that have.
+    /// The calls of strangers that have shown a good key. Others may not call.
     client_requests: Entrance,
     /// The requests that show a key or token, and ask for no more.
     introductions: Entrance,
@@ -57,7 +55,6 @@ impl Host {
         Self {
             local,
             boot: rand::random(),
-            stranger_requests: Entrance::new(config.stranger_requests_max, config.stranger_body_bytes_max),
             client_requests: Entrance::new(config.client_requests_max, config.client_body_bytes_max),
             introductions: Entrance::for_introductions(config.stranger_connections_max),
             config,
@@ -94,20 +91,21 @@ impl Host {
     }
 
     /// Answers one request. Runs where it is polled: on the handlers' runtime.
-    pub(crate) async fn answer(
-        &self,
-        caller: Caller,
-        service: Option<Service>,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Result<Bytes, Failure> {
+    pub(crate) async fn answer(&self, caller: Caller, request: Asked, deadline: Instant) -> Result<Bytes, Failure> {
+        let Asked { service, key, body } = request;
         if self.closing.is_cancelled() {
             return Err(draining());
         }
         let handler = self.handler(caller, service)?;
         self.metrics.served.increment(1);
         self.metrics.received_bytes.increment(body.len() as u64);
-        let work = AssertUnwindSafe(handler.call(caller, body, deadline)).catch_unwind();
+        let work = async {
+            match &key {
+                Some(ShownKey(key)) => handler.call_with_key(key, body, deadline).await,
+                None => handler.call(caller, body, deadline).await,
+            }
+        };
+        let work = AssertUnwindSafe(work).catch_unwind();
         let answer = match timeout_at(deadline, work).await {
             Ok(Ok(answer)) => answer?,
             Ok(Err(_)) => return Err(Failure::maybe_executed(ErrorCode::Internal, "the handler panicked")),
@@ -121,14 +119,24 @@ impl Host {
         Ok(answer)
     }
 
+    /// Makes sure that a stranger may send a request of `service` at all: with a good key, where one is needed.
+    pub(super) async fn admit_key(&self, service: Option<Service>, key: Option<&ShownKey>) -> Result<(), Failure> {
+        let handler = self.handler(Caller::Stranger, service)?;
+        if !service.is_some_and(Service::is_for_clients) {
+            return Ok(());
+        }
+        match key {
+            Some(key) => handler.admit(&key.0).await,
+            None => Err(Failure::not_executed(ErrorCode::Unauthenticated, NO_KEY)),
+        }
+    }
+
     /// A place for one request on a stranger's or client's connection with this share, if there is one.
     pub(super) fn admit(&self, share: &Share, service: Option<Service>) -> Option<Place> {
         let place = if service.is_some_and(Service::is_introduction) {
             share.introduction().and_then(|turn| self.introductions.admit(Some(turn)))
-        } else if share.is_client() {
-            self.client_requests.admit(None)
         } else {
-            share.turn().and_then(|turn| self.stranger_requests.admit(Some(turn)))
+            self.client_requests.admit(None)
         };
         if place.is_none() {
             self.metrics.overloads.increment(1);
@@ -167,6 +175,14 @@ impl Host {
     }
 }
 
+/// One request, as it arrived.
+pub(crate) struct Asked {
+    pub(crate) service: Option<Service>,
+    /// A client's, which was found good before the body was read.
+    pub(crate) key: Option<ShownKey>,
+    pub(crate) body: Bytes,
+}
+
 /// What a node that shuts down answers.
 pub(crate) fn draining() -> Failure {
     Failure::not_executed(ErrorCode::Draining, "this node is shutting down")
@@ -174,6 +190,8 @@ pub(crate) fn draining() -> Failure {
 
 /// A peer that says more means for ever; nothing here waits that long.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+const NO_KEY: &str = "the request does not begin with a key: a client shows it in the first frame";
 
 /// When the log was last told of something that anybody can cause as often as they like.
 #[derive(Default)]

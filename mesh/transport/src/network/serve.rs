@@ -13,14 +13,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     entrance::{INTRODUCTION_BYTES_MAX, Place, Share},
-    host::{Host, draining},
+    host::{Asked, Host, draining},
     peers::Peers,
     serve_lane,
 };
 use crate::{
     Caller, Service,
     close::{STREAM_BAD_FRAME, STREAM_REFUSED},
-    frame::{Frame, FrameError},
+    frame::{Frame, FrameError, ShownKey},
     metrics::Counted,
     stream::{FrameReader, QuicDuplex, ReadFailure, Sender},
 };
@@ -35,6 +35,13 @@ pub(super) struct Accepted {
     /// What a stranger may have under way, and whether it has shown a key.
     pub(super) share: Arc<Share>,
     pub(super) _counted: Arc<Counted>,
+}
+
+/// What the first frame of a request says.
+struct Opened {
+    service: Option<Service>,
+    key: Option<ShownKey>,
+    deadline: Instant,
 }
 
 impl Accepted {
@@ -61,7 +68,13 @@ impl Accepted {
     /// One stream: what it is, its first frame says.
     async fn stream(self, sender: SendStream, receiver: RecvStream) {
         let (mut sender, mut reader) = (Sender::new(sender), FrameReader::new(receiver));
-        let first = timeout(self.host.config.handshake_timeout, reader.next()).await;
+        let first = async {
+            match self.caller {
+                Caller::Peer(_) => reader.next().await,
+                Caller::Stranger => reader.first_of_stranger().await,
+            }
+        };
+        let first = timeout(self.host.config.handshake_timeout, first).await;
         match first {
             Ok(Ok(Some(Frame::Hello { version, boot }))) => {
                 serve_lane::serve(self, version, boot, sender, reader).await;
@@ -69,8 +82,9 @@ impl Accepted {
             Ok(Ok(Some(Frame::Open { service, is_stream: true, .. }))) => {
                 self.free_stream(service, sender, reader);
             }
-            Ok(Ok(Some(Frame::Open { service, deadline_ms, is_stream: false }))) => {
-                self.request(service, Host::deadline(deadline_ms), sender, reader).await;
+            Ok(Ok(Some(Frame::Open { service, deadline_ms, is_stream: false, key }))) => {
+                let opened = Opened { service, key, deadline: Host::deadline(deadline_ms) };
+                self.request(opened, sender, reader).await;
             }
             Ok(Ok(Some(_))) => self.bad_frame(&FrameError::Unexpected, &mut sender, &mut reader),
             Ok(Err(ReadFailure::Bad(error))) => self.bad_frame(&error, &mut sender, &mut reader),
@@ -100,13 +114,10 @@ impl Accepted {
     }
 
     /// A request with a stream of its own.
-    async fn request(self, service: Option<Service>, deadline: Instant, sender: Sender, reader: FrameReader) {
+    async fn request(self, opened: Opened, sender: Sender, reader: FrameReader) {
         // Taken before the request is answered and kept until the caller has the answer: shutdown waits for it.
         let token = self.host.requests.token();
-        let (answer, mut sender) = self.read_and_answer(service, deadline, sender, reader).await;
-        if answer.is_ok() && service.is_some_and(Service::is_for_clients) {
-            self.has_shown_a_key();
-        }
+        let (answer, mut sender) = self.read_and_answer(opened, sender, reader).await;
         let [head, body] = match answer {
             Ok(body) => [Frame::Reply { id: 0, body: Bytes::new() }.to_bytes(), body],
             Err(failure) => [Frame::fail(0, failure).to_bytes(), Bytes::new()],
@@ -131,14 +142,13 @@ impl Accepted {
 
     async fn read_and_answer(
         &self,
-        service: Option<Service>,
-        deadline: Instant,
+        opened: Opened,
         mut sender: Sender,
         mut reader: FrameReader,
     ) -> (Result<Bytes, Failure>, Sender) {
+        let Opened { service, deadline, key } = opened;
         // Who may not ask is not listened to any further.
-        let may_ask = self.host.handler(self.caller, service).map(drop).and_then(|()| self.place(service));
-        let mut place = match may_ask {
+        let mut place = match self.may_ask(service, key.as_ref(), deadline).await {
             Ok(place) => place,
             Err(failure) => {
                 reader.stop(STREAM_REFUSED);
@@ -153,7 +163,9 @@ impl Accepted {
             }
         };
         let (host, caller) = (self.host.clone(), self.caller);
-        let work = self.host.spawn(async move { host.answer(caller, service, body, deadline).await });
+        let key = key.filter(|_| caller == Caller::Stranger && service.is_some_and(Service::is_for_clients));
+        let asked = Asked { service, key, body };
+        let work = self.host.spawn(async move { host.answer(caller, asked, deadline).await });
         let work = AbortOnDropHandle::new(work);
         let answer = tokio::select! {
             answer = work => answer.unwrap_or_else(|_| {
@@ -168,10 +180,24 @@ impl Accepted {
         (answer, sender)
     }
 
-    /// A stranger's request needs a place; peers are bounded by their connections.
-    fn place(&self, service: Option<Service>) -> Result<Option<Place>, Failure> {
+    /// A stranger's request needs a key, unless it brings a token, and a place; peers are bounded by their connections.
+    async fn may_ask(
+        &self,
+        service: Option<Service>,
+        key: Option<&ShownKey>,
+        deadline: Instant,
+    ) -> Result<Option<Place>, Failure> {
         if self.caller != Caller::Stranger {
-            return Ok(None);
+            return self.host.handler(self.caller, service).map(|_| None);
+        }
+        let patience = deadline.min(Instant::now() + ADMIT_TIMEOUT);
+        let admitted = tokio::select! {
+            admitted = tokio::time::timeout_at(patience, self.host.admit_key(service, key)) => admitted,
+            () = self.host.closing.cancelled() => return Err(draining()),
+        };
+        admitted.unwrap_or_else(|_| Err(crate::exchange::late(skein_proto::Progress::NotExecuted)))?;
+        if service.is_some_and(Service::is_for_clients) {
+            self.has_shown_a_key();
         }
         let place = self.host.admit(&self.share, service);
         place.map(Some).ok_or_else(|| crowded("this node has as many requests of clients under way as it takes"))
@@ -187,14 +213,13 @@ impl Accepted {
     ) -> Result<Bytes, Failure> {
         let of_strangers = match service.is_some_and(Service::is_introduction) {
             true => INTRODUCTION_BYTES_MAX,
-            false => STRANGER_BODY_BYTES_MAX,
+            false => CLIENT_BODY_BYTES_MAX,
         };
         let (limit, patience) = match self.caller {
             Caller::Peer(_) => (self.host.config.body_bytes_max, deadline),
-            Caller::Stranger => (
-                self.host.config.body_bytes_max.min(of_strangers),
-                deadline.min(Instant::now() + STRANGER_BODY_TIMEOUT),
-            ),
+            Caller::Stranger => {
+                (self.host.config.body_bytes_max.min(of_strangers), deadline.min(Instant::now() + CLIENT_BODY_TIMEOUT))
+            }
         };
         let read = async {
             match place {
@@ -238,11 +263,14 @@ fn crowded(message: &str) -> Failure {
 /// How long a caller may take to fetch its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The largest request of a stranger: five times the default payload limit.
-const STRANGER_BODY_BYTES_MAX: usize = 32 << 20;
+/// The largest request of a client: five times the default payload limit.
+const CLIENT_BODY_BYTES_MAX: usize = 32 << 20;
 
-/// How long a stranger may take to send its request.
-const STRANGER_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send its request.
+const CLIENT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long it may take to say whether a key is good: a node that starts waits until it knows its mesh's keys.
+const ADMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When to try again after a refusal.
 const RETRY_AFTER: Duration = Duration::from_millis(100);

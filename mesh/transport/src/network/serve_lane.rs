@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    host::{Host, draining},
+    host::{Asked, Host, draining},
     serve::Accepted,
 };
 use crate::{
@@ -167,7 +167,7 @@ impl ServeLane {
             let work = async move {
                 // Made when the task first runs, not before: the table is locked until then.
                 let _done = Done { running, id, serial };
-                let answer = accepted.host.answer(accepted.caller, service, body, deadline).await;
+                let answer = accepted.host.answer(accepted.caller, Asked { service, key: None, body }, deadline).await;
                 accepted.reply(id, answer, deadline, &answers).await;
             };
             host.spawn(work).abort_handle()

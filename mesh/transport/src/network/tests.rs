@@ -27,6 +27,8 @@ use crate::{Authority, NodeKey, Validity};
 struct Echo {
     started: AtomicUsize,
     dropped: AtomicUsize,
+    /// Keys that were shown.
+    asked: AtomicUsize,
     changed: Notify,
     datagrams: Mutex<Vec<Bytes>>,
 }
@@ -70,6 +72,14 @@ impl Serve for Handler {
             b"fail" => Err(Failure::executed(ErrorCode::FunctionFailed, "as asked")),
             b"large" => Ok(Bytes::from(vec![7; 5 << 20])),
             _ => Ok(body),
+        }
+    }
+
+    async fn admit(&self, key: &str) -> Result<(), Failure> {
+        self.0.asked.fetch_add(1, SeqCst);
+        match key {
+            KEY => Ok(()),
+            _ => Err(Failure::not_executed(ErrorCode::Unauthenticated, "not this one")),
         }
     }
 
@@ -180,6 +190,9 @@ fn code<T: std::fmt::Debug>(result: Result<T, Failure>) -> (ErrorCode, Progress)
     let failure = result.expect_err("the call fails");
     (failure.code, failure.progress)
 }
+
+/// The key that is good.
+const KEY: &str = "sk_good_00";
 
 /// Longer than anything here takes, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -266,6 +266,10 @@ impl Authorize for ClientAccess {
         })
     }
 
+    fn identify(&self, key: &str) -> Result<(), Failure> {
+        identify(&self.catalog.borrow(), key, now_ms()).map(|_| ())
+    }
+
     fn authorize(&self, key: &str, function: &FunctionRef) -> Result<(), Failure> {
         authorize(&self.catalog.borrow(), key, Role::Invoke, Some(&function.app), now_ms()).map(|_| ())
     }

@@ -401,6 +401,17 @@ impl Serve for WhenFresh {
         self.service.call(from, body, deadline).await
     }
 
+    /// A key that the node does not know yet may be good.
+    async fn admit(&self, key: &str) -> Result<(), Failure> {
+        self.freshness.until_serving().await?;
+        self.service.admit(key).await
+    }
+
+    async fn call_with_key(&self, key: &str, body: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
+        self.freshness.until_serving().await?;
+        self.service.call_with_key(key, body, deadline).await
+    }
+
     async fn stream(&self, from: Caller, stream: Box<dyn Duplex>) {
         if self.freshness.until_serving().await.is_ok() {
             self.service.stream(from, stream).await;

@@ -58,7 +58,7 @@ async fn a_dropped_call_on_a_stream_of_its_own_stops_its_handler() {
     let mesh = TestMesh::new();
     let node = mesh.node(1).await;
     let pin = crate::CaPin::Fingerprint(mesh.authority.fingerprint());
-    let stranger = crate::Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap();
+    let stranger = crate::Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap().with_key(KEY);
     let stranger = Arc::new(stranger);
     let asker = stranger.clone();
     let call = tokio::spawn(async move { asker.call(Service::Client, "hang".into(), soon()).await });
@@ -73,7 +73,8 @@ async fn what_a_node_says_is_told_from_what_is_made_of_its_silence() {
     let mesh = TestMesh::new();
     let node = mesh.node(1).await;
     let pin = crate::CaPin::Fingerprint(mesh.authority.fingerprint());
-    let stranger = Arc::new(crate::Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap());
+    let stranger = crate::Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap();
+    let stranger = Arc::new(stranger.with_key(KEY));
     let ask = |what: &'static str| stranger.ask(Service::Client, what.into(), soon());
     assert_eq!(ask("hello").await.unwrap().unwrap(), "hello");
     assert_eq!(code(ask("fail").await.unwrap()), (ErrorCode::FunctionFailed, Progress::Executed));

@@ -5,7 +5,7 @@ use crate::{CaPin, Stranger};
 
 async fn stranger(mesh: &TestMesh, node: &Node) -> Result<Arc<Stranger>, Failure> {
     let pin = CaPin::Fingerprint(mesh.authority.fingerprint());
-    Stranger::connect(node.network.local_addr(), pin, soon()).await.map(Arc::new)
+    Stranger::connect(node.network.local_addr(), pin, soon()).await.map(|stranger| Arc::new(stranger.with_key(KEY)))
 }
 
 fn hang(stranger: &Arc<Stranger>) -> AbortOnDropHandle<Result<Bytes, Failure>> {
@@ -48,16 +48,10 @@ async fn who_has_shown_a_key_may_have_more_under_way_and_is_told_at_the_bound() 
     })
     .await;
     let client = stranger(&mesh, &node).await.unwrap();
-    let mut hanging: Vec<_> = (0..2).map(|_| hang(&client)).collect();
-    node.echo.until(|echo| echo.started.load(SeqCst) == 2).await;
-    let refused = client.call(Service::Client, "third".into(), soon()).await;
-    assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted));
-    hanging.clear();
-    // What hung is cancelled, and there is place for one that is answered well.
-    assert_eq!(client.call(Service::Client, "key".into(), soon()).await.unwrap(), "key");
+    assert_eq!(client.call(Service::Nodes, "key".into(), soon()).await.unwrap(), "key");
     let before = node.echo.started.load(SeqCst);
     // QUIC tells of new room when there is an eighth of the whole.
-    hanging.extend((0..24).map(|_| hang(&client)));
+    let _hanging: Vec<_> = (0..24).map(|_| hang(&client)).collect();
     node.echo.until(|echo| echo.started.load(SeqCst) == before + 24).await;
     let mut more = tokio::task::JoinSet::new();
     for _ in 0..32 {
@@ -70,59 +64,89 @@ async fn who_has_shown_a_key_may_have_more_under_way_and_is_told_at_the_bound() 
     assert!(refused.retry_after_ms.is_some());
 }
 
+/// A stranger's request of which only the first frame is sent: the answer, though no body follows.
+async fn begun(stranger: &Stranger, service: Service, key: Option<&str>) -> Option<Frame> {
+    let (mut sender, receiver) = stranger.connection().open_bi().await.unwrap();
+    let key = key.map(|key| crate::frame::ShownKey(key.into()));
+    let open = Frame::Open { service: Some(service), deadline_ms: 60_000, is_stream: false, key };
+    sender.write_chunk(open.to_bytes()).await.unwrap();
+    let answer = timeout(PATIENCE, crate::stream::FrameReader::new(receiver).next()).await;
+    answer.expect("it is answered before its body arrives").unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_without_a_key_do_not_keep_out_clients_that_have_one() {
+async fn who_shows_no_good_key_is_refused_before_a_byte_of_its_body_is_read() {
     let mesh = TestMesh::new();
-    let node = configured(&mesh, |config| config.stranger_requests_max = 1).await;
-    let client = stranger(&mesh, &node).await.unwrap();
-    assert_eq!(client.call(Service::Client, "key".into(), soon()).await.unwrap(), "key");
+    let node = mesh.node(1).await;
     let other = stranger(&mesh, &node).await.unwrap();
-    let _hanging = hang(&other);
+    for service in [Service::Client, Service::Nodes] {
+        for (key, asked) in [(None, 0), (Some("sk_other"), 1)] {
+            let before = node.echo.asked.load(SeqCst);
+            let answer = begun(&other, service, key).await;
+            let Some(Frame::Fail { failure, .. }) = answer else { panic!("{answer:?}") };
+            assert_eq!((failure.code, failure.progress), (ErrorCode::Unauthenticated, Progress::NotExecuted));
+            assert_eq!(node.echo.asked.load(SeqCst) - before, asked, "{service:?} {key:?}");
+        }
+    }
+    assert_eq!(node.echo.started.load(SeqCst), 0, "no handler was called");
+    assert_eq!(other.call(Service::Client, "with a key".into(), soon()).await.unwrap(), "with a key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_frame_of_a_stranger_is_small() {
+    use crate::frame::STRANGER_FRAME_BYTES_MAX;
+    let mesh = TestMesh::new();
+    let node = mesh.node(1).await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    for (bytes, is_read) in
+        [(STRANGER_FRAME_BYTES_MAX - 1, true), (STRANGER_FRAME_BYTES_MAX, true), (STRANGER_FRAME_BYTES_MAX + 1, false)]
+    {
+        let (mut sender, receiver) = client.connection().open_bi().await.unwrap();
+        let key = |length| Some(crate::frame::ShownKey("k".repeat(length).into()));
+        let open = |key| Frame::Open { service: Some(Service::Client), deadline_ms: 9_000, is_stream: false, key };
+        // What the key is longer by, the frame is.
+        let spare = bytes + 4 - open(key(300)).to_bytes().len();
+        let frame = open(key(300 + spare)).to_bytes();
+        assert_eq!(frame.len(), bytes + 4);
+        sender.write_chunk(frame).await.unwrap();
+        let answer = timeout(PATIENCE, crate::stream::FrameReader::new(receiver).next()).await.unwrap();
+        assert_eq!(matches!(answer, Ok(Some(Frame::Fail { .. }))), is_read, "{bytes}: {answer:?}");
+        assert_eq!(answer.is_err(), !is_read, "{bytes}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_clients_are_bounded_and_keep_nobody_from_showing_a_key() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.client_requests_max = 3).await;
+    let one = stranger(&mesh, &node).await.unwrap();
+    let mut hanging: Vec<_> = (0..2).map(|_| hang(&one)).collect();
     node.echo.until(|echo| echo.started.load(SeqCst) == 2).await;
-    let third = stranger(&mesh, &node).await.unwrap();
-    let refused = third.call(Service::Client, "no place".into(), soon()).await.unwrap_err();
+    let two = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(two.call(Service::Client, "third".into(), soon()).await.unwrap(), "third");
+    hanging.push(hang(&one));
+    node.echo.until(|echo| echo.started.load(SeqCst) == 4).await;
+    let refused = two.call(Service::Client, "fourth".into(), soon()).await.unwrap_err();
     assert_eq!((refused.code, refused.progress), (ErrorCode::Unavailable, Progress::NotExecuted));
     assert!(refused.retry_after_ms.is_some());
-    assert_eq!(client.call(Service::Client, "place".into(), soon()).await.unwrap(), "place");
+    assert_eq!(two.call(Service::Nodes, "key".into(), soon()).await.unwrap(), "key");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_would_take_too_much_memory_are_refused_before_they_are_held() {
     let mesh = TestMesh::new();
-    let node = configured(&mesh, |config| config.stranger_body_bytes_max = 100 << 10).await;
-    let other = stranger(&mesh, &node).await.unwrap();
-    let refused = other.call(Service::Client, vec![0; 200 << 10].into(), soon()).await;
-    assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted));
-    let body = Bytes::from(vec![0; 90 << 10]);
-    assert_eq!(other.call(Service::Client, body.clone(), soon()).await.unwrap(), body);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_without_a_key_takes_no_more_than_its_share() {
-    let mesh = TestMesh::new();
-    let node = configured(&mesh, |config| config.stranger_requests_max = 3).await;
-    let (one, two) = (stranger(&mesh, &node).await.unwrap(), stranger(&mesh, &node).await.unwrap());
-    let _first = hang(&one);
-    node.echo.until(|echo| echo.started.load(SeqCst) == 1).await;
-    let large = one.call(Service::Client, vec![0; 2 << 20].into(), soon()).await;
-    assert_eq!(code(large), (ErrorCode::Unavailable, Progress::NotExecuted), "beside another");
-    let _second = hang(&one);
-    node.echo.until(|echo| echo.started.load(SeqCst) == 2).await;
-    let third = one.call(Service::Client, "hang".into(), soon()).await;
-    assert_eq!(code(third), (ErrorCode::Unavailable, Progress::NotExecuted));
-    assert_eq!(two.call(Service::Client, "place".into(), soon()).await.unwrap(), "place");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_that_hold_every_place_keep_nobody_from_showing_a_key() {
-    let mesh = TestMesh::new();
-    let node = configured(&mesh, |config| config.stranger_requests_max = 1).await;
-    let other = stranger(&mesh, &node).await.unwrap();
-    let _hanging = hang(&other);
-    node.echo.until(|echo| echo.started.load(SeqCst) == 1).await;
+    let node = configured(&mesh, |config| config.client_body_bytes_max = 100 << 10).await;
     let client = stranger(&mesh, &node).await.unwrap();
-    assert_eq!(client.call(Service::Nodes, "key".into(), soon()).await.unwrap(), "key");
-    assert_eq!(client.call(Service::Client, "place".into(), soon()).await.unwrap(), "place");
+    for (bytes, is_held) in [((100 << 10) - 1, true), (100 << 10, true), ((100 << 10) + 1, false)] {
+        let body = Bytes::from(vec![0; bytes]);
+        match client.call(Service::Client, body.clone(), soon()).await {
+            Ok(answer) => assert!(is_held && answer == body, "{bytes}"),
+            refused => {
+                assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted), "{bytes}");
+                assert!(!is_held, "{bytes}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,7 +27,7 @@ const CALLERS: usize = 16;
 
 async fn stranger(mesh: &TestMesh, node: &Node) -> Result<Stranger, Failure> {
     let pin = CaPin::Fingerprint(mesh.authority.fingerprint());
-    Stranger::connect(node.network.local_addr(), pin, soon()).await
+    Ok(Stranger::connect(node.network.local_addr(), pin, soon()).await?.with_key(KEY))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +114,8 @@ async fn shutdown_does_not_wait_for_a_request_that_does_not_arrive() {
     let node = mesh.node(1).await;
     let client = stranger(&mesh, &node).await.unwrap();
     let (mut sender, _receiver) = client.connection().open_bi().await.unwrap();
-    let open = Frame::Open { service: Some(Service::Client), deadline_ms: 60_000, is_stream: false };
+    let key = Some(crate::frame::ShownKey(KEY.into()));
+    let open = Frame::Open { service: Some(Service::Client), deadline_ms: 60_000, is_stream: false, key };
     sender.write_chunk(open.to_bytes()).await.unwrap();
     let requests = node.network.inner.host.requests.clone();
     let read = async {

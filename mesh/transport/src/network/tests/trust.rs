@@ -95,7 +95,7 @@ async fn a_stranger_may_join_and_be_a_client_and_nothing_else() {
     let mesh = TestMesh::new();
     let node = mesh.node(1).await;
     let pin = CaPin::Fingerprint(mesh.authority.fingerprint());
-    let stranger = Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap();
+    let stranger = Stranger::connect(node.network.local_addr(), pin, soon()).await.unwrap().with_key(KEY);
     assert_eq!(stranger.node(), NodeId(1));
     for size in [5, 100_000] {
         let body = Bytes::from(vec![1; size]);
