@@ -40,11 +40,19 @@ pub struct NetworkConfig {
     pub streams_per_client_max: u32,
     /// Connections accepted at once, of peers. 1024: three for each of some 340 peers.
     pub peer_connections_max: usize,
-    /// Connections accepted at once, of strangers. 1024.
+    /// Connections accepted at once, of clients, which are strangers that have shown a good key. 1024.
+    pub client_connections_max: usize,
+    /// Connections accepted at once, of strangers that have shown none. 256, each with up to 128 KiB that nobody has read.
+    /// When there is one too many, the one that has been idle longest is closed.
     pub stranger_connections_max: usize,
+    /// The same for strangers of one address: an IPv4 address or 64 bits of an IPv6 address. 64.
+    pub stranger_connections_per_address_max: usize,
     /// Connections at once that have not shown yet who they are; each ends or shows it within `handshake_timeout`.
-    /// 1024. Beyond half of them, whoever comes must first show that its address is its own.
+    /// 1024. Beyond half of them, whoever comes must first show that its address is its own; beyond all of them the oldest
+    /// is given up.
     pub handshakes_max: usize,
+    /// The same of one address. 256.
+    pub handshakes_per_address_max: usize,
     /// Requests of all clients under way at once. 4,096, as at the gateway. Those that only show a key or token have
     /// places of their own: two for each connection, 16 KiB each. A stranger without a good key may not call.
     pub client_requests_max: usize,
@@ -73,8 +81,11 @@ impl NetworkConfig {
             streams_per_stranger_max: 4,
             streams_per_client_max: 1024,
             peer_connections_max: 1024,
-            stranger_connections_max: 1024,
+            client_connections_max: 1024,
+            stranger_connections_max: 256,
+            stranger_connections_per_address_max: 64,
             handshakes_max: 1024,
+            handshakes_per_address_max: 256,
             client_requests_max: 4_096,
             client_body_bytes_max: 512 << 20,
             goodbye_timeout: Duration::from_secs(2),

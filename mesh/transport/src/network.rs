@@ -14,6 +14,7 @@ mod host;
 mod io;
 mod link;
 mod peers;
+mod seats;
 mod serve;
 mod serve_lane;
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
-    VarInt,
+    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use skein_proto::Digest;
@@ -44,6 +44,7 @@ impl ConnectionIdGenerator for RandomIds {
 pub(crate) fn server(config: &NetworkConfig, tls: QuicServerConfig) -> ServerConfig {
     let mut transport = common(config.stranger_idle_timeout);
     transport
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .max_concurrent_bidi_streams(VarInt::from_u32(config.streams_per_stranger_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0));
     let mut server = ServerConfig::with_crypto(Arc::new(tls));
@@ -71,6 +72,12 @@ pub(crate) fn stranger(tls: QuicClientConfig) -> ClientConfig {
     client(tls, transport)
 }
 
+/// Lets somebody who has shown who it is have as much on its way as anybody may.
+pub(crate) fn trust_with_streams(connection: &Connection, streams_max: u32) {
+    connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max));
+}
+
 fn client(tls: QuicClientConfig, transport: TransportConfig) -> ClientConfig {
     let mut client = ClientConfig::new(Arc::new(tls));
     client.transport_config(Arc::new(transport));
@@ -95,6 +102,9 @@ const LARGE_REPLIES_MAX: u32 = 16;
 
 /// What one connection may send that was not read yet, over all its streams.
 const RECEIVE_WINDOW_BYTES: u32 = 16 << 20;
+
+/// The same for somebody who has shown nothing yet: four times the largest token with what belongs to it.
+pub(crate) const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 
 /// Some 60 datagrams; the oldest are dropped beyond that.
 const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;

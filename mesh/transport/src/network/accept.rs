@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use quinn::{Connection, Endpoint, Incoming, VarInt};
+use quinn::{Connection, Endpoint, Incoming};
 use skein_proto::{Digest, NodeId};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{entrance::Share, host::Host, peers::Peers, serve::Accepted};
+use super::{
+    entrance::Share,
+    host::Host,
+    peers::Peers,
+    seats::{Seat, Seats},
+    serve::Accepted,
+};
 use crate::{
     Caller,
     close::{CLOSE_BUSY, CLOSE_LEAVING, CLOSE_REMOVED, CLOSE_UNTRUSTED, removal_proof},
     metrics::Counted,
+    quic,
     tls::{self, Shown},
 };
 
@@ -24,42 +28,54 @@ pub(super) struct Acceptor {
     peers: Arc<Peers>,
     endpoint: Endpoint,
     connections: TaskTracker,
-    /// Places of those who have not shown yet who they are. Nobody keeps one for longer than a handshake, so that
-    /// strangers who stay cannot keep a member out, nor members a stranger.
-    handshakes: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    /// Of those who have not shown yet who they are. Nobody keeps one for longer than a handshake, so that strangers who
+    /// stay cannot keep a member out, nor members a stranger.
+    handshakes: Arc<Seats>,
+    /// Of those who have no certificate and have shown no key.
+    strangers: Arc<Seats>,
+    clients: Arc<Semaphore>,
     members: Arc<Semaphore>,
 }
 
 impl Acceptor {
     pub(super) fn new(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, connections: TaskTracker) -> Self {
-        let handshakes = Arc::new(Semaphore::new(host.config.handshakes_max));
-        let strangers = Arc::new(Semaphore::new(host.config.stranger_connections_max));
-        let members = Arc::new(Semaphore::new(host.config.peer_connections_max));
-        Self { host, peers, endpoint, connections, handshakes, strangers, members }
+        let config = &host.config;
+        let handshakes = Seats::new(config.handshakes_max, config.handshakes_per_address_max);
+        let strangers = Seats::new(config.stranger_connections_max, config.stranger_connections_per_address_max);
+        let clients = Arc::new(Semaphore::new(config.client_connections_max));
+        let members = Arc::new(Semaphore::new(config.peer_connections_max));
+        Self { host, peers, endpoint, connections, handshakes, strangers, clients, members }
     }
 
     /// The loop.
     pub(super) async fn run(self) {
         let this = Arc::new(self);
         while let Some(incoming) = this.endpoint.accept().await {
-            let Ok(place) = this.handshakes.clone().try_acquire_owned() else {
-                incoming.refuse();
-                continue;
-            };
             // Half full: whoever comes must first show that its address is its own.
-            let is_crowded = this.handshakes.available_permits() < this.host.config.handshakes_max / 2;
+            let is_crowded = this.handshakes.taken() >= this.host.config.handshakes_max.div_ceil(2);
             if is_crowded && !incoming.remote_address_validated() {
                 let _ = incoming.retry();
                 continue;
             }
-            this.connections.spawn(this.clone().serve(incoming, place));
+            let Some(seat) = this.handshakes.take(incoming.remote_address().ip()) else {
+                incoming.refuse();
+                continue;
+            };
+            this.connections.spawn(this.clone().serve(incoming, seat));
         }
     }
 
-    async fn serve(self: Arc<Self>, incoming: Incoming, place: OwnedSemaphorePermit) {
-        let Some((connection, shown)) = self.shake_hands(incoming).await else { return };
-        drop(place);
+    async fn serve(self: Arc<Self>, incoming: Incoming, seat: Seat) {
+        let leave = seat.leave();
+        let shaken = tokio::select! {
+            shaken = self.shake_hands(incoming) => shaken,
+            () = leave.cancelled() => {
+                self.host.metrics.handshake_failures.increment(1);
+                None
+            }
+        };
+        let Some((connection, shown)) = shaken else { return };
+        drop(seat);
         match shown {
             Shown::Stranger => self.serve_stranger(connection).await,
             Shown::Peer(node, key) => self.serve_peer(connection, node, key).await,
@@ -95,12 +111,20 @@ impl Acceptor {
             connection.close(CLOSE_LEAVING, b"this node is leaving");
             return;
         }
-        let Ok(_place) = self.strangers.clone().try_acquire_owned() else {
+        let Some(seat) = self.strangers.take(connection.remote_address().ip()) else {
             connection.close(CLOSE_BUSY, b"too many connections");
             return;
         };
         let _here = self.host.strangers.token();
-        self.accepted(connection, Caller::Stranger).run().await;
+        let leave = seat.leave();
+        let share = Share::new(Some(seat), self.clients.clone());
+        tokio::select! {
+            () = self.accepted(connection.clone(), Caller::Stranger, share).run() => {}
+            () = leave.cancelled() => {
+                self.host.metrics.overloads.increment(1);
+                connection.close(CLOSE_BUSY, b"too many connections that show no key");
+            }
+        }
     }
 
     async fn serve_peer(&self, connection: Connection, node: NodeId, key: Digest) {
@@ -113,12 +137,13 @@ impl Acceptor {
             connection.close(CLOSE_BUSY, b"too many connections");
             return;
         };
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.host.config.streams_per_peer_max));
+        quic::trust_with_streams(&connection, self.host.config.streams_per_peer_max);
         self.peers.accepted(node, key, &connection);
         // The handshake asked at the certificate, and its rest may have been held back until the node was removed and
         // its connections closed. Whoever is removed after this is found in the book.
         if self.peers.is_trusted(node, key) {
-            self.accepted(connection.clone(), Caller::Peer(node)).run().await;
+            let share = Share::new(None, self.clients.clone());
+            self.accepted(connection.clone(), Caller::Peer(node), share).run().await;
         } else {
             self.host.metrics.handshake_failures.increment(1);
             connection.close(CLOSE_UNTRUSTED, b"no member any more");
@@ -126,13 +151,13 @@ impl Acceptor {
         self.peers.ended(node, &connection);
     }
 
-    fn accepted(&self, connection: Connection, caller: Caller) -> Accepted {
+    fn accepted(&self, connection: Connection, caller: Caller, share: Share) -> Accepted {
         Accepted {
             host: self.host.clone(),
             peers: self.peers.clone(),
             connection,
             caller,
-            share: Arc::new(Share::new()),
+            share: Arc::new(share),
             _counted: Arc::new(Counted::new(&self.host.metrics.accepted)),
         }
     }

@@ -1,12 +1,11 @@
 //! How much clients may have under way at once, and those who show a token or ask for nodes: doors of their own, so that
 //! calls do not keep out those who are about to show what they have. A stranger without a good key has no door for calls.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::seats::{Busy, Seat};
 
 /// One of the doors.
 pub(super) struct Entrance {
@@ -26,9 +25,20 @@ pub(super) struct Place {
 
 /// What one stranger's connection may have under way, so that none takes the places of the others.
 pub(super) struct Share {
-    /// Whether it has shown a good key.
-    is_client: AtomicBool,
+    seat: Mutex<Held>,
+    /// Places of those who have shown a good key.
+    clients: Arc<Semaphore>,
     introductions: Arc<Semaphore>,
+}
+
+/// What a connection holds of the node's places.
+enum Held {
+    /// A member's has its place elsewhere.
+    Nothing,
+    /// It has shown no key.
+    Seat(Seat),
+    /// It has.
+    Client(#[expect(dead_code, reason = "held for as long as the connection lasts")] OwnedSemaphorePermit),
 }
 
 /// One request of a share; given back when dropped.
@@ -37,13 +47,34 @@ pub(super) struct Turn {
 }
 
 impl Share {
-    pub(super) fn new() -> Self {
-        Self { is_client: AtomicBool::new(false), introductions: Arc::new(Semaphore::new(INTRODUCTIONS_MAX)) }
+    /// For a connection that has `seat`, if it is a stranger's.
+    pub(super) fn new(seat: Option<Seat>, clients: Arc<Semaphore>) -> Self {
+        let seat = Mutex::new(seat.map_or(Held::Nothing, Held::Seat));
+        Self { seat, clients, introductions: Arc::new(Semaphore::new(INTRODUCTIONS_MAX)) }
     }
 
-    /// It is a client's from now on; false if it was before.
-    pub(super) fn has_shown_a_key(&self) -> bool {
-        !self.is_client.swap(true, Ordering::Relaxed)
+    /// It is a client's from now on, and gives its seat up; whether it was not before. None if there is no place for one
+    /// more client: it keeps its seat.
+    pub(super) fn has_shown_a_key(&self) -> Option<bool> {
+        let mut held = self.seat();
+        if matches!(*held, Held::Client(_)) {
+            return Some(false);
+        }
+        *held = Held::Client(self.clients.clone().try_acquire_owned().ok()?);
+        Some(true)
+    }
+
+    /// While this is kept, the connection is not idle.
+    pub(super) fn busy(&self) -> Option<Busy> {
+        match &*self.seat() {
+            Held::Seat(seat) => Some(seat.busy()),
+            Held::Nothing | Held::Client(_) => None,
+        }
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Held> {
+        // Nothing panics under the lock.
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A turn to show a key or a token.

@@ -56,7 +56,9 @@ impl Host {
             local,
             boot: rand::random(),
             client_requests: Entrance::new(config.client_requests_max, config.client_body_bytes_max),
-            introductions: Entrance::for_introductions(config.stranger_connections_max),
+            introductions: Entrance::for_introductions(
+                config.stranger_connections_max.saturating_add(config.client_connections_max),
+            ),
             config,
             metrics: Metrics::new(),
             farewell: CancellationToken::new(),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, RecvStream, SendStream};
 use skein_proto::{ErrorCode, Failure};
 use tokio::{
     task::JoinSet,
@@ -22,6 +22,7 @@ use crate::{
     close::{STREAM_BAD_FRAME, STREAM_REFUSED},
     frame::{Frame, FrameError, ShownKey},
     metrics::Counted,
+    quic,
     stream::{FrameReader, QuicDuplex, ReadFailure, Sender},
 };
 
@@ -133,11 +134,15 @@ impl Accepted {
     }
 
     /// The stranger is a client, and may have as much under way as a client may.
-    fn has_shown_a_key(&self) {
-        if self.caller == Caller::Stranger && self.share.has_shown_a_key() {
-            let streams = VarInt::from_u32(self.host.config.streams_per_client_max);
-            self.connection.set_max_concurrent_bi_streams(streams);
+    fn has_shown_a_key(&self) -> Result<(), Failure> {
+        let Some(is_new) = self.share.has_shown_a_key() else {
+            self.host.metrics.overloads.increment(1);
+            return Err(crowded("this node has as many connections of clients as it takes"));
+        };
+        if is_new {
+            quic::trust_with_streams(&self.connection, self.host.config.streams_per_client_max);
         }
+        Ok(())
     }
 
     async fn read_and_answer(
@@ -162,6 +167,7 @@ impl Accepted {
                 return (Err(failure), sender);
             }
         };
+        let _busy = self.share.busy();
         let (host, caller) = (self.host.clone(), self.caller);
         let key = key.filter(|_| caller == Caller::Stranger && service.is_some_and(Service::is_for_clients));
         let asked = Asked { service, key, body };
@@ -197,7 +203,7 @@ impl Accepted {
         };
         admitted.unwrap_or_else(|_| Err(crate::exchange::late(skein_proto::Progress::NotExecuted)))?;
         if service.is_some_and(Service::is_for_clients) {
-            self.has_shown_a_key();
+            self.has_shown_a_key()?;
         }
         let place = self.host.admit(&self.share, service);
         place.map(Some).ok_or_else(|| crowded("this node has as many requests of clients under way as it takes"))

@@ -22,7 +22,7 @@ async fn configured(mesh: &TestMesh, configure: impl FnOnce(&mut NetworkConfig))
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_take_no_strangers_places_and_strangers_none_of_members() {
     let mesh = TestMesh::new();
-    let node = configured(&mesh, |config| config.stranger_connections_max = 1).await;
+    let node = configured(&mesh, |config| config.client_connections_max = 2).await;
     let (two, three) = (mesh.node(2).await, mesh.node(3).await);
     for member in [&two, &three] {
         member.meet(&node);
@@ -32,8 +32,14 @@ async fn members_take_no_strangers_places_and_strangers_none_of_members() {
     }
     let first = stranger(&mesh, &node).await.unwrap();
     assert_eq!(first.call(Service::Client, "x".into(), soon()).await.unwrap(), "x");
-    let second = stranger(&mesh, &node).await;
-    assert_eq!(code(second), (ErrorCode::Overloaded, Progress::NotExecuted));
+    let second = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(second.call(Service::Client, "x".into(), soon()).await.unwrap(), "x");
+    let third = stranger(&mesh, &node).await.unwrap();
+    let refused = third.call(Service::Client, "x".into(), soon()).await;
+    assert_eq!(code(refused), (ErrorCode::Unavailable, Progress::NotExecuted));
+    second.close().await;
+    let place = async { while third.call(Service::Client, "x".into(), soon()).await.is_err() {} };
+    timeout(PATIENCE, place).await.expect("its place is free");
     let four = mesh.node(4).await;
     four.meet(&node);
     assert_eq!(four.ask(&node, "members still get in").await.unwrap(), "members still get in");
@@ -62,6 +68,103 @@ async fn who_has_shown_a_key_may_have_more_under_way_and_is_told_at_the_bound() 
     let refused = more.join_next().await.unwrap().unwrap().unwrap().unwrap_err();
     assert_eq!((refused.code, refused.progress), (ErrorCode::Unavailable, Progress::NotExecuted));
     assert!(refused.retry_after_ms.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_idle_stranger_leaves_for_a_newcomer_and_who_has_shown_a_key_stays() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| config.stranger_connections_per_address_max = 3).await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(client.call(Service::Nodes, "key".into(), soon()).await.unwrap(), "key");
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        idle.push(stranger(&mesh, &node).await.unwrap());
+    }
+    let is_gone = |idle: &[Arc<Stranger>]| idle.iter().map(|stranger| stranger.is_closed()).collect::<Vec<_>>();
+    assert_eq!(is_gone(&idle), [false; 3], "as many as may be");
+    idle.push(stranger(&mesh, &node).await.unwrap());
+    timeout(PATIENCE, idle[0].connection().closed()).await.expect("one more: the first leaves");
+    assert_eq!(is_gone(&idle), [true, false, false, false]);
+    // Of hundreds that stay, none keeps one out that shows a key.
+    for _ in 0..100 {
+        idle.push(stranger(&mesh, &node).await.unwrap());
+    }
+    let late = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(late.call(Service::Client, "key".into(), soon()).await.unwrap(), "key");
+    assert_eq!(client.call(Service::Client, "still here".into(), soon()).await.unwrap(), "still here");
+    let member = mesh.node(2).await;
+    member.meet(&node);
+    assert_eq!(member.ask(&node, "members too").await.unwrap(), "members too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_never_end_keep_nobody_out() {
+    let mesh = TestMesh::new();
+    let node = configured(&mesh, |config| {
+        (config.handshakes_max, config.handshakes_per_address_max) = (8, 3);
+        config.handshake_timeout = 10 * PATIENCE;
+    })
+    .await;
+    // A first packet, sent anew from port after port and never followed up.
+    let hello = first_packet(&mesh).await;
+    let sockets: Vec<_> = (0..20).map(|_| std::net::UdpSocket::bind(localhost()).unwrap()).collect();
+    for socket in &sockets {
+        socket.send_to(&hello, node.network.local_addr()).unwrap();
+    }
+    let member = mesh.node(2).await;
+    member.meet(&node);
+    assert_eq!(member.ask(&node, "in").await.unwrap(), "in");
+    let client = stranger(&mesh, &node).await.unwrap();
+    assert_eq!(client.call(Service::Client, "in".into(), soon()).await.unwrap(), "in");
+}
+
+/// What a client sends first.
+async fn first_packet(mesh: &TestMesh) -> Vec<u8> {
+    let nobody = tokio::net::UdpSocket::bind(localhost()).await.unwrap();
+    let pin = CaPin::Fingerprint(mesh.authority.fingerprint());
+    let dial = AbortOnDropHandle::new(tokio::spawn(Stranger::connect(nobody.local_addr().unwrap(), pin, soon())));
+    let mut packet = vec![0; 2_000];
+    let length = timeout(PATIENCE, nobody.recv(&mut packet)).await.unwrap().unwrap();
+    drop(dial);
+    packet.truncate(length);
+    packet
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_is_not_followed_up_gets_at_most_three_times_its_bytes() {
+    let mesh = TestMesh::new();
+    let node = mesh.node(1).await;
+    let hello = first_packet(&mesh).await;
+    let socket = tokio::net::UdpSocket::bind(localhost()).await.unwrap();
+    socket.send_to(&hello, node.network.local_addr()).await.unwrap();
+    let (mut received, mut packet) = (0, vec![0; 2_000]);
+    // The handshake is given up after three seconds: repetitions count, too.
+    let until = Instant::now() + Duration::from_secs(4);
+    while let Ok(length) = tokio::time::timeout_at(until, socket.recv(&mut packet)).await {
+        received += length.unwrap();
+    }
+    assert!(received > 0 && received <= 3 * hello.len(), "{received} bytes for {}", hello.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_may_send_little_before_it_shows_a_key_and_much_after() {
+    let mesh = TestMesh::new();
+    let node = mesh.node(1).await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    // Of a frame that never is whole nobody reads on, and beyond the window nothing leaves.
+    let (mut sender, _receiver) = client.connection().open_bi().await.unwrap();
+    sender.write_all(&[0, 0, 3, 0xff]).await.unwrap();
+    let mut sent = 0;
+    let flood = async {
+        while let Ok(written) = sender.write(&[0; 1 << 10]).await {
+            sent += written;
+        }
+    };
+    let _ = timeout(Duration::from_millis(500), flood).await;
+    let most = usize::try_from(quic::STRANGER_WINDOW_BYTES).unwrap();
+    assert!(sent <= 2 * most, "{sent} bytes left");
+    let large = Bytes::from(vec![7; 5 << 20]);
+    assert_eq!(client.call(Service::Client, large.clone(), soon()).await.unwrap(), large);
 }
 
 /// A stranger's request of which only the first frame is sent: the answer, though no body follows.
