@@ -48,8 +48,7 @@ pub struct NetworkConfig {
     /// The same for strangers of one address: an IPv4 address or 64 bits of an IPv6 address. 64.
     pub stranger_connections_per_address_max: usize,
     /// Connections at once that have not shown yet who they are; each ends or shows it within `handshake_timeout`.
-    /// 1024. Beyond half of them, whoever comes must first show that its address is its own; beyond all of them the oldest
-    /// is given up.
+    /// 1024. Whoever has one has shown that its address is its own; beyond all of them the oldest is given up.
     pub handshakes_max: usize,
     /// The same of one address. 256.
     pub handshakes_per_address_max: usize,

@@ -56,6 +56,7 @@ impl Seats {
     }
 
     /// How many are taken.
+    #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.table().taken.len()
     }

@@ -138,12 +138,15 @@ async fn a_handshake_that_is_not_followed_up_gets_at_most_three_times_its_bytes(
     let socket = tokio::net::UdpSocket::bind(localhost()).await.unwrap();
     socket.send_to(&hello, node.network.local_addr()).await.unwrap();
     let (mut received, mut packet) = (0, vec![0; 2_000]);
+    let (mut sizes, began) = (Vec::new(), Instant::now());
     // The handshake is given up after three seconds: repetitions count, too.
     let until = Instant::now() + Duration::from_secs(4);
     while let Ok(length) = tokio::time::timeout_at(until, socket.recv(&mut packet)).await {
-        received += length.unwrap();
+        let length = length.unwrap();
+        received += length;
+        sizes.push((began.elapsed().as_millis(), length));
     }
-    assert!(received > 0 && received <= 3 * hello.len(), "{received} bytes for {}", hello.len());
+    assert!(received > 0 && received <= 3 * hello.len(), "{received} bytes for {}: {sizes:?}", hello.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
