@@ -100,8 +100,9 @@ impl Accepted {
     }
 
     fn free_stream(&self, service: Option<Service>, mut sender: Sender, mut reader: FrameReader) {
-        let is_closing = self.host.closing.is_cancelled();
-        let (Ok(handler), false) = (self.host.handler(self.caller, service), is_closing) else {
+        // No service has streams for strangers, and a stream outlives its connection here.
+        let may_not = self.host.closing.is_cancelled() || self.caller == Caller::Stranger;
+        let (Ok(handler), false) = (self.host.handler(self.caller, service), may_not) else {
             sender.reset(STREAM_REFUSED);
             reader.stop(STREAM_REFUSED);
             return;

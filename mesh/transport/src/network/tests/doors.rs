@@ -199,6 +199,23 @@ async fn who_shows_no_good_key_is_refused_before_a_byte_of_its_body_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_have_no_free_streams() {
+    let mesh = TestMesh::new();
+    let node = mesh.node(1).await;
+    let client = stranger(&mesh, &node).await.unwrap();
+    for service in [Service::Client, Service::Nodes, Service::Join] {
+        let (mut sender, mut receiver) = client.connection().open_bi().await.unwrap();
+        let key = Some(crate::frame::ShownKey(KEY.into()));
+        let open = Frame::Open { service: Some(service), deadline_ms: 60_000, is_stream: true, key };
+        sender.write_chunk(open.to_bytes()).await.unwrap();
+        // A handler would send back what it is sent.
+        let _ = sender.write_chunk(Bytes::from_static(b"echo")).await;
+        let answer = timeout(PATIENCE, receiver.read_chunk(10, true)).await.unwrap();
+        assert_eq!(answer.unwrap_err(), quinn::ReadError::Reset(crate::close::STREAM_REFUSED), "{service:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_frame_of_a_stranger_is_small() {
     use crate::frame::STRANGER_FRAME_BYTES_MAX;
     let mesh = TestMesh::new();
