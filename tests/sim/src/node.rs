@@ -223,7 +223,7 @@ impl Node {
     async fn report(self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut shown, mut is_told) = ((0, 0), false);
+        let (mut shown, mut is_told, mut has_told_loss) = ((0, 0), false, false);
         loop {
             tick.tick().await;
             self.membership.publish_load(self.executor.load());
@@ -239,6 +239,11 @@ impl Node {
             {
                 is_told = true;
                 self.world.history.fault(format!("node {} stopped at {:?}: {fault}", self.boot.0, now()));
+            }
+            if let Some(lost) = status.lost.as_ref().filter(|_| !has_told_loss) {
+                has_told_loss = true;
+                let entries = format!("{} to {}", lost.first, lost.last);
+                self.world.history.fault(format!("node {} lost what it had acknowledged: {entries}", self.boot.0));
             }
             let standing = Standing {
                 leader: status.leader,

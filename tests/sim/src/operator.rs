@@ -51,11 +51,14 @@ async fn run(node: Node, number: u64, errand: Errand) {
             let secured_by = Instant::now() + COPIES_PATIENCE;
             let secured = copies::secure_without(&node, gone, secured_by).await;
             let Some(secured) = secured.ok().filter(|_| may_go(&node, gone)) else { return };
+            let mut secured = Some(secured);
             if node.world.planted == Planted::UnweighedRemoval {
-                // All that were asked at one moment look before any of them proposes, however long each waited for copies.
+                // All that were asked at one moment look before any of them proposes, however long each waited for copies;
+                // and nothing is weighed, copies neither.
                 sleep_until(secured_by).await;
+                secured = None;
             }
-            Command::RemoveMember { node: gone, secured: Some(secured) }
+            Command::RemoveMember { node: gone, secured }
         }
     };
     let request = RequestId(Uuid::from_u128(REQUESTS + u128::from(number)));
