@@ -109,6 +109,19 @@ fn why(mesh: &Mesh, node: usize, invocation: &str) -> Value {
 }
 
 #[test]
+fn a_call_that_failed_is_explained_by_where_it_ran_and_for_how_long() {
+    let mesh = Mesh::found(SKEIN);
+    mesh.publish_wat(0, "trap", r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#).ok();
+    let answer = mesh.gateway(0).post("/fn/default/trap", b"");
+    let report = why(&mesh, 0, answer.header("skein-invocation").unwrap());
+    assert_eq!((&report["ran_on"], &report["failure"]["progress"]), (&"n1".into(), &"executed".into()), "{report:#}");
+    assert_eq!(report["candidates"][0]["is_chosen"], true, "{report:#}");
+    assert!(!report["placed"].as_str().unwrap().contains("nowhere"), "{report:#}");
+    let us = |part: &str| report["times"][part].as_u64().unwrap();
+    assert!(us("run_us") > 0 && us("retry_us") == 0, "{report:#}");
+}
+
+#[test]
 fn a_call_is_explained_cold_then_warm_here_and_at_a_peer() {
     let mesh = Mesh::start(SKEIN, 3);
     mesh.publish_wat(0, "echo", ECHO).ok();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use skein_catalog::{Catalog, Propose};
 use skein_gateway::api::{WhyAttempt, WhyCall, WhyCandidate, WhyFailure, WhyReport, WhyTimes};
 use skein_placement::Ranked;
-use skein_proto::{ErrorCode, Failure, InvocationId, NodeId, NodeName, Start, VersionId, codec};
+use skein_proto::{ErrorCode, Failure, InvocationId, NodeId, NodeName, Progress, Start, VersionId, codec};
 use skein_router::{Decision, End, FailedAttempt, KEPT, Router};
 use skein_transport::Service;
 use tokio::time::Instant;
@@ -116,10 +116,7 @@ impl Names<'_> {
     }
 
     fn report(&self, decision: &Decision) -> WhyReport {
-        let chosen = match decision.end {
-            End::Replied { node, .. } => Some(node),
-            _ => None,
-        };
+        let chosen = ran_on(decision);
         let app = decision.version.and_then(|version| self.catalog.function_by_id(version.function));
         WhyReport {
             invocation: decision.invocation,
@@ -179,8 +176,8 @@ impl Names<'_> {
 
     /// Why the call ran where it did.
     fn placed(&self, decision: &Decision) -> String {
-        let failed: Vec<String> = decision
-            .failed
+        let ran_on = ran_on(decision);
+        let failed: Vec<String> = before(decision)
             .iter()
             .map(|FailedAttempt { node, code, .. }| format!("{} ({code})", self.node(*node)))
             .collect();
@@ -188,11 +185,15 @@ impl Names<'_> {
             true => String::new(),
             false => format!("; tried before: {}", failed.join(", ")),
         };
+        if let Some(node) = ran_on {
+            let words = decision.ranked.iter().find(|one| one.candidate.node == node).map(Ranked::words);
+            return format!(
+                "{}{after}",
+                words.unwrap_or_else(|| "it was among the nodes ranked further down".to_owned())
+            );
+        }
         match &decision.end {
-            End::Replied { node, .. } => {
-                let words = decision.ranked.iter().find(|one| one.candidate.node == *node).map(Ranked::words);
-                format!("{}{after}", words.unwrap_or_else(|| "it was among the nodes ranked further down".to_owned()))
-            }
+            End::Replied { .. } => String::new(),
             End::Abandoned => format!("it ran nowhere to its end: its caller went away{after}"),
             End::Failed { .. } if decision.ranked.is_empty() => "it was refused before a node was chosen".to_owned(),
             End::Failed { .. } if failed.is_empty() => "no node could be tried".to_owned(),
@@ -235,13 +236,29 @@ impl Names<'_> {
         WhyCall {
             invocation: decision.invocation,
             function: decision.version.map(|version| self.function(version)),
-            ran_on: match decision.end {
-                End::Replied { node, .. } => Some(self.node(node)),
-                _ => None,
-            },
+            ran_on: ran_on(decision).map(|node| self.node(node)),
             failure: failure(&decision.end),
             took_us: micros(decision.took),
         }
+    }
+}
+
+/// The node that ran the call to its end, whether it replied or failed there.
+fn ran_on(decision: &Decision) -> Option<NodeId> {
+    match &decision.end {
+        End::Replied { node, .. } => Some(*node),
+        End::Failed { progress: Progress::Executed, .. } => {
+            decision.failed.last().filter(|last| last.progress == Progress::Executed).map(|last| last.node)
+        }
+        _ => None,
+    }
+}
+
+/// The attempts on which another one followed, or that came to nothing.
+fn before(decision: &Decision) -> &[FailedAttempt] {
+    match (&decision.end, decision.failed.split_last()) {
+        (End::Failed { .. }, Some((_, before))) if ran_on(decision).is_some() => before,
+        _ => &decision.failed,
     }
 }
 
@@ -263,9 +280,13 @@ fn times(decision: &Decision) -> WhyTimes {
     let mut times = WhyTimes {
         total_us: micros(decision.took),
         route_us: micros(decision.routed),
-        retry_us: decision.failed.iter().map(|attempt| micros(attempt.took)).sum(),
+        retry_us: before(decision).iter().map(|attempt| micros(attempt.took)).sum(),
         ..WhyTimes::default()
     };
+    // Of a call that failed, nothing more is known than how long it took there.
+    if let (End::Failed { .. }, Some(_), Some(last)) = (&decision.end, ran_on(decision), decision.failed.last()) {
+        times.run_us = micros(last.took);
+    }
     if let End::Replied { took, usage, .. } = &decision.end {
         times.queue_us = usage.queue_us;
         times.start_us = usage.start_us;
