@@ -53,7 +53,7 @@ fn of_servers() -> Vec<Command> {
     let key = KeyRecord { hash, role: Role::Admin, app: None, note: String::new(), created_ms: 0, expires_ms: None };
     vec![
         add("late", MemberRole::Auto, Some("t")),
-        Command::RemoveMember { node: WORKER, secured: None },
+        Command::RemoveMember { node: WORKER },
         Command::SetDraining { node: WORKER, is_draining: true },
         Command::PublishVersion {
             manifest: Box::new(Manifest::named(app.clone(), name.clone())),
