@@ -26,7 +26,7 @@ mod why;
 use std::{sync::Arc, time::Duration};
 
 use skein_artifacts::{Artifacts, OpenError};
-use skein_catalog::{MemberRole, Propose};
+use skein_catalog::Propose;
 use skein_engine::{Engine, EngineConfig, WorkerCommand};
 use skein_gateway::{Gateway, GatewayConfig, GatewayError, Parts};
 use skein_membership::{AddressBook, Addressed, Members, Membership};
@@ -107,12 +107,6 @@ impl Shared {
     fn name(&self) -> NodeName {
         let catalog = self.consensus.catalog();
         catalog.member(self.transport.local()).map_or_else(|| self.config.name.clone(), |member| member.name.clone())
-    }
-
-    /// Whether this node is a member that never votes.
-    fn is_worker(&self) -> bool {
-        let catalog = self.consensus.catalog();
-        catalog.member(self.transport.local()).is_some_and(|member| member.role == MemberRole::Worker)
     }
 }
 
@@ -216,9 +210,7 @@ impl Node {
         if !boot.is_resumed {
             duties::labels_known(shared, Instant::now() + LABELS_PATIENCE).await;
         }
-        if !shared.is_worker() {
-            self.tasks.spawn(access::keep_context(shared.clone(), self.data.context(), self.stop.clone()));
-        }
+        self.tasks.spawn(access::keep_context(shared.clone(), self.data.context(), self.stop.clone()));
         Ok(())
     }
 
@@ -244,7 +236,7 @@ impl Node {
             self.network.local_addr(),
             self.gateway.http_addr(),
             self.gateway.admin_addr(),
-            self.context_file().map_or_else(|| "none".to_owned(), |file| file.display().to_string())
+            self.data.context().display()
         )
     }
 
@@ -253,9 +245,8 @@ impl Node {
         self.shared.name()
     }
 
-    /// The local administrator's; none on a worker.
-    pub(crate) fn context_file(&self) -> Option<std::path::PathBuf> {
-        (!self.shared.is_worker()).then(|| self.data.context())
+    pub(crate) fn context_file(&self) -> std::path::PathBuf {
+        self.data.context()
     }
 
     /// Ends when the mesh has taken this node off for good and goes on without its vote: it learns that by the catalogue, or

@@ -3,7 +3,6 @@
 use std::{
     io::Write,
     net::Ipv4Addr,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -183,28 +182,7 @@ impl Mesh {
 
     /// The same, with something on its stdin.
     pub fn skein_with(&self, i: usize, args: &[&str], stdin: &[u8]) -> Ran {
-        run(&self.binary, self.home.path(), Some(&self.context(i)), args, stdin)
-    }
-
-    /// A context that reaches node `i`: its own, or, since a worker has none, one with the key of the first node.
-    pub fn context(&self, i: usize) -> PathBuf {
-        let (node, own) = (&self.nodes[i], self.nodes[i].context());
-        if own != Path::new("none") {
-            return own;
-        }
-        let text = std::fs::read_to_string(self.nodes[0].context()).expect("a context file");
-        let head = text.split("[[nodes]]").next().unwrap_or_default();
-        let (name, mesh, http, admin) = (&node.name, node.mesh(), node.http(), node.admin());
-        let file = self.home.path().join(format!("context-of-{name}.toml"));
-        let to = format!("[[nodes]]\nname = \"{name}\"\nmesh = \"{mesh}\"\nhttp = \"{http}\"\nadmin = \"{admin}\"\n");
-        std::fs::write(&file, format!("{head}{to}")).expect("a file");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("a file of its own");
-        file
-    }
-
-    fn key(&self, i: usize) -> String {
-        let keeper = if self.nodes[i].context() == Path::new("none") { 0 } else { i };
-        self.nodes[keeper].key()
+        run(&self.binary, self.home.path(), Some(&self.nodes[i].context()), args, stdin)
     }
 
     /// Runs a command with no context but what `args` say.
@@ -230,12 +208,12 @@ impl Mesh {
 
     /// HTTP to node `i`'s gateway, with its administrator's key.
     pub fn gateway(&self, i: usize) -> Http {
-        Http::new(self.nodes[i].http(), Some(self.key(i)))
+        Http::new(self.nodes[i].http(), Some(self.nodes[i].key()))
     }
 
     /// HTTP to node `i`'s admin API, with its administrator's key.
     pub fn admin(&self, i: usize) -> Http {
-        Http::new(self.nodes[i].admin(), Some(self.key(i)))
+        Http::new(self.nodes[i].admin(), Some(self.nodes[i].key()))
     }
 
     /// The directory of the test.

@@ -50,9 +50,7 @@ async fn serve(node: &Node) -> Result<Infallible, Failure> {
     if let Err(failure) = write_stdout(format!("{}\n", node.ready_line()).as_bytes()) {
         tracing::warn!(%failure, "the line that says it serves could not be written; it serves all the same");
     }
-    if let Some(context) = node.context_file()
-        && let Err(failure) = Contexts::of_user().link(node.name().as_str(), &context)
-    {
+    if let Err(failure) = Contexts::of_user().link(node.name().as_str(), &node.context_file()) {
         tracing::warn!(%failure, "the context was not added to the user's configuration; use --context");
     }
     std::future::pending().await

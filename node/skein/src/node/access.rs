@@ -62,8 +62,6 @@ pub(super) async fn wait_until_member(shared: &Shared) -> Result<(), Failure> {
 
 /// Sees to it that the data directory holds a context that reaches this node, with a key the mesh knows.
 ///
-/// A worker has none: whoever takes its disk could administer the mesh. One that an earlier release made is removed.
-///
 /// A node that resumes does not insist: without a quorum it serves what it has, and the key is made later.
 ///
 /// # Errors
@@ -76,9 +74,6 @@ pub(super) async fn prepare_context(
     is_resumed: bool,
 ) -> Result<(), Failure> {
     let path = data.context();
-    if shared.is_worker() {
-        return drop_context(shared, path).await;
-    }
     if path.exists() {
         // The node may have moved: who reads the file now must find it.
         bring_up_to_date(&path, nodes(shared)).await;
@@ -91,25 +86,6 @@ pub(super) async fn prepare_context(
     if let Err(failure) = maker.make(Instant::now() + RESUME_PATIENCE).await {
         tracing::warn!(%failure, path = %maker.path.display(), "there is no context file yet: it is made when it can be");
         tasks.spawn(maker.make_at_last(stop.clone()));
-    }
-    Ok(())
-}
-
-/// Removes the administrator's key that a worker had of an earlier release, and says how to make it worthless.
-async fn drop_context(shared: &Shared, path: PathBuf) -> Result<(), Failure> {
-    let shown = path.display().to_string();
-    let removed = aside(move || match std::fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => {
-            let message = format!("an administrator's key is in {}, which cannot be removed: {error}", path.display());
-            Err(Failure::not_executed(ErrorCode::Internal, format!("{message}; remove it, and start the worker again")))
-        }
-    });
-    if removed.await? {
-        let note = key_note(&shared.name());
-        tracing::warn!(path = %shown, "removed an administrator's key: a worker keeps none. `skein key ls` shows it as \
-                       `{note}`; revoke it by `skein key revoke`");
     }
     Ok(())
 }
