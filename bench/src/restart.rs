@@ -204,10 +204,6 @@ impl StateMachine for Window {
         None
     }
 
-    fn may_propose(&self, _: NodeId, _: &Self::Proposal) -> Result<(), Failure> {
-        Ok(())
-    }
-
     fn members(&self) -> Vec<(NodeId, Eligibility)> {
         vec![(NODE, Eligibility::May)]
     }

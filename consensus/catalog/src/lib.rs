@@ -16,7 +16,6 @@ mod recent;
 mod record;
 mod refusal;
 mod resolve;
-mod rights;
 
 pub use binding::{Binding, check_labels};
 pub use catalog::{Catalog, SnapshotError};

@@ -127,7 +127,7 @@ impl<M: StateMachine> Group<M> {
             let leader = metrics.borrow_watched().current_leader.map(NodeId);
             let answer = async {
                 match leader {
-                    Some(node) if node == self.inner.node => self.answer(None, ask, deadline).await,
+                    Some(node) if node == self.inner.node => self.answer(ask, deadline).await,
                     Some(node) => self.ask_peer(node, body.clone(), deadline).await,
                     None => Ok(Answer::NotLeader),
                 }
@@ -195,9 +195,7 @@ impl<M: StateMachine> Group<M> {
 
     /// Answers a member as the leader, if this node is it.
     pub(crate) async fn answer_peer(&self, from: NodeId, ask: &Ask, deadline: Instant) -> Result<Answer, Failure> {
-        let Ask::Compare { index, fingerprint } = ask else {
-            return self.answer(Some(from), ask, deadline).await;
-        };
+        let Ask::Compare { index, fingerprint } = ask else { return self.answer(ask, deadline).await };
         let (is_leader, last) = {
             let seen = self.inner.raft.metrics();
             let seen = seen.borrow_watched();
@@ -215,12 +213,12 @@ impl<M: StateMachine> Group<M> {
         Ok(Answer::Compared { is_equal })
     }
 
-    /// Answers as the leader, if this node is it; a peer, or itself.
-    async fn answer(&self, from: Option<NodeId>, ask: &Ask, deadline: Instant) -> Result<Answer, Failure> {
+    /// Answers as the leader, if this node is it.
+    pub(crate) async fn answer(&self, ask: &Ask, deadline: Instant) -> Result<Answer, Failure> {
         let answered = match ask {
             // Asked by peers only.
             Ask::Compare { .. } => return Ok(Answer::NotLeader),
-            Ask::Propose(payload) => timeout_at(deadline, self.commit(from, payload)).await,
+            Ask::Propose(payload) => timeout_at(deadline, self.commit(payload)).await,
             Ask::ReadIndex => timeout_at(deadline, self.confirm(deadline)).await,
         };
         answered.unwrap_or_else(|_| {
@@ -230,17 +228,11 @@ impl<M: StateMachine> Group<M> {
 
     /// Has a proposal appended, replicated and applied, if this node leads. Whoever sent it, it is read first: what is in
     /// the log is in it for good.
-    async fn commit(&self, from: Option<NodeId>, payload: &Payload) -> Result<Answer, Failure> {
+    async fn commit(&self, payload: &Payload) -> Result<Answer, Failure> {
         metrics::proposed("leader");
         self.check_size(&payload.0)?;
         let unread = |error| Failure::not_executed(ErrorCode::BadRequest, format!("this is no proposal: {error}"));
         let proposal: M::Proposal = codec::decode(&payload.0).map_err(unread)?;
-        if let Some(from) = from {
-            if !self.inner.raft.metrics().borrow_watched().state.is_leader() {
-                return Ok(Answer::NotLeader);
-            }
-            self.state().may_propose(from, &proposal)?;
-        }
         // The permit is held until it is applied.
         let permit = self.inner.proposals.acquire().await;
         let _permit =

@@ -61,12 +61,6 @@ pub trait StateMachine: Clone + Default + Debug + Send + Sync + 'static {
     /// What became of this very proposal, and at which index, if it was applied a while ago and is remembered.
     fn remembered(&self, proposal: &Self::Proposal) -> Option<(u64, Self::Outcome)>;
 
-    /// Whether a member of the group may have this committed. Not asked of what the leader proposes itself.
-    ///
-    /// # Errors
-    /// What the member is told. `unavailable` has it ask again.
-    fn may_propose(&self, from: NodeId, proposal: &Self::Proposal) -> Result<(), Failure>;
-
     /// The nodes that belong to the group by the state itself, and whether they may vote.
     fn members(&self) -> Vec<(NodeId, Eligibility)>;
 
@@ -132,10 +126,6 @@ impl StateMachine for Catalog {
 
     fn remembered(&self, proposal: &Proposal) -> Option<(u64, Outcome)> {
         self.answered(proposal)
-    }
-
-    fn may_propose(&self, from: NodeId, proposal: &Proposal) -> Result<(), Failure> {
-        Catalog::may_propose(self, from, &proposal.command)
     }
 
     fn members(&self) -> Vec<(NodeId, Eligibility)> {
