@@ -28,7 +28,6 @@ use crate::{
     reconcile::{PROPOSALS_MAX, Reconciler},
     replica::{Parts, Replica},
     snapshot::Shelf,
-    standing::Standing,
     status::Heard,
     storage::Storage,
     types::{Raft, Snapshot, SnapshotMeta, Types},
@@ -146,12 +145,8 @@ impl<M: StateMachine> Group<M> {
             applied: applied_tx,
             closing: closing.clone(),
         });
-        let peers = Peers {
-            transport: transport.clone(),
-            acknowledged: Acknowledged::default(),
-            findings: findings.clone(),
-            standing: Standing::new(state.clone()),
-        };
+        let peers =
+            Peers { transport: transport.clone(), acknowledged: Acknowledged::default(), findings: findings.clone() };
         let raft = Raft::<M>::new(
             config.node.0,
             openraft,
@@ -221,7 +216,6 @@ impl<M: StateMachine> Group<M> {
                 volume: inner.volume.clone(),
                 heard: inner.heard.clone(),
                 findings: inner.findings.clone(),
-                standing: Standing::new(inner.state.clone()),
                 storage: Storage { log: inner.log.clone(), message_bytes: inner.limits.message_bytes },
                 entry_bytes_max: inner.limits.entry_bytes_max,
                 incoming: Default::default(),

@@ -40,7 +40,6 @@ mod raft_service;
 mod reconcile;
 mod replica;
 mod snapshot;
-mod standing;
 mod start_error;
 mod state_machine;
 mod status;

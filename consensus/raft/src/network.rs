@@ -19,7 +19,6 @@ use crate::{
     acknowledged::Acknowledged,
     chance,
     findings::Findings,
-    standing::Standing,
     types::{LogId, Snapshot, Types, Vote},
     wire::{Chunk, Message, Reply},
 };
@@ -30,7 +29,6 @@ pub(crate) struct Peers {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) acknowledged: Acknowledged,
     pub(crate) findings: Findings,
-    pub(crate) standing: Standing,
 }
 
 /// One of them. Nothing is connected until something is said.
@@ -57,11 +55,7 @@ impl Peer {
     async fn say(&self, message: &Message, patience: Duration) -> Result<Reply, Failure> {
         let body = codec::encode(message)?;
         let answer = self.peers.transport.call(self.node, Service::Raft, body, Instant::now() + patience).await?;
-        let reply: Reply = codec::decode(&answer)?;
-        if let Some(term) = reply.term() {
-            self.peers.standing.check_answer(self.node, message.term(), term)?;
-        }
-        Ok(reply)
+        Ok(codec::decode(&answer)?)
     }
 
     async fn send(&mut self, message: Message, patience: Duration) -> Result<Reply, RPCError<Types>> {

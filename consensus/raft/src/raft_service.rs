@@ -18,7 +18,6 @@ use crate::{
     StateMachine,
     disk::Disk,
     findings::Findings,
-    standing::{Standing, check_term},
     status::Heard,
     storage::Storage,
     types::{LogId, Raft, Snapshot, Types},
@@ -33,7 +32,6 @@ pub(crate) struct RaftService<M: StateMachine> {
     pub(crate) volume: Arc<dyn Volume>,
     pub(crate) heard: Arc<Heard>,
     pub(crate) findings: Findings,
-    pub(crate) standing: Standing,
     pub(crate) storage: Storage,
     pub(crate) entry_bytes_max: usize,
     pub(crate) incoming: Mutex<Option<Incoming>>,
@@ -58,23 +56,11 @@ impl<M: StateMachine> Serve for RaftService<M> {
         if from != Caller::Peer(sender) {
             return Err(Failure::not_executed(ErrorCode::Untrusted, format!("not sent by node {sender}")));
         }
-        self.standing.check_sender(sender)?;
-        self.check_term(sender, message.term()).await?;
         Ok(codec::encode(&self.answer(sender, message).await?)?)
     }
 }
 
 impl<M: StateMachine> RaftService<M> {
-    /// Refuses a term that is out of reach. What is published of the own term may be behind, and be none at all while the
-    /// group starts: only a higher one is worth to be asked about.
-    async fn check_term(&self, sender: NodeId, told: u64) -> Result<(), Failure> {
-        if told <= self.raft.metrics().borrow_watched().vote.leader_id.term {
-            return Ok(());
-        }
-        let own = self.raft.with_raft_state(|state| state.vote_ref().leader_id.term).await.map_err(stopped)?;
-        check_term(sender, own, told)
-    }
-
     async fn answer(&self, sender: NodeId, message: Message) -> Result<Reply, Failure> {
         match message {
             Message::Append(request) => self.append(sender, request).await,

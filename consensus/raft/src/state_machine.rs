@@ -63,11 +63,6 @@ pub trait StateMachine: Clone + Default + Debug + Send + Sync + 'static {
 
     /// The nodes that belong to the group by the state itself, and whether they may vote.
     fn members(&self) -> Vec<(NodeId, Eligibility)>;
-
-    /// Whether this node may vote by the state; none for one that does not belong to the group.
-    fn eligibility(&self, node: NodeId) -> Option<Eligibility> {
-        self.members().into_iter().find(|(member, _)| *member == node).map(|(_, eligibility)| eligibility)
-    }
 }
 
 /// A proposal whose command may be any.
@@ -129,19 +124,12 @@ impl StateMachine for Catalog {
     }
 
     fn members(&self) -> Vec<(NodeId, Eligibility)> {
-        Catalog::members(self).map(|member| (member.node, eligibility_of(member.role))).collect()
-    }
-
-    fn eligibility(&self, node: NodeId) -> Option<Eligibility> {
-        self.member(node).map(|member| eligibility_of(member.role))
-    }
-}
-
-fn eligibility_of(role: MemberRole) -> Eligibility {
-    match role {
-        MemberRole::Worker => Eligibility::Never,
-        MemberRole::Auto => Eligibility::May,
-        MemberRole::Voter => Eligibility::Preferred,
+        let eligibility = |role| match role {
+            MemberRole::Worker => Eligibility::Never,
+            MemberRole::Auto => Eligibility::May,
+            MemberRole::Voter => Eligibility::Preferred,
+        };
+        Catalog::members(self).map(|member| (member.node, eligibility(member.role))).collect()
     }
 }
 

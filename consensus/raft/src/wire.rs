@@ -58,35 +58,14 @@ pub(crate) struct Chunk {
 impl Message {
     /// The node that must have sent it, unless somebody lies.
     pub(crate) fn sender(&self) -> NodeId {
-        NodeId(self.vote().leader_id.node_id)
-    }
-
-    /// The term in which it is sent.
-    pub(crate) fn term(&self) -> u64 {
-        self.vote().leader_id.term
-    }
-
-    fn vote(&self) -> &VoteOf<Types> {
-        match self {
+        let vote = match self {
             Self::Append(request) => &request.vote,
             Self::Vote(request) | Self::PreVote(request) => &request.vote,
             Self::TransferLeader(request) => request.from_leader(),
             Self::Snapshot(chunk) => &chunk.vote,
             Self::Acknowledged { vote, .. } => vote,
-        }
-    }
-}
-
-impl Reply {
-    /// The term of whom it comes from, where it says one.
-    pub(crate) fn term(&self) -> Option<u64> {
-        let vote = match self {
-            Self::Append(AppendEntriesResponse::HigherVote(vote)) => vote,
-            Self::Vote(response) => &response.vote,
-            Self::Snapshot(response) => &response.vote,
-            Self::Append(_) | Self::TransferLeader(_) | Self::More | Self::Heard => return None,
         };
-        Some(vote.leader_id.term)
+        NodeId(vote.leader_id.node_id)
     }
 }
 
